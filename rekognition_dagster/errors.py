@@ -1,0 +1,40 @@
+"""The few error types that users of rekognition-dagster meet.
+
+Every message says what happened, to which video, and what to do about it. Anything else that
+escapes is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class RekognitionDagsterError(Exception):
+    """Base of all errors that this package raises on purpose; its text is meant for people."""
+
+
+class ConfigurationError(RekognitionDagsterError):
+    """A setting is missing or wrong; nothing was started."""
+
+
+class VideoError(RekognitionDagsterError):
+    """One video cannot be analysed (missing, empty, corrupt, not a video).
+
+    Args:
+        video: The video's URI, or its path, as the user knows it.
+        reason: What is wrong with it.
+        remedy: What the user can do, as one imperative sentence.
+        rows_kept: Rows that had been produced before the video turned out to be bad.
+    """
+
+    def __init__(self, video: str, reason: str, remedy: str = "", rows_kept: int = 0):
+        self.video, self.reason, self.remedy, self.rows_kept = video, reason, remedy, rows_kept
+        super().__init__(
+            ": ".join(filter(None, (video, reason))) + (f". {remedy}" if remedy else "")
+        )
+
+
+class ModelError(RekognitionDagsterError):
+    """A detector cannot be had: unknown spec, missing file, wrong hash, extra not installed."""
+
+
+class LakeError(RekognitionDagsterError):
+    """The lake cannot be read or written: no permission, disk full, wrong address."""

@@ -1,0 +1,362 @@
+"""The one table of operations: person tracking, face detection and label detection.
+
+An operation ties together what AWS calls it, where its results lie in a Get response, and the
+Parquet table they become. The API's rows are described once, as Arrow types with the API's names
+(source: the Amazon Rekognition API reference, PersonDetection, FaceDetection, LabelDetection).
+The lake's schema follows by rule: snake_case names, and a list of ``{Name}`` becomes a list of
+strings. Both directions are structural renames of Arrow arrays, without a Python object per row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+
+def _struct(**fields: pa.DataType) -> pa.StructType:
+    return pa.struct(list(fields.items()))
+
+
+_F32, _I64, _STR = pa.float32(), pa.int64(), pa.string()
+_NAMES = pa.list_(_struct(Name=_STR))
+_FLAG = _struct(Value=pa.bool_(), Confidence=_F32)
+
+BOUNDING_BOX = _struct(Left=_F32, Top=_F32, Width=_F32, Height=_F32)
+FACE_DETAIL = _struct(
+    BoundingBox=BOUNDING_BOX,
+    Confidence=_F32,
+    Landmarks=pa.list_(_struct(Type=_STR, X=_F32, Y=_F32)),
+    Pose=_struct(Roll=_F32, Yaw=_F32, Pitch=_F32),
+    Quality=_struct(Brightness=_F32, Sharpness=_F32),
+    AgeRange=_struct(Low=_I64, High=_I64),
+    Smile=_FLAG,
+    Eyeglasses=_FLAG,
+    Sunglasses=_FLAG,
+    Gender=_struct(Value=_STR, Confidence=_F32),
+    Beard=_FLAG,
+    Mustache=_FLAG,
+    EyesOpen=_FLAG,
+    MouthOpen=_FLAG,
+    Emotions=pa.list_(_struct(Type=_STR, Confidence=_F32)),
+    FaceOccluded=_FLAG,
+    EyeDirection=_struct(Yaw=_F32, Pitch=_F32, Confidence=_F32),
+)
+_INSTANCE = _struct(
+    BoundingBox=BOUNDING_BOX,
+    Confidence=_F32,
+    DominantColors=pa.list_(
+        _struct(
+            Red=_I64,
+            Blue=_I64,
+            Green=_I64,
+            HexCode=_STR,
+            CSSColor=_STR,
+            SimplifiedColor=_STR,
+            PixelPercent=_F32,
+        )
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a results table and where it lies in an API row.
+
+    Args:
+        name: The column's name in the lake.
+        path: Member names from the API row down, e.g. ``("Person", "Index")``.
+        type: Its Arrow type with the API's names.
+    """
+
+    name: str
+    path: tuple[str, ...]
+    type: pa.DataType
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One kind of analysis.
+
+    Args:
+        name: snake_case name, the stem of asset names: ``person_tracking``.
+        api: AWS's name without its verb: ``PersonTracking``.
+        results: The member of a Get response that holds the rows: ``Persons``.
+        table: The lake's table: ``person_detections``.
+        columns: The table's columns after ``video`` and ``job_id``.
+        request_members: Members of the Start request that change the results.
+        sort_by: Sent as ``SortBy`` with each Get, where the API has it.
+    """
+
+    name: str
+    api: str
+    results: str
+    table: str
+    columns: tuple[Column, ...]
+    request_members: tuple[str, ...] = ()
+    sort_by: str | None = None
+    _sort_columns: tuple[str, ...] = field(default=("timestamp_ms",), repr=False)
+
+    @property
+    def cli_name(self) -> str:
+        """The name on the command line: ``person-tracking``."""
+        return self.name.replace("_", "-")
+
+    @property
+    def start_api(self) -> str:
+        """``StartPersonTracking``, as completion messages name it."""
+        return f"Start{self.api}"
+
+    @property
+    def get_api(self) -> str:
+        """``GetPersonTracking``."""
+        return f"Get{self.api}"
+
+    @property
+    def start_method(self) -> str:
+        """boto3's method: ``start_person_tracking``."""
+        return f"start_{self.name}"
+
+    @property
+    def get_method(self) -> str:
+        """boto3's method: ``get_person_tracking``."""
+        return f"get_{self.name}"
+
+    @property
+    def sort_columns(self) -> tuple[str, ...]:
+        """Columns the table's files are sorted by."""
+        return self._sort_columns
+
+    @cached_property
+    def row_type(self) -> pa.StructType:
+        """The Arrow type of one API row, built from the columns' paths."""
+        return _nest({c.path: c.type for c in self.columns})
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The lake's schema: ``video``, ``job_id`` and the columns, in snake_case."""
+        return pa.schema(
+            [("video", pa.string()), ("job_id", pa.string())]
+            + [(c.name, lake_type(c.type)) for c in self.columns]
+        )
+
+    def to_lake(
+        self, rows: Sequence[Mapping[str, Any]] | pa.StructArray, *, video: str, job_id: str
+    ) -> pa.Table:
+        """API rows (as boto3 returns them, or an Arrow struct array of ``row_type``) as lake rows.
+
+        Members that the API added since are ignored; members that are absent are null.
+        """
+        wire = rows if isinstance(rows, pa.Array) else pa.array(rows, type=self.row_type)
+        arrays = [
+            pa.repeat(pa.scalar(video, pa.string()), len(wire)),
+            pa.repeat(pa.scalar(job_id, pa.string()), len(wire)),
+        ]
+        arrays += [_to_lake_array(_descend(wire, c.path)) for c in self.columns]
+        return pa.Table.from_arrays(arrays, schema=self.schema)
+
+    def to_wire(self, table: pa.Table) -> list[dict[str, Any]]:
+        """Lake rows as API rows. Null members are absent, as AWS leaves them out."""
+        columns = {
+            c.path: _to_wire_array(_one_chunk(table.column(c.name)), c.type)
+            for c in self.columns
+            if c.name in table.column_names
+        }
+        return [_without_nulls(row) for row in _nest_arrays(columns, table.num_rows).to_pylist()]
+
+
+PERSON_TRACKING = Operation(
+    name="person_tracking",
+    api="PersonTracking",
+    results="Persons",
+    table="person_detections",
+    columns=(
+        Column("timestamp_ms", ("Timestamp",), _I64),
+        Column("person_index", ("Person", "Index"), _I64),
+        Column("bounding_box", ("Person", "BoundingBox"), BOUNDING_BOX),
+        Column("confidence", ("Person", "Confidence"), _F32),
+        Column("face", ("Person", "Face"), FACE_DETAIL),
+    ),
+    sort_by="TIMESTAMP",
+    _sort_columns=("timestamp_ms", "person_index"),
+)
+FACE_DETECTION = Operation(
+    name="face_detection",
+    api="FaceDetection",
+    results="Faces",
+    table="face_detections",
+    columns=(
+        Column("timestamp_ms", ("Timestamp",), _I64),
+        Column("face", ("Face",), FACE_DETAIL),
+    ),
+    request_members=("FaceAttributes",),
+)
+LABEL_DETECTION = Operation(
+    name="label_detection",
+    api="LabelDetection",
+    results="Labels",
+    table="label_detections",
+    columns=(
+        Column("timestamp_ms", ("Timestamp",), _I64),
+        Column("name", ("Label", "Name"), _STR),
+        Column("confidence", ("Label", "Confidence"), _F32),
+        Column("instances", ("Label", "Instances"), pa.list_(_INSTANCE)),
+        Column("parents", ("Label", "Parents"), _NAMES),
+        Column("categories", ("Label", "Categories"), _NAMES),
+        Column("aliases", ("Label", "Aliases"), _NAMES),
+        Column("start_timestamp_ms", ("StartTimestampMillis",), _I64),
+        Column("end_timestamp_ms", ("EndTimestampMillis",), _I64),
+        Column("duration_ms", ("DurationMillis",), _I64),
+    ),
+    request_members=("MinConfidence", "Features", "Settings"),
+    sort_by="TIMESTAMP",
+    _sort_columns=("timestamp_ms", "name"),
+)
+
+OPERATIONS: Mapping[str, Operation] = {
+    o.name: o for o in (PERSON_TRACKING, FACE_DETECTION, LABEL_DETECTION)
+}
+"""Every operation by its name."""
+
+
+def operation(name: str) -> Operation:
+    """The operation called ``name``: ``person_tracking``, ``person-tracking``,
+    ``PersonTracking``, ``StartPersonTracking`` or ``GetPersonTracking``.
+
+    Raises:
+        KeyError: No operation has that name; the text lists those there are.
+    """
+    for o in OPERATIONS.values():
+        if name in (o.name, o.cli_name, o.api, o.start_api, o.get_api):
+            return o
+    known = ", ".join(o.cli_name for o in OPERATIONS.values())
+    raise KeyError(f"unknown operation {name!r}; there are {known}")
+
+
+# -- structural renames ---------------------------------------------------------------------------
+
+
+def snake_case(name: str) -> str:
+    """``BoundingBox`` -> ``bounding_box``, ``CSSColor`` -> ``css_color``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def _is_name_struct(type_: pa.DataType) -> bool:
+    return pa.types.is_struct(type_) and [f.name for f in type_] == ["Name"]
+
+
+def lake_type(wire: pa.DataType) -> pa.DataType:
+    """The lake's Arrow type for an API type: snake_case members, ``{Name}`` as a string."""
+    if _is_name_struct(wire):
+        return pa.string()
+    if pa.types.is_struct(wire):
+        return pa.struct([(snake_case(f.name), lake_type(f.type)) for f in wire])
+    if pa.types.is_list(wire):
+        return pa.list_(lake_type(wire.value_type))
+    return wire
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+def _mask(array: pa.Array) -> pa.Array | None:
+    return array.is_null() if array.null_count else None
+
+
+def _list_like(array: pa.ListArray, values: pa.Array) -> pa.ListArray:
+    offsets = array.offsets  # of a slice, these still index into the whole of array.values
+    return pa.ListArray.from_arrays(offsets, values, mask=_mask(array))
+
+
+def _compact(array: pa.Array) -> pa.Array:
+    """The array without an offset: ListArray.from_arrays takes no mask beside sliced offsets."""
+    return (
+        pa.concat_arrays([array]) if array.offset == 0 else array.take(pa.array(range(len(array))))
+    )
+
+
+def _to_lake_array(array: pa.Array) -> pa.Array:
+    wire = array.type
+    if _is_name_struct(wire):
+        return array.field(0)
+    if pa.types.is_struct(wire):
+        return pa.StructArray.from_arrays(
+            [_to_lake_array(array.field(i)) for i in range(wire.num_fields)],
+            fields=list(lake_type(wire)),
+            mask=_mask(array),
+        )
+    if pa.types.is_list(wire):
+        array = _compact(array)
+        return _list_like(array, _to_lake_array(array.values))
+    return array
+
+
+def _to_wire_array(array: pa.Array, wire: pa.DataType) -> pa.Array:
+    if _is_name_struct(wire):
+        return pa.StructArray.from_arrays([array], fields=list(wire), mask=_mask(array))
+    if pa.types.is_struct(wire):
+        by_name = {f.name: i for i, f in enumerate(array.type)}
+        return pa.StructArray.from_arrays(
+            [_to_wire_array(array.field(by_name[snake_case(f.name)]), f.type) for f in wire],
+            fields=list(wire),
+            mask=_mask(array),
+        )
+    if pa.types.is_list(wire):
+        array = _compact(array)
+        return _list_like(array, _to_wire_array(array.values, wire.value_type))
+    return array
+
+
+def _groups(paths: Iterable[tuple[str, ...]]) -> dict[str, list[tuple[str, ...]]]:
+    grouped: dict[str, list[tuple[str, ...]]] = {}
+    for head, *tail in paths:
+        grouped.setdefault(head, []).append(tuple(tail))
+    return grouped
+
+
+def _nest(types: Mapping[tuple[str, ...], pa.DataType]) -> pa.StructType:
+    return pa.struct(
+        [
+            (head, types[(head,)])
+            if tails == [()]
+            else (head, _nest({t: types[(head, *t)] for t in tails}))
+            for head, tails in _groups(types).items()
+        ]
+    )
+
+
+def _nest_arrays(arrays: Mapping[tuple[str, ...], pa.Array], length: int) -> pa.StructArray:
+    children, names = [], []
+    for head, tails in _groups(arrays).items():
+        names.append(head)
+        children.append(
+            arrays[(head,)]
+            if tails == [()]
+            else _nest_arrays({t: arrays[(head, *t)] for t in tails}, length)
+        )
+    return pa.StructArray.from_arrays(children, names=names)
+
+
+def _descend(array: pa.StructArray, path: tuple[str, ...]) -> pa.Array:
+    """A member of a struct array, null wherever a struct above it is null."""
+    for name in path:
+        index = array.type.get_field_index(name)
+        if index < 0:
+            raise KeyError(f"the API row has no member {name!r}; it has {array.type}")
+        array = array.flatten()[index]
+    return array
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return [_without_nulls(v) for v in value]
+    return value

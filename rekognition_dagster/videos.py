@@ -1,0 +1,187 @@
+"""A video: where it lies, its partition key, the name of its files, and its idempotency token.
+
+Pure mappings, no AWS and no Dagster. The partition key names the object; the token names the work
+on one version of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timezone
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".m4v", ".mkv"})
+"""Keys that end so (in any case) are videos; the engine reads them all."""
+
+DATE_PATTERN = r"(?<!\d)(?P<year>20\d\d)(?P<sep>[-/_]?)(?P<month>\d\d)(?P=sep)(?P<day>\d\d)(?!\d)"
+"""Finds the day of recording in a key: ``2026-01-31``, ``2026/01/31`` or ``20260131``."""
+
+_LOCAL = "file:"
+# Spelled out rather than by Unicode category, which changes with Python's version.
+_ESCAPED = re.compile(
+    "[%\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+    "|^ +| +\\Z"
+)
+
+
+@dataclass(frozen=True)
+class Video:
+    """One video object, and which version of it.
+
+    Args:
+        bucket: S3 bucket; empty for a file on this machine.
+        key: S3 key, 1 to 1024 bytes of UTF-8; for a local file its absolute path.
+        version_id: S3 version id, where the bucket is versioned.
+        etag: Entity tag of the content, without quotes.
+        size: Bytes.
+        last_modified: When the object was written, in UTC.
+    """
+
+    bucket: str
+    key: str
+    version_id: str | None = None
+    etag: str | None = None
+    size: int | None = None
+    last_modified: datetime | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this is a file on this machine rather than an S3 object."""
+        return not self.bucket
+
+    @property
+    def uri(self) -> str:
+        """``s3://bucket/key`` as it is, or ``file:///path``. The ``video`` column of each table."""
+        return f"file://{self.key}" if self.is_local else f"s3://{self.bucket}/{self.key}"
+
+    @property
+    def partition_key(self) -> str:
+        """``bucket/key``, readable and reversible; see :func:`from_partition_key`."""
+        return escape_partition(
+            f"{_LOCAL}{self.key}" if self.is_local else f"{self.bucket}/{self.key}"
+        )
+
+    @property
+    def id(self) -> str:
+        """The stem of this video's files: readable, unique per URI, safe on any file system."""
+        stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(self.key).stem).strip("-")[:64]
+        digest = hashlib.sha256(self.uri.encode()).hexdigest()[:16]
+        return f"{stem}-{digest}" if stem else digest
+
+    @property
+    def version(self) -> str:
+        """What tells one content from another: the version id, else the etag, else nothing."""
+        return self.version_id or self.etag or ""
+
+    def recorded_on(self, pattern: str = DATE_PATTERN) -> date:
+        """The day of recording: from the key by ``pattern`` (groups ``year``, ``month``, ``day``;
+        the last match that is a date), else the day of ``last_modified``, else 1970-01-01."""
+        found = None
+        for match in re.finditer(pattern, self.key):
+            try:
+                found = date(int(match["year"]), int(match["month"]), int(match["day"]))
+            except ValueError:
+                continue
+        if found:
+            return found
+        return (self.last_modified or datetime.fromtimestamp(0, timezone.utc)).date()
+
+    def s3_object(self) -> dict[str, str]:
+        """The API's ``S3Object`` for this video."""
+        reference = {"Bucket": self.bucket, "Name": self.key}
+        return {**reference, "Version": self.version_id} if self.version_id else reference
+
+    @classmethod
+    def from_uri(cls, uri: str, **facts: Any) -> Video:
+        """The video at ``s3://bucket/key``, ``file:///path`` or a plain path.
+
+        Raises:
+            ValueError: An S3 URI without a bucket or a key.
+        """
+        if uri.startswith("s3://"):
+            bucket, _, key = uri[len("s3://") :].partition("/")
+            if not bucket or not key:
+                raise ValueError(f"{uri!r} is no video: write s3://bucket/key")
+            return cls(bucket, key, **facts)
+        path = uri[len("file://") :] if uri.startswith("file://") else uri
+        return cls("", str(Path(path).absolute()), **facts)
+
+    @classmethod
+    def from_partition_key(cls, partition_key: str, **facts: Any) -> Video:
+        """The inverse of :attr:`partition_key`.
+
+        Raises:
+            ValueError: The key is not one that :attr:`partition_key` makes.
+        """
+        text = unescape_partition(partition_key)
+        if text.startswith(_LOCAL):
+            video = cls("", text[len(_LOCAL) :], **facts)
+        else:
+            bucket, _, key = text.partition("/")
+            video = cls(bucket, key, **facts)
+        if not video.key or video.partition_key != partition_key:
+            raise ValueError(f"{partition_key!r} is no partition key of a video (bucket/key)")
+        return video
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Video:
+        """The local file at ``path``, with its size, time and a tag of both as its etag."""
+        path = Path(path).absolute()
+        stat = path.stat()
+        return cls(
+            "",
+            str(path),
+            etag=hashlib.sha256(f"{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()[:32],
+            size=stat.st_size,
+            last_modified=datetime.fromtimestamp(stat.st_mtime, timezone.utc),
+        )
+
+    def with_facts(self, **facts: Any) -> Video:
+        """The same object with more known about it."""
+        return replace(self, **facts)
+
+
+def is_video_key(key: str, suffixes: frozenset[str] = VIDEO_SUFFIXES) -> bool:
+    """Whether a key looks like a video: a known suffix, and not a folder's placeholder."""
+    return not key.endswith("/") and Path(key).suffix.lower() in suffixes
+
+
+def escape_partition(text: str) -> str:
+    """Percent-encode what Dagster forbids in a partition key (``...``, control characters), what a
+    person could not see (format characters, separators, outer spaces), and ``%`` itself."""
+    return _ESCAPED.sub(lambda match: quote(match[0], safe=""), text).replace("...", "..%2E")
+
+
+def unescape_partition(text: str) -> str:
+    """The inverse of :func:`escape_partition`.
+
+    Raises:
+        ValueError: The percent-encoding is not UTF-8.
+    """
+    return unquote(text, errors="strict")
+
+
+def idempotency_token(
+    operation: str, video: Video, request: Mapping[str, Any], attempt: int = 1
+) -> str:
+    """The ``ClientRequestToken`` for one piece of work: at most 64 of ``[a-zA-Z0-9-_]``.
+
+    Equal for the same operation, object, version, request and attempt, different otherwise, so
+    that asking twice is asking once. ``attempt`` counts deliberate repetitions: a job that FAILED
+    is only run again under another token.
+
+    Args:
+        operation: The operation's name, e.g. ``person_tracking``.
+        video: The video, with the version that is meant.
+        request: Every other member of the Start request.
+        attempt: 1 for the first.
+    """
+    work = [operation, video.bucket, video.key, video.version, dict(request), attempt]
+    canonical = json.dumps(work, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return f"{operation}-{hashlib.sha256(canonical.encode()).hexdigest()[:40]}"
