@@ -1,0 +1,151 @@
+"""A lake's root: a local folder or ``s3://bucket/prefix``, behind pyarrow's file systems.
+
+Files are published whole. Locally a file is written without a name and gets one when it is
+complete, so that a killed process leaves nothing behind; on S3 it is one completed upload.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import pyarrow.fs as pafs
+
+from rekognition_dagster.errors import LakeError
+
+_CHUNK_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where files lie.
+
+    Args:
+        url: The root as the user wrote it.
+        filesystem: pyarrow's file system, with paths relative to nothing.
+        root: The root's path in that file system, without a trailing slash.
+    """
+
+    url: str
+    filesystem: pafs.FileSystem
+    root: str
+
+    @classmethod
+    def at(cls, url: str | Path) -> Storage:
+        """The storage at a folder or ``s3://bucket/prefix``.
+
+        S3 takes credentials, region, profile and endpoint from the usual AWS environment.
+
+        Raises:
+            LakeError: The address is of another kind.
+        """
+        text = str(url)
+        if text.startswith("s3://"):
+            endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+            region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+            filesystem = pafs.S3FileSystem(
+                endpoint_override=endpoint or None, region=region or None
+            )
+            return cls(text.rstrip("/"), filesystem, text[len("s3://") :].rstrip("/"))
+        if "://" in text and not text.startswith("file://"):
+            raise LakeError(f"the lake {text!r} is neither a folder nor s3://bucket/prefix")
+        path = Path(text.removeprefix("file://")).expanduser().absolute()
+        return cls(str(path), pafs.LocalFileSystem(), str(path))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the root is a folder on this machine."""
+        return isinstance(self.filesystem, pafs.LocalFileSystem)
+
+    def full(self, path: str) -> str:
+        """A relative path as the file system knows it."""
+        return f"{self.root}/{path}" if path else self.root
+
+    def uri(self, path: str) -> str:
+        """A relative path as a person would write it."""
+        return f"{self.url}/{path}" if path else self.url
+
+    def spool(self, path: str) -> IO[bytes]:
+        """A nameless file to write, which :meth:`publish` can turn into ``path``."""
+        if not self.is_local:
+            return tempfile.TemporaryFile()
+        folder = Path(self.full(path)).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryFile(dir=folder)
+
+    def publish(self, file: IO[bytes], path: str) -> None:
+        """Make ``file`` appear at ``path``, whole, in place of what was there."""
+        file.flush()
+        target = self.full(path)
+        if self.is_local:
+            os.fsync(file.fileno())
+            _link(file, target)
+            return
+        file.seek(0)
+        with self.filesystem.open_output_stream(target) as stream:
+            while chunk := file.read(_CHUNK_BYTES):
+                stream.write(chunk)
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a file at ``path``."""
+        return self.filesystem.get_file_info(self.full(path)).type == pafs.FileType.File
+
+    def delete(self, path: str) -> None:
+        """Remove the file at ``path``; nothing happens where there is none."""
+        with contextlib.suppress(FileNotFoundError):
+            self.filesystem.delete_file(self.full(path))
+
+    def folders(self, path: str = "") -> list[str]:
+        """Names of the folders right below ``path``."""
+        selector = pafs.FileSelector(self.full(path), allow_not_found=True)
+        infos = self.filesystem.get_file_info(selector)
+        return sorted(i.base_name for i in infos if i.type == pafs.FileType.Directory)
+
+    def files(self, path: str = "") -> list[str]:
+        """Relative paths of the files at any depth below ``path``."""
+        selector = pafs.FileSelector(self.full(path), recursive=True, allow_not_found=True)
+        infos = self.filesystem.get_file_info(selector)
+        skip = len(self.root) + 1
+        return sorted(i.path[skip:] for i in infos if i.type == pafs.FileType.File)
+
+
+def _link(file: IO[bytes], target: str) -> None:
+    """Give a nameless file its name. A link cannot replace a file, a rename can: so both."""
+    beside = f"{target}.{uuid.uuid4().hex}.partial"
+    try:
+        os.link(f"/proc/self/fd/{file.fileno()}", beside, follow_symlinks=True)
+    except OSError:  # no /proc, or a file system without nameless files: copy instead
+        file.seek(0)
+        with open(beside, "wb") as copy:
+            try:
+                shutil.copyfileobj(file, copy, _CHUNK_BYTES)
+                copy.flush()
+                os.fsync(copy.fileno())
+            except BaseException:
+                os.unlink(beside)
+                raise
+    os.replace(beside, target)
+
+
+@contextlib.contextmanager
+def lake_errors(storage: Storage, path: str, verb: str = "write") -> Iterator[None]:
+    """Turn what an operating system or S3 says into a LakeError that names the place."""
+    try:
+        yield
+    except OSError as error:
+        remedy = {
+            errno.ENOSPC: "The disk is full: free some space and run this again",
+            errno.EDQUOT: "The quota is used up: free some space and run this again",
+            errno.EACCES: "No permission: let this user write there",
+            errno.EPERM: "No permission: let this user write there",
+            errno.EROFS: "The file system is read-only",
+        }.get(error.errno or 0, "Check the lake's address and its credentials")
+        raise LakeError(f"cannot {verb} {storage.uri(path)}: {error}. {remedy}") from error

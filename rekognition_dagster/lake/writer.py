@@ -1,0 +1,171 @@
+"""Write one Parquet file, sorted and whole: rows stream in, a file appears at the end or never.
+
+Row groups depend on the rows alone, not on the pieces they came in, so the same results always give
+the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rekognition_dagster.lake.storage import Storage, lake_errors
+
+ROW_GROUP_ROWS = 128 * 1024
+
+
+class TableWriter:
+    """Streams rows into one Parquet file of a lake; a context manager.
+
+    Leaving the ``with`` block normally publishes the file, replacing what was there; leaving it by
+    an exception, or dying, leaves what was there. Memory holds two row groups at most. Rows should
+    come in the order of ``sort_columns``; where they come from further back than that, the file is
+    sorted once at the end, on disk.
+
+    Args:
+        storage: Where the file goes.
+        path: Its path in that storage.
+        schema: Columns of the file.
+        sort_columns: The file's order; rows that tie keep the order they came in.
+        row_group_rows: Rows in a row group.
+        metadata: Key-value pairs for the file's footer.
+
+    Raises:
+        LakeError: The storage cannot be written (permission, space, address).
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        path: str,
+        schema: pa.Schema,
+        sort_columns: Sequence[str] = (),
+        *,
+        row_group_rows: int = ROW_GROUP_ROWS,
+        metadata: Mapping[str, str] | None = None,
+    ):
+        self.storage, self.path = storage, path
+        self.schema = schema.with_metadata(dict(metadata)) if metadata else schema
+        self.order = [(c, "ascending") for c in sort_columns]
+        self.rows = 0
+        self._row_group_rows = row_group_rows
+        self._pending: list[pa.Table] = []
+        self._pending_rows = 0
+        self._last: tuple[Any, ...] | None = None
+        self._in_order = True
+        self._file: IO[bytes] | None = None
+        self._parquet: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> TableWriter:
+        with lake_errors(self.storage, self.path):
+            self._file = self.storage.spool(self.path)
+            self._parquet = self._open(self._file)
+        return self
+
+    def write(self, rows: pa.Table | pa.RecordBatch | Iterable[Mapping[str, Any]]) -> None:
+        """Add rows: an Arrow table or batch, or dicts by column name (absent columns are null)."""
+        if isinstance(rows, pa.RecordBatch):
+            table = pa.Table.from_batches([rows])
+        elif isinstance(rows, pa.Table):
+            table = rows
+        else:
+            table = pa.Table.from_pylist([dict(row) for row in rows], schema=self.schema)
+        table = table.select(self.schema.names).cast(self.schema)
+        self.rows += table.num_rows
+        self._pending.append(table)
+        self._pending_rows += table.num_rows
+        # One row group stays back, for a page may repeat the timestamp that the last one ended on.
+        while self._pending_rows >= 2 * self._row_group_rows:
+            self._write_group(self._take_pending())
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._file is not None
+        assert self._parquet is not None
+        with self._file as spooled:
+            if kind is not None:
+                with contextlib.suppress(OSError):  # the first error is the one to tell
+                    self._parquet.close()
+                return
+            with lake_errors(self.storage, self.path):
+                while self._pending_rows:
+                    self._write_group(self._take_pending())
+                self._parquet.close()
+                if self._in_order:
+                    self.storage.publish(spooled, self.path)
+                else:
+                    with self.storage.spool(self.path) as ordered:
+                        self._sort(spooled, ordered)
+                        self.storage.publish(ordered, self.path)
+
+    def _open(self, file: IO[bytes]) -> pq.ParquetWriter:
+        return pq.ParquetWriter(
+            pa.PythonFile(file, mode="w"),
+            self.schema,
+            compression="zstd",
+            sorting_columns=pq.SortingColumn.from_ordering(self.schema, self.order)
+            if self.order
+            else None,
+        )
+
+    def _take_pending(self) -> pa.Table:
+        """The next row group in order; the rest stays pending."""
+        table = pa.concat_tables(self._pending)
+        if self.order:
+            table = table.sort_by(self.order)
+        rest = table.slice(self._row_group_rows)
+        self._pending, self._pending_rows = [rest], rest.num_rows
+        return table.slice(0, self._row_group_rows)
+
+    def _write_group(self, group: pa.Table) -> None:
+        if self.order:
+            keys = group.select([c for c, _ in self.order])
+            first, last = (_key(keys, i) for i in (0, keys.num_rows - 1))
+            self._in_order &= self._last is None or self._last <= first
+            self._last = last
+        assert self._parquet is not None
+        with lake_errors(self.storage, self.path):
+            self._parquet.write_table(group, row_group_size=self._row_group_rows)
+
+    def _sort(self, spooled: IO[bytes], ordered: IO[bytes]) -> None:
+        import duckdb
+
+        source = pq.ParquetFile(spooled)
+        position = iter(range(source.metadata.num_rows))
+
+        def numbered() -> Iterable[pa.RecordBatch]:
+            for batch in source.iter_batches(16 * 1024):
+                numbers = pa.array([next(position) for _ in range(batch.num_rows)], pa.int64())
+                yield batch.append_column("_position", numbers)
+
+        schema = source.schema_arrow.append(pa.field("_position", pa.int64()))
+        rows = pa.RecordBatchReader.from_batches(schema, numbered())
+        by = ", ".join(f'"{c}"' for c, _ in self.order)
+        with duckdb.connect() as connection, self._open(ordered) as parquet:
+            connection.register("rows", rows)
+            result = connection.sql(
+                f"SELECT * EXCLUDE (_position) FROM rows ORDER BY {by}, _position"
+            )
+            pending: list[pa.Table] = []
+            for batch in result.to_arrow_reader(self._row_group_rows):
+                pending.append(pa.Table.from_batches([batch]).cast(self.schema))
+                while sum(t.num_rows for t in pending) >= self._row_group_rows:
+                    table = pa.concat_tables(pending)
+                    parquet.write_table(table.slice(0, self._row_group_rows))
+                    pending = [table.slice(self._row_group_rows)]
+            if rest := [t for t in pending if t.num_rows]:
+                parquet.write_table(pa.concat_tables(rest))
+
+
+def _key(keys: pa.Table, row: int) -> tuple[Any, ...]:
+    """A row's sort key as Python compares it; Arrow puts nulls last."""
+    return tuple((value is None, value) for value in keys.slice(row, 1).to_pylist()[0].values())
