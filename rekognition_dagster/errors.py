@@ -38,3 +38,31 @@ class ModelError(RekognitionDagsterError):
 
 class LakeError(RekognitionDagsterError):
     """The lake cannot be read or written: no permission, disk full, wrong address."""
+
+
+class ApiError(VideoError):
+    """The Rekognition API refused or failed a call about one video.
+
+    Args:
+        code: AWS's error code, e.g. ``InvalidS3ObjectException``, or a job's status.
+    """
+
+    def __init__(self, video: str, reason: str, remedy: str = "", *, code: str):
+        super().__init__(video, reason, remedy)
+        self.code = code
+
+
+class TransientError(ApiError):
+    """Ask again at once: the call was lost, or the service stumbled."""
+
+
+class DelayedError(ApiError):
+    """Ask again later: a quota or a rate is used up, or the job still runs. Nothing is wrong."""
+
+
+class JobFailedError(ApiError):
+    """The job ended as FAILED; the text has its StatusMessage."""
+
+
+class JobExpiredError(ApiError):
+    """The service no longer knows the job: results live 7 days."""

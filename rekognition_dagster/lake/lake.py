@@ -175,13 +175,9 @@ class Lake:
     def _attach(self, connection: duckdb.DuckDBPyConnection) -> None:
         if self.storage.is_local:
             return
-        # pyarrow's S3 rather than DuckDB's own: an extension that DuckDB would download at run
-        # time is not there on a closed network, and credentials are found in one way only.
-        from fsspec.implementations.arrow import ArrowFSWrapper
+        from rekognition_dagster.lake.duckdb_files import filesystem
 
-        filesystem = ArrowFSWrapper(self.storage.filesystem)
-        filesystem.protocol = "lake"
-        connection.register_filesystem(filesystem)
+        connection.register_filesystem(filesystem(self.storage.filesystem))
 
     def _create_views(self, connection: duckdb.DuckDBPyConnection, tables: Sequence[str]) -> None:
         with lake_errors(self.storage, "", verb="read"):

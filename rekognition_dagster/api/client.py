@@ -1,0 +1,261 @@
+"""Start jobs and page their results, over a boto3 Rekognition client. No Dagster here.
+
+The endpoint may be AWS or this project's own service; nothing below can tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
+
+from rekognition_dagster.errors import (
+    ApiError,
+    ConfigurationError,
+    DelayedError,
+    JobExpiredError,
+    JobFailedError,
+    TransientError,
+)
+from rekognition_dagster.operations import Operation, snake_case
+from rekognition_dagster.videos import Video, idempotency_token
+
+MAX_RESULTS = 1000
+"""Rows in a page; the most that the API gives."""
+
+_DELAY = {
+    "LimitExceededException": "The quota of jobs in flight is used up; it is asked again later",
+    "ProvisionedThroughputExceededException": "The rate is used up; it is asked again later",
+    "ThrottlingException": "The service is throttling; it is asked again later",
+    "Throttling": "The service is throttling; it is asked again later",
+    "TooManyRequestsException": "The service is throttling; it is asked again later",
+}
+_RETRY = {"InternalServerError", "InternalFailure", "ServiceUnavailable", "RequestTimeout"}
+_WRONG_CREDENTIALS = (
+    "Check the AWS credentials, the profile and the region (and that the clock is right)"
+)
+_GIVE_UP = {
+    "AccessDeniedException": (
+        "Allow rekognition:Start* and Get*, and s3:GetObject on the video, to these credentials. "
+        "If the endpoint is AWS itself: it ended StartPersonTracking on 2025-10-31; set "
+        "AWS_ENDPOINT_URL_REKOGNITION to a `rekognition-dagster serve`"
+    ),
+    "IdempotentParameterMismatchException": (
+        "The service knows this token for another request; change the deployment's name"
+    ),
+    "InvalidS3ObjectException": (
+        "Check that the object exists in this region and that the service may read it"
+    ),
+    "VideoTooLargeException": (
+        "AWS takes videos up to 10 GB; split it, or analyse it with the local_backfill job"
+    ),
+    "InvalidParameterException": "Check the operation's parameters",
+    "InvalidPaginationTokenException": "Page the results again from the start",
+    "UnrecognizedClientException": _WRONG_CREDENTIALS,
+    "InvalidSignatureException": _WRONG_CREDENTIALS,
+    "IncompleteSignatureException": _WRONG_CREDENTIALS,
+    "MissingAuthenticationTokenException": _WRONG_CREDENTIALS,
+    "ExpiredTokenException": "Renew the AWS session",
+    "UnknownOperationException": "This endpoint does not serve the operation",
+}
+
+
+@dataclass(frozen=True)
+class NotificationChannel:
+    """Where completions go: an SNS topic, and the role that may publish to it."""
+
+    topic_arn: str
+    role_arn: str
+
+    def request(self) -> dict[str, str]:
+        """The API's ``NotificationChannel``."""
+        return {"SNSTopicArn": self.topic_arn, "RoleArn": self.role_arn}
+
+
+@dataclass(frozen=True)
+class StartedJob:
+    """What a Start call gave: the job's id, and the token it was asked with."""
+
+    job_id: str
+    token: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of results.
+
+    Args:
+        rows: API rows, e.g. the ``Persons`` of GetPersonTracking.
+        metadata: ``VideoMetadata`` in snake_case with ``duration_ms``, ``width`` and ``height``.
+        next_token: Where the next page starts; None on the last.
+    """
+
+    rows: list[dict[str, Any]]
+    metadata: dict[str, Any]
+    next_token: str | None
+
+
+@dataclass(frozen=True)
+class RekognitionVideo:
+    """The client side of Rekognition Video.
+
+    Args:
+        client: A boto3 ``rekognition`` client.
+        channel: Where completions are published.
+        job_tag: Names this deployment on its completions, so that others on the queue are told apart.
+        parameters: Members of Start requests by operation name, e.g. ``{"face_detection":
+            {"FaceAttributes": "ALL"}}``.
+    """
+
+    client: Any
+    channel: NotificationChannel | None = None
+    job_tag: str | None = None
+    parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def request(self, operation: Operation) -> dict[str, Any]:
+        """The Start request for an operation, without video and token.
+
+        Raises:
+            ConfigurationError: A parameter that the operation does not have.
+        """
+        parameters = dict(self.parameters.get(operation.name, {}))
+        if unknown := set(parameters) - set(operation.request_members):
+            known = ", ".join(operation.request_members) or "none"
+            raise ConfigurationError(
+                f"{operation.start_api} has no parameter {', '.join(sorted(unknown))}; it has: {known}"
+            )
+        if self.channel:
+            parameters["NotificationChannel"] = self.channel.request()
+        if self.job_tag:
+            parameters["JobTag"] = self.job_tag
+        return parameters
+
+    def start(self, operation: Operation, video: Video, *, attempt: int = 1) -> StartedJob:
+        """Start a job, or find the one that was started for the same work.
+
+        Raises:
+            DelayedError: No quota now; ask again later.
+            TransientError: Lost on the way; ask again.
+            ApiError: Asking again is no use; the text says what to do.
+        """
+        if video.is_local:
+            raise ApiError(
+                video.uri,
+                "the API reads videos from S3 only",
+                "Analyse files with the local_backfill job",
+                code="InvalidS3ObjectException",
+            )
+        request = self.request(operation)
+        token = idempotency_token(operation.name, video, request, attempt)
+        with _told_apart(operation.start_api, video.uri):
+            response = getattr(self.client, operation.start_method)(
+                Video={"S3Object": video.s3_object()}, ClientRequestToken=token, **request
+            )
+        return StartedJob(response["JobId"], token)
+
+    def page(
+        self,
+        operation: Operation,
+        video: Video,
+        job_id: str,
+        *,
+        next_token: str | None = None,
+        max_results: int = MAX_RESULTS,
+    ) -> Page:
+        """One page of a job's results.
+
+        Raises:
+            DelayedError: The job still runs, or no rate is left.
+            JobFailedError: The job failed; the text has its StatusMessage.
+            JobExpiredError: The service does not know the job any more.
+            TransientError, ApiError: As for :meth:`start`.
+        """
+        request: dict[str, Any] = {"JobId": job_id, "MaxResults": max_results}
+        if operation.sort_by:
+            request["SortBy"] = operation.sort_by
+        if next_token:
+            request["NextToken"] = next_token
+        with _told_apart(operation.get_api, video.uri):
+            response = getattr(self.client, operation.get_method)(**request)
+        status = response.get("JobStatus")
+        if status == "IN_PROGRESS":
+            raise DelayedError(
+                video.uri, f"job {job_id} still runs", "It is asked again later", code=status
+            )
+        if status == "FAILED":
+            message = response.get("StatusMessage") or "the service gave no reason"
+            raise JobFailedError(
+                video.uri,
+                f"job {job_id} failed: {message}",
+                f"Mend or replace the video; materialize {operation.name}_job again to retry it",
+                code=status,
+            )
+        return Page(
+            response.get(operation.results, []),
+            _metadata(response.get("VideoMetadata", {})),
+            response.get("NextToken") or None,
+        )
+
+    def pages(self, operation: Operation, video: Video, job_id: str) -> Iterator[Page]:
+        """Every page of a job's results, in order; one page is in memory at a time.
+
+        Raises: As for :meth:`page`.
+        """
+        token: str | None = None
+        while True:
+            page = self.page(operation, video, job_id, next_token=token)
+            yield page
+            if page.next_token is None:
+                return
+            if page.next_token == token:
+                raise ApiError(
+                    video.uri,
+                    f"{operation.get_api} gave the same NextToken twice for job {job_id}",
+                    "Ask the endpoint's operator; paging it would never end",
+                    code="InvalidPaginationTokenException",
+                )
+            token = page.next_token
+
+
+def _metadata(wire: Mapping[str, Any]) -> dict[str, Any]:
+    names = {"DurationMillis": "duration_ms", "FrameWidth": "width", "FrameHeight": "height"}
+    return {names.get(k) or snake_case(k): v for k, v in wire.items()}
+
+
+@contextmanager
+def _told_apart(api: str, video: str) -> Iterator[None]:
+    """Turn what botocore raises into retry, delay or give up."""
+    try:
+        yield
+    except ClientError as error:
+        raise _from_client_error(error, api, video) from error
+    except (ConnectionError, HTTPClientError) as error:
+        raise TransientError(
+            video, f"{api}: {error}", "Check the endpoint and the network", code="Connection"
+        ) from error
+    except BotoCoreError as error:
+        raise ApiError(
+            video, f"{api}: {error}", _WRONG_CREDENTIALS, code=type(error).__name__
+        ) from error
+
+
+def _from_client_error(error: ClientError, api: str, video: str) -> ApiError:
+    code = error.response.get("Error", {}).get("Code", "Unknown")
+    message = error.response.get("Error", {}).get("Message") or "no message"
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    reason = f"{api}: {code}: {message}"
+    if code in _DELAY:
+        return DelayedError(video, reason, _DELAY[code], code=code)
+    if code in _RETRY or (status >= 500 and code not in _GIVE_UP):
+        return TransientError(video, reason, "It is asked again", code=code)
+    if code == "ResourceNotFoundException":
+        return JobExpiredError(
+            video,
+            reason,
+            "Results live 7 days; materialize the job asset again to start it anew",
+            code=code,
+        )
+    return ApiError(video, reason, _GIVE_UP.get(code, ""), code=code)
