@@ -1,0 +1,229 @@
+"""The engine on one video, straight into a lake: what `analyze` and the backfill job both do.
+
+No Dagster here, and no deciding what to analyse: a caller that skips finished work compares
+:func:`backend_name` and the video's version with the lake's row of ``jobs``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from rekognition_dagster.errors import ConfigurationError, VideoError
+from rekognition_dagster.lake import Lake, TableWriter
+from rekognition_dagster.operations import Operation
+from rekognition_dagster.videos import Video, idempotency_token
+
+
+def backend_name(detector: str | None = None, sample_fps: float | None = None) -> str:
+    """What did the work, as ``jobs.backend`` has it: ``engine:default``, ``engine:onnx:a@5fps``.
+
+    Equal names mean equal results for the same version of a video.
+    """
+    rate = f"@{sample_fps:g}fps" if sample_fps is not None else ""
+    return f"engine:{detector or 'default'}{rate}"
+
+
+def is_done(video: Video, operation: Operation, lake: Lake, backend: str) -> bool:
+    """Whether the lake has this backend's results for this version of a video."""
+    job = lake.read_job(video, operation.name)
+    return (
+        job is not None
+        and job["status"] == "SUCCEEDED"
+        and job["version"] == video.version
+        and job["backend"] == backend
+    )
+
+
+def analyze_into_lake(
+    video: Video,
+    source_path: str | Path,
+    lake: Lake,
+    operations: Iterable[Operation],
+    *,
+    detector: str | None = None,
+    sample_fps: float | None = None,
+    progress: Callable[..., None] | None = None,
+) -> dict[str, int]:
+    """Analyse one video and replace its rows of the results tables, of ``videos`` and of ``jobs``.
+
+    The results appear whole or not at all. A video that turns out to be bad gets FAILED rows in
+    ``jobs``, and the results of an earlier run stay. The same work gives the same files.
+
+    Args:
+        video: What the rows are to name; its version and date are used.
+        source_path: A local file with its content.
+        lake: Where the rows go.
+        operations: What to look for; all are found in one pass over the video.
+        detector: The engine's detector spec; none is the embedded default.
+        sample_fps: Frames looked at per second of video; none is every frame.
+        progress: Handed to the engine.
+
+    Returns:
+        Rows written, by operation name.
+
+    Raises:
+        VideoError: The video cannot be analysed.
+        ModelError: The detector cannot be had; nothing was written.
+        LakeError: The lake cannot be written; what was there before stays.
+    """
+    from rekognition_dagster import engine
+
+    backend = backend_name(detector, sample_fps)
+    started = datetime.now(timezone.utc)
+    jobs = {o: _job(o, video, backend, started) for o in operations}
+    try:
+        with ExitStack() as open_writers:
+            writers = {o: open_writers.enter_context(lake.writer(o.table, video)) for o in jobs}
+            sinks = {
+                o.name: _sink(o, writer, video, jobs[o]["job_id"]) for o, writer in writers.items()
+            }
+            metadata = engine.analyze(
+                source_path,
+                sinks,
+                detector=detector,
+                sample_fps=sample_fps,
+                progress=progress,
+                video=video.uri,
+            )
+    except VideoError as error:
+        ended = {"completed_at": datetime.now(timezone.utc), "status_message": str(error)}
+        for o, job in jobs.items():
+            lake.write_job(video, o.name, {**job, **ended, "status": "FAILED"})
+        raise
+    lake.write_video(video, asdict(metadata))
+    rows = {o.name: writer.rows for o, writer in writers.items()}
+    ended = {"completed_at": datetime.now(timezone.utc), "status": "SUCCEEDED"}
+    # Last, for this row is what says that the others are there.
+    for o, job in jobs.items():
+        lake.write_job(video, o.name, {**job, **ended, "rows": rows[o.name]})
+    return rows
+
+
+def _job(operation: Operation, video: Video, backend: str, started: datetime) -> dict[str, Any]:
+    token = idempotency_token(operation.name, video, {"Backend": backend})
+    return {
+        "job_id": hashlib.sha256(f"{token}:{video.uri}".encode()).hexdigest(),
+        "token": token,
+        "started_at": started,
+        "backend": backend,
+    }
+
+
+def _sink(
+    operation: Operation, writer: TableWriter, video: Video, job_id: str
+) -> Callable[[list[dict[str, Any]]], None]:
+    def write(rows: list[dict[str, Any]]) -> None:
+        writer.write(operation.to_lake(rows, video=video.uri, job_id=job_id))
+
+    return write
+
+
+# -- videos in S3 ---------------------------------------------------------------------------------
+
+_MISSING = {"404", "NoSuchKey", "NoSuchBucket", "NoSuchVersion"}
+_REFUSED = {"403", "AccessDenied"}
+
+
+def locate(video: Video, client: Any = None) -> Video:
+    """The same video with its version, size and time, as S3 (or the file system) has them now.
+
+    Args:
+        video: Where it lies.
+        client: A boto3 ``s3`` client; by default one of the default session.
+
+    Raises:
+        VideoError: There is no such object, or these credentials may not read it.
+        ConfigurationError: S3 cannot be asked at all.
+    """
+    if video.is_local:
+        return _local(video)
+    version = {"VersionId": video.version_id} if video.version_id else {}
+    with _s3_errors(video):
+        head = (client or _s3()).head_object(Bucket=video.bucket, Key=video.key, **version)
+    known = head.get("VersionId")
+    return video.with_facts(
+        version_id=known if known != "null" else None,
+        etag=head["ETag"].strip('"'),
+        size=head["ContentLength"],
+        last_modified=head["LastModified"],
+    )
+
+
+def fetch(video: Video, folder: str | Path, client: Any = None) -> Path:
+    """A local file with the video's content: the file itself, or a download into ``folder``.
+
+    Args:
+        video: Where it lies.
+        folder: Where a download goes; the caller removes it.
+        client: A boto3 ``s3`` client; by default one of the default session.
+
+    Raises:
+        VideoError: There is no such object, it may not be read, or the disk is full.
+        ConfigurationError: S3 cannot be asked at all.
+    """
+    if video.is_local:
+        return Path(_local(video).key)
+    path = Path(folder) / f"{video.id}{Path(video.key).suffix}"
+    version = {"ExtraArgs": {"VersionId": video.version_id}} if video.version_id else {}
+    with _s3_errors(video):
+        (client or _s3()).download_file(video.bucket, video.key, str(path), **version)
+    return path
+
+
+def _local(video: Video) -> Video:
+    path = Path(video.key)
+    try:
+        found = Video.from_file(path)
+    except FileNotFoundError:
+        raise VideoError(video.uri, "there is no such file", "Check the path") from None
+    except OSError as error:
+        raise VideoError(video.uri, error.strerror or str(error), "Check the path") from None
+    if path.is_dir():
+        raise VideoError(video.uri, "this is a folder", "Name the files in it")
+    return found
+
+
+def _s3() -> Any:
+    import boto3
+
+    try:
+        return boto3.client("s3")
+    except Exception as error:
+        raise ConfigurationError(f"S3 cannot be asked: {error}. Check the AWS settings") from error
+
+
+@contextmanager
+def _s3_errors(video: Video) -> Iterator[None]:
+    """Tell what is wrong with one video apart from what is wrong with all of them."""
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code"))
+        if code in _MISSING:
+            reason, remedy = "there is no such object", "Check bucket, key and region"
+            raise VideoError(video.uri, reason, remedy) from error
+        if code in _REFUSED:
+            reason = "these credentials may not read it"
+            remedy = "Allow s3:GetObject on it, and s3:ListBucket on its bucket"
+            raise VideoError(video.uri, reason, remedy) from error
+        raise ConfigurationError(
+            f"{video.uri}: S3 refused: {error}. Check the AWS credentials and the region"
+        ) from error
+    except (BotoCoreError, Boto3Error) as error:
+        raise ConfigurationError(
+            f"{video.uri}: S3 cannot be asked: {error}. Check AWS_ENDPOINT_URL, the region and "
+            "the credentials"
+        ) from error
+    except OSError as error:
+        raise VideoError(
+            video.uri, f"it cannot be downloaded: {error}", "Free some space and run this again"
+        ) from error
