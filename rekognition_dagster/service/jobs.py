@@ -1,0 +1,152 @@
+"""What the API's calls do: Start accepts a job, Get tells of one. No HTTP here, and no analysis."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rekognition_dagster.operations import OPERATIONS, Operation
+from rekognition_dagster.service import tokens
+from rekognition_dagster.service.objects import object_size
+from rekognition_dagster.service.protocol import ApiError, request_of, response_body
+from rekognition_dagster.service.results import TIMESTAMP, Results
+from rekognition_dagster.service.settings import GIB, Settings
+from rekognition_dagster.service.store import (
+    IN_PROGRESS,
+    SUCCEEDED,
+    Job,
+    JobStore,
+    TokenMismatchError,
+    TooManyJobsError,
+)
+
+MAX_RESULTS = 1000
+"""Rows on a page at most, and by default (source: the API reference, MaxResults)."""
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """The calls that are served, over one store.
+
+    Args:
+        store: Where jobs are kept.
+        results: Where their results lie.
+        settings: The service's settings.
+    """
+
+    store: JobStore
+    results: Results
+    settings: Settings
+
+    @property
+    def calls(self) -> Mapping[str, Callable[[bytes], bytes]]:
+        """Every served operation by its API name: request body in, response body out."""
+        return {
+            **{o.start_api: lambda body, o=o: self.start(o, body) for o in OPERATIONS.values()},
+            **{o.get_api: lambda body, o=o: self.get(o, body) for o in OPERATIONS.values()},
+        }
+
+    def start(self, operation: Operation, body: bytes) -> bytes:
+        """Accept a job, or answer with the one that its ``ClientRequestToken`` stands for.
+
+        Raises:
+            ApiError: As the API reference lists them for the Start operations.
+        """
+        request = request_of(operation.start_api, body)
+        reference = _s3_object(request)
+        token = request.pop("ClientRequestToken", None)
+        canonical = json.dumps(request, sort_keys=True, separators=(",", ":"))
+        request_hash = hashlib.sha256(canonical.encode()).hexdigest()
+        account = "-"
+        try:
+            # Before S3 is asked: the object of a job that ran may be gone since.
+            job_id = token and self.store.job_of_token(account, operation.name, token, request_hash)
+            if not job_id:
+                self._check_size(reference)
+                job_id, _ = self.store.add(
+                    operation.name,
+                    request,
+                    account=account,
+                    token=token,
+                    request_hash=request_hash,
+                    limit=self.settings.jobs_in_flight,
+                )
+        except TokenMismatchError as error:
+            raise ApiError(
+                "IdempotentParameterMismatchException",
+                f"ClientRequestToken {token!r} was used for job {error} with other parameters; "
+                "use a new token for new work",
+            ) from None
+        except TooManyJobsError:
+            raise ApiError(
+                "LimitExceededException",
+                f"{self.settings.jobs_in_flight} jobs are in progress, which is the limit; start "
+                "this one again when one of them has ended",
+            ) from None
+        return response_body(operation.start_api, {"JobId": job_id})
+
+    def get(self, operation: Operation, body: bytes) -> bytes:
+        """A job's state, and a page of its results once it SUCCEEDED.
+
+        Raises:
+            ApiError: As the API reference lists them for the Get operations.
+        """
+        request = request_of(operation.get_api, body)
+        job = self.store.job(request["JobId"])
+        if job is None or job.operation != operation.name:
+            raise ApiError(
+                "ResourceNotFoundException",
+                f"Could not find JobId {request['JobId']}: there is no such {operation.start_api} "
+                "job, or its results have expired",
+            )
+        order = request.get("SortBy", TIMESTAMP)
+        limit = min(request.get("MaxResults", MAX_RESULTS), MAX_RESULTS)
+        offset = tokens.offset_of(self.store.secret, job.job_id, order, request.get("NextToken"))
+        response = _about(job)
+        rows: list[Any] = []
+        if job.status == SUCCEEDED:
+            total = (job.orders or {}).get(order, 0)
+            rows = self.results.page(operation, job.results or "", order, offset, limit)
+            if offset + len(rows) < total:
+                response["NextToken"] = tokens.next_token(
+                    self.store.secret, job.job_id, order, offset + len(rows)
+                )
+        return response_body(operation.get_api, response, {operation.results: rows})
+
+    def _check_size(self, reference: dict[str, str]) -> None:
+        size = object_size(reference)
+        most = self.settings.max_video_bytes
+        if size > most:
+            raise ApiError(
+                "VideoTooLargeException",
+                f"s3://{reference['Bucket']}/{reference['Name']} has {size / GIB:.1f} GiB; the "
+                f"maximum is {most / GIB:.0f} GiB. Cut the video into parts",
+            )
+
+
+def _about(job: Job) -> dict[str, Any]:
+    video = {"Bucket": job.bucket, "Name": job.name, "Version": job.version}
+    return {
+        "JobStatus": job.status,
+        "StatusMessage": job.status_message,
+        "VideoMetadata": job.metadata if job.status != IN_PROGRESS else None,
+        "JobId": job.job_id,
+        "Video": {"S3Object": video},
+        "JobTag": job.job_tag,
+    }
+
+
+def _s3_object(request: Mapping[str, Any]) -> dict[str, str]:
+    """The request's S3Object; the model leaves its members optional, the service does not."""
+    reference = request["Video"].get("S3Object") or {}
+    for name in ("Bucket", "Name"):
+        if not reference.get(name):
+            raise ApiError(
+                "InvalidParameterException",
+                f"1 validation error detected: Value null at 'Video.S3Object.{name}' failed to "
+                "satisfy constraint: Member must not be null",
+            )
+    return reference

@@ -1,0 +1,149 @@
+"""The service's settings: one frozen value, from keyword arguments or the environment.
+
+What each setting does is told here and nowhere else. Reading them starts nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from rekognition_dagster.errors import ConfigurationError
+
+DEFAULT_PORT = 8722
+GIB = 1024**3
+
+
+def default_store() -> str:
+    """The folder of this user's jobs: ``REKOGNITION_DAGSTER_STORE``, else the platform's own."""
+    chosen = os.environ.get("REKOGNITION_DAGSTER_STORE")
+    if chosen:
+        return chosen
+    if sys.platform == "darwin":
+        data = Path.home() / "Library" / "Application Support"
+    elif sys.platform == "win32":
+        data = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    else:
+        data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return str(data / "rekognition-dagster" / "service")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the service runs.
+
+    Args:
+        host: Address to listen on.
+        port: TCP port; 0 takes a free one.
+        store: Where jobs are kept: a folder (SQLite in it, results beside it), or an SQLAlchemy
+            URL such as ``postgresql://user@host/db?results=s3://bucket/prefix``.
+        results: Folder or ``s3://`` prefix for results; by default in the store's folder.
+        scratch: Local folder for videos under analysis; by default in the store's folder.
+        workers: Worker processes on this host, each with one job at a time. 0 serves the API only.
+        detector: The engine's detector spec; none is the embedded default.
+        sample_fps: Frames looked at per second of video; none is every frame.
+        analyzer: ``module:function`` that analyses one video, with the engine's signature.
+        jobs_in_flight: Jobs in progress at once; above it ``LimitExceededException``.
+        job_life_s: Seconds that results and idempotency tokens live after Start.
+        lease_s: Seconds a worker holds a job without a heartbeat.
+        attempts: How often a job whose worker died is taken up before it is FAILED.
+        poll_s: Seconds between a worker's, and the publisher's, looks at the store.
+        drain_s: Seconds that a job under way gets to finish when the service is told to stop.
+        max_video_bytes: Size above which Start says ``VideoTooLargeException``.
+        max_video_ms: Duration in milliseconds above which a job is FAILED.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    store: str = field(default_factory=default_store)
+    results: str | None = None
+    scratch: str | None = None
+    workers: int = 1
+    detector: str | None = None
+    sample_fps: float | None = None
+    analyzer: str = "rekognition_dagster.engine:analyze"
+    jobs_in_flight: int = 20
+    job_life_s: float = 7 * 24 * 3600.0
+    lease_s: float = 30.0
+    attempts: int = 3
+    poll_s: float = 0.25
+    drain_s: float = 25.0
+    max_video_bytes: int = 10 * GIB
+    max_video_ms: int = 6 * 3600 * 1000
+
+    @classmethod
+    def of(cls, **values: Any) -> Settings:
+        """Settings from keyword arguments; None means the default.
+
+        Raises:
+            ConfigurationError: An unknown setting, or a value out of its range.
+        """
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ConfigurationError(
+                f"the service has no setting {unknown[0]!r}; it has {', '.join(sorted(known))}"
+            )
+        settings = cls(**{k: v for k, v in values.items() if v is not None})
+        for name, least in (("port", 0), ("workers", 0), ("jobs_in_flight", 1), ("attempts", 1)):
+            if getattr(settings, name) < least:
+                raise ConfigurationError(f"the setting {name!r} must be at least {least}")
+        settings.results_url  # noqa: B018 - a store without a place for results is told at once
+        return settings
+
+    @property
+    def _folder(self) -> Path | None:
+        """The store's own folder, where it is one."""
+        if "://" not in self.store or self.store.startswith("file://"):
+            return Path(self.store.removeprefix("file://")).expanduser().absolute()
+        if self.store.startswith("sqlite"):
+            path = urlsplit(self.store).path
+            return Path(path[1:]).expanduser().absolute().parent
+        return None
+
+    @property
+    def database_url(self) -> str:
+        """The SQLAlchemy URL of the store."""
+        if "://" not in self.store or self.store.startswith("file://"):
+            return f"sqlite:///{self._folder}/jobs.sqlite"
+        address, _, query = self.store.partition("?")
+        rest = "&".join(p for p in query.split("&") if p and not p.startswith("results="))
+        return f"{address}?{rest}" if rest else address
+
+    @property
+    def results_url(self) -> str:
+        """Where results lie: a folder or ``s3://bucket/prefix``.
+
+        Raises:
+            ConfigurationError: The store is no folder and names no place for results.
+        """
+        if self.results:
+            return self.results
+        in_url = dict(parse_qsl(urlsplit(self.store).query)).get("results")
+        if in_url:
+            return in_url
+        if self._folder is None:
+            raise ConfigurationError(
+                "a store in a database needs a place for results that every host reaches: "
+                "add ?results=s3://bucket/prefix (or a shared folder) to the store's URL"
+            )
+        return str(self._folder / "results")
+
+    @property
+    def scratch_folder(self) -> Path:
+        """Where videos lie while they are analysed."""
+        if self.scratch:
+            return Path(self.scratch).expanduser().absolute()
+        if self._folder is not None:
+            return self._folder / "scratch"
+        import tempfile
+
+        return Path(tempfile.gettempdir()) / "rekognition-dagster"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, to hand to a worker process."""
+        return asdict(self)

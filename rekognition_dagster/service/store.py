@@ -1,0 +1,698 @@
+"""The job store: jobs, idempotency tokens and the outbox, in SQL through SQLAlchemy.
+
+Every change of a job is one transaction, so that a process may die between any two of them.
+SQLite (WAL) serves one host, PostgreSQL several. What a job computes lies in its results, not here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from rekognition_dagster.errors import ConfigurationError
+
+IN_PROGRESS, SUCCEEDED, FAILED = "IN_PROGRESS", "SUCCEEDED", "FAILED"
+
+_SCHEMA = sa.MetaData()
+_JOBS = sa.Table(
+    "jobs",
+    _SCHEMA,
+    sa.Column("job_id", sa.String(64), primary_key=True),
+    sa.Column("operation", sa.String(64), nullable=False),
+    sa.Column("account", sa.String(128), nullable=False),
+    sa.Column("bucket", sa.String(255), nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("version", sa.Text),
+    sa.Column("job_tag", sa.Text),
+    sa.Column("topic_arn", sa.Text),
+    sa.Column("request", sa.Text, nullable=False),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("status_message", sa.Text),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("completed_at", sa.Double),
+    sa.Column("expires_at", sa.Double, nullable=False),
+    sa.Column("available_at", sa.Double, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("lease_owner", sa.String(128)),
+    sa.Column("lease_until", sa.Double),
+    sa.Column("frames", sa.BigInteger, nullable=False, default=0),
+    sa.Column("metadata", sa.Text),
+    sa.Column("results", sa.Text),
+    sa.Column("orders", sa.Text),
+    sa.Index("jobs_by_status", "status", "available_at"),
+    sa.Index("jobs_by_expiry", "expires_at"),
+)
+_TOKENS = sa.Table(
+    "tokens",
+    _SCHEMA,
+    sa.Column("account", sa.String(128), primary_key=True),
+    sa.Column("operation", sa.String(64), primary_key=True),
+    sa.Column("token", sa.String(64), primary_key=True),
+    sa.Column("request_hash", sa.String(64), nullable=False),
+    sa.Column("job_id", sa.String(64), nullable=False),
+    sa.Column("expires_at", sa.Double, nullable=False),
+)
+_OUTBOX = sa.Table(
+    "outbox",
+    _SCHEMA,
+    sa.Column("job_id", sa.String(64), primary_key=True),
+    sa.Column("topic_arn", sa.Text, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("next_at", sa.Double, nullable=False),
+    sa.Index("outbox_by_time", "next_at"),
+)
+_FACTS = sa.Table(
+    "facts",
+    _SCHEMA,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One accepted job.
+
+    Args:
+        job_id: 64 hexadecimal characters, as AWS's are.
+        operation: The operation's name, e.g. ``person_tracking``.
+        account: Whose job it is; idempotency tokens and jobs are told apart by it.
+        bucket: Bucket of the video.
+        name: Key of the video.
+        version: Version of the object, where the request named one.
+        job_tag: The caller's tag.
+        topic_arn: Where completion is announced.
+        request: The Start request.
+        status: IN_PROGRESS, SUCCEEDED or FAILED.
+        status_message: Why it FAILED.
+        created_at: Seconds since 1970.
+        completed_at: Seconds since 1970.
+        expires_at: When its results go.
+        attempts: How often a worker took it up.
+        frames: Frames analysed so far.
+        metadata: The API's VideoMetadata.
+        results: Folder of its results.
+        orders: Rows in each order that the results were written in.
+    """
+
+    job_id: str
+    operation: str
+    account: str
+    bucket: str
+    name: str
+    version: str | None
+    job_tag: str | None
+    topic_arn: str | None
+    request: Mapping[str, Any]
+    status: str
+    status_message: str | None
+    created_at: float
+    completed_at: float | None
+    expires_at: float
+    attempts: int
+    frames: int
+    metadata: Mapping[str, Any] | None
+    results: str | None
+    orders: Mapping[str, int] | None
+
+    @property
+    def video(self) -> str:
+        """``s3://bucket/key``."""
+        return f"s3://{self.bucket}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Notification:
+    """A completion to be announced.
+
+    Args:
+        job_id: Whose completion.
+        topic_arn: The SNS topic.
+        message: The message's JSON.
+        attempts: How often it was tried.
+        created_at: When the job ended, in seconds since 1970.
+    """
+
+    job_id: str
+    topic_arn: str
+    message: str
+    attempts: int
+    created_at: float
+
+
+class TooManyJobsError(Exception):
+    """As many jobs are in progress as are allowed."""
+
+
+class TokenMismatchError(Exception):
+    """The idempotency token was used for another request."""
+
+
+class JobStore:
+    """Jobs in a SQL database.
+
+    Args:
+        url: SQLAlchemy's URL.
+        clock: Seconds since 1970; tests pass their own.
+        job_life_s: How long jobs and tokens live.
+
+    Raises:
+        ConfigurationError: The database cannot be opened.
+    """
+
+    def __init__(
+        self, url: str, *, clock: Callable[[], float] = time.time, job_life_s: float = 7 * 86400.0
+    ):
+        self._clock, self._life = clock, job_life_s
+        try:
+            self._engine = _engine(url)
+            with self._write() as connection:
+                if self._engine.dialect.name == "postgresql":
+                    # Two hosts that start at once must not both create the tables.
+                    connection.execute(sa.text("SELECT pg_advisory_xact_lock(7236501)"))
+                _SCHEMA.create_all(connection)
+                secret = connection.scalar(
+                    sa.select(_FACTS.c.value).where(_FACTS.c.name == "secret")
+                )
+                if secret is None:
+                    secret = secrets.token_hex(32)
+                    connection.execute(_FACTS.insert().values(name="secret", value=secret))
+        except (SQLAlchemyError, ImportError, OSError) as error:
+            raise ConfigurationError(
+                f"cannot open the job store {_without_password(url)}: {_first_line(error)}. "
+                "Check the store's address, its permissions and its driver"
+            ) from error
+        self.secret = bytes.fromhex(secret)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[sa.Connection]:
+        with self._engine.execution_options(writes=True).begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _read(self) -> Iterator[sa.Connection]:
+        with self._engine.connect() as connection:
+            yield connection
+
+    # -- the API's side ---------------------------------------------------------------------------
+
+    def job_of_token(
+        self, account: str, operation: str, token: str, request_hash: str
+    ) -> str | None:
+        """The JobId that this token already stands for, if any.
+
+        Raises:
+            TokenMismatchError: It stands for a request with another hash.
+        """
+        with self._read() as connection:
+            return self._job_of_token(connection, account, operation, token, request_hash)
+
+    def _job_of_token(
+        self,
+        connection: sa.Connection,
+        account: str,
+        operation: str,
+        token: str,
+        request_hash: str,
+    ) -> str | None:
+        row = connection.execute(
+            sa.select(_TOKENS.c.job_id, _TOKENS.c.request_hash).where(
+                _TOKENS.c.account == account,
+                _TOKENS.c.operation == operation,
+                _TOKENS.c.token == token,
+                _TOKENS.c.expires_at > self._clock(),
+            )
+        ).first()
+        if row is None:
+            return None
+        if row.request_hash != request_hash:
+            raise TokenMismatchError(row.job_id)
+        return row.job_id
+
+    def add(
+        self,
+        operation: str,
+        request: Mapping[str, Any],
+        *,
+        account: str,
+        token: str | None,
+        request_hash: str,
+        limit: int,
+    ) -> tuple[str, bool]:
+        """Accept a job, or find the one that its token stands for.
+
+        Args:
+            operation: The operation's name.
+            request: The Start request, checked.
+            account: Whose job it is.
+            token: ``ClientRequestToken``.
+            request_hash: Hash of everything else in the request.
+            limit: Jobs in progress at once.
+
+        Returns:
+            The JobId, and whether it is new.
+
+        Raises:
+            TooManyJobsError: ``limit`` jobs are in progress.
+            TokenMismatchError: The token stands for another request.
+        """
+        now = self._clock()
+        video = request["Video"]["S3Object"]
+        with self._write() as connection:
+            # On PostgreSQL this row is the lock under which jobs are counted and added; SQLite
+            # lets one transaction write at a time anyway.
+            connection.execute(
+                sa.select(_FACTS.c.value).where(_FACTS.c.name == "secret").with_for_update()
+            )
+            if token is not None:
+                known = self._job_of_token(connection, account, operation, token, request_hash)
+                if known is not None:
+                    return known, False
+            running = connection.scalar(
+                sa.select(sa.func.count()).select_from(_JOBS).where(_JOBS.c.status == IN_PROGRESS)
+            )
+            if (running or 0) >= limit:
+                raise TooManyJobsError
+            job_id = secrets.token_hex(32)
+            connection.execute(
+                _JOBS.insert().values(
+                    job_id=job_id,
+                    operation=operation,
+                    account=account,
+                    bucket=video["Bucket"],
+                    name=video["Name"],
+                    version=video.get("Version"),
+                    job_tag=request.get("JobTag"),
+                    topic_arn=request.get("NotificationChannel", {}).get("SNSTopicArn"),
+                    request=json.dumps(request),
+                    status=IN_PROGRESS,
+                    created_at=now,
+                    expires_at=now + self._life,
+                    available_at=now,
+                    attempts=0,
+                    frames=0,
+                )
+            )
+            if token is not None:
+                connection.execute(
+                    _TOKENS.delete().where(
+                        _TOKENS.c.account == account,
+                        _TOKENS.c.operation == operation,
+                        _TOKENS.c.token == token,
+                    )
+                )
+                connection.execute(
+                    _TOKENS.insert().values(
+                        account=account,
+                        operation=operation,
+                        token=token,
+                        request_hash=request_hash,
+                        job_id=job_id,
+                        expires_at=now + self._life,
+                    )
+                )
+        return job_id, True
+
+    def job(self, job_id: str) -> Job | None:
+        """The job, unless there is none or it has expired."""
+        with self._read() as connection:
+            row = connection.execute(
+                sa.select(_JOBS).where(
+                    _JOBS.c.job_id == job_id,
+                    sa.or_(_JOBS.c.status == IN_PROGRESS, _JOBS.c.expires_at > self._clock()),
+                )
+            ).first()
+        return _job(row) if row is not None else None
+
+    # -- the workers' side ------------------------------------------------------------------------
+
+    def claim(self, owner: str, lease_s: float, attempts: int) -> Job | None:
+        """Take up the oldest job that nobody works on, for ``lease_s`` seconds.
+
+        A job that was taken up ``attempts`` times before is FAILED instead: whatever worked on it
+        died of it.
+        """
+        due = sa.and_(
+            _JOBS.c.status == IN_PROGRESS,
+            _JOBS.c.available_at <= self._clock(),
+            sa.or_(_JOBS.c.lease_until.is_(None), _JOBS.c.lease_until <= self._clock()),
+        )
+        with self._read() as connection:  # most looks find nothing; they need no write lock
+            if connection.scalar(sa.select(_JOBS.c.job_id).where(due).limit(1)) is None:
+                return None
+        with self._write() as connection:
+            row = connection.execute(
+                sa.select(_JOBS)
+                .where(due)
+                .order_by(_JOBS.c.available_at)
+                .limit(1)
+                .with_for_update(skip_locked=True)
+            ).first()
+            if row is None:
+                return None
+            job = _job(row)
+            if job.attempts >= attempts:
+                self._end(
+                    connection,
+                    job,
+                    FAILED,
+                    message=f"{job.video}: the analysis was cut off {attempts} times; the "
+                    "video may crash its decoder. Re-encode the video, then start the job again",
+                )
+                return None
+            connection.execute(
+                _JOBS.update()
+                .where(_JOBS.c.job_id == job.job_id)
+                .values(
+                    attempts=job.attempts + 1,
+                    lease_owner=owner,
+                    lease_until=self._clock() + lease_s,
+                )
+            )
+        return _job(row, attempts=job.attempts + 1)
+
+    def heartbeat(self, job: Job, owner: str, lease_s: float, frames: int) -> bool:
+        """Hold a job for another ``lease_s`` seconds; False where it is no longer this owner's."""
+        with self._write() as connection:
+            result = connection.execute(
+                _JOBS.update()
+                .where(*_held(job, owner))
+                .values(lease_until=self._clock() + lease_s, frames=frames)
+            )
+        return result.rowcount == 1
+
+    def release(self, job: Job, owner: str, *, delay_s: float = 0.0, counts: bool = False) -> None:
+        """Give a job back, to be taken up again after ``delay_s``.
+
+        Args:
+            job: The job.
+            owner: Who holds it; nothing happens where that is somebody else.
+            delay_s: Seconds until it may be taken up.
+            counts: Whether this was an attempt that went wrong, rather than one called off.
+        """
+        with self._write() as connection:
+            connection.execute(
+                _JOBS.update()
+                .where(*_held(job, owner))
+                .values(
+                    lease_owner=None,
+                    lease_until=None,
+                    available_at=self._clock() + delay_s,
+                    attempts=job.attempts if counts else job.attempts - 1,
+                )
+            )
+
+    def complete(
+        self,
+        job: Job,
+        owner: str,
+        *,
+        metadata: Mapping[str, Any],
+        results: str,
+        orders: Mapping[str, int],
+    ) -> bool:
+        """End a job in SUCCEEDED and put its announcement in the outbox, in one transaction.
+
+        Returns:
+            False where the job is no longer this owner's; its results are then not the job's.
+        """
+        with self._write() as connection:
+            return self._end(
+                connection,
+                job,
+                SUCCEEDED,
+                owner=owner,
+                metadata=json.dumps(metadata),
+                results=results,
+                orders=json.dumps(orders),
+            )
+
+    def fail(self, job: Job, owner: str, message: str) -> bool:
+        """End a job in FAILED with a message for people; see :meth:`complete`."""
+        with self._write() as connection:
+            return self._end(connection, job, FAILED, owner=owner, message=message)
+
+    def _end(
+        self,
+        connection: sa.Connection,
+        job: Job,
+        status: str,
+        *,
+        owner: str | None = None,
+        message: str | None = None,
+        **values: Any,
+    ) -> bool:
+        now = self._clock()
+        held = _held(job, owner) if owner else [_JOBS.c.job_id == job.job_id]
+        ended = connection.execute(
+            _JOBS.update()
+            .where(*held, _JOBS.c.status == IN_PROGRESS)
+            .values(
+                status=status,
+                status_message=message,
+                completed_at=now,
+                lease_owner=None,
+                lease_until=None,
+                **values,
+            )
+        )
+        if ended.rowcount != 1:
+            return False
+        if job.topic_arn:
+            connection.execute(
+                _OUTBOX.insert().values(
+                    job_id=job.job_id,
+                    topic_arn=job.topic_arn,
+                    message=json.dumps(completion_message(job, status, now)),
+                    created_at=now,
+                    attempts=0,
+                    next_at=now,
+                )
+            )
+        return True
+
+    def release_dead(self, is_dead: Callable[[str], bool]) -> int:
+        """Let go of the leases of owners known to be dead; how many there were.
+
+        Leases end by themselves; this saves the wait.
+        """
+        with self._read() as connection:
+            owners = connection.scalars(
+                sa.select(_JOBS.c.lease_owner)
+                .where(_JOBS.c.status == IN_PROGRESS, _JOBS.c.lease_owner.is_not(None))
+                .distinct()
+            ).all()
+        dead = [o for o in owners if o and is_dead(o)]
+        if not dead:
+            return 0
+        with self._write() as connection:
+            result = connection.execute(
+                _JOBS.update()
+                .where(_JOBS.c.status == IN_PROGRESS, _JOBS.c.lease_owner.in_(dead))
+                .values(lease_owner=None, lease_until=None)
+            )
+        return result.rowcount
+
+    # -- the publisher's side ---------------------------------------------------------------------
+
+    def due_notifications(self, hold_s: float, limit: int = 20) -> list[Notification]:
+        """Announcements that are due; others leave them alone for ``hold_s`` seconds."""
+        now = self._clock()
+        due = _OUTBOX.c.next_at <= now
+        with self._read() as connection:
+            if connection.scalar(sa.select(_OUTBOX.c.job_id).where(due).limit(1)) is None:
+                return []
+        with self._write() as connection:
+            rows = connection.execute(
+                sa.select(_OUTBOX)
+                .where(due)
+                .order_by(_OUTBOX.c.next_at)
+                .limit(limit)
+                .with_for_update(skip_locked=True)
+            ).all()
+            connection.execute(
+                _OUTBOX.update()
+                .where(_OUTBOX.c.job_id.in_([r.job_id for r in rows]))
+                .values(next_at=now + hold_s, attempts=_OUTBOX.c.attempts + 1)
+            )
+        return [
+            Notification(r.job_id, r.topic_arn, r.message, r.attempts + 1, r.created_at)
+            for r in rows
+        ]
+
+    def announced(self, job_id: str) -> None:
+        """The announcement has been published, or given up: forget it."""
+        with self._write() as connection:
+            connection.execute(_OUTBOX.delete().where(_OUTBOX.c.job_id == job_id))
+
+    def announce_later(self, job_id: str, delay_s: float) -> None:
+        """Try an announcement again after ``delay_s`` seconds."""
+        with self._write() as connection:
+            connection.execute(
+                _OUTBOX.update()
+                .where(_OUTBOX.c.job_id == job_id)
+                .values(next_at=self._clock() + delay_s)
+            )
+
+    # -- upkeep -----------------------------------------------------------------------------------
+
+    def expired(self, limit: int = 100) -> list[Job]:
+        """Ended jobs whose life is over."""
+        with self._read() as connection:
+            rows = connection.execute(
+                sa.select(_JOBS)
+                .where(_JOBS.c.status != IN_PROGRESS, _JOBS.c.expires_at <= self._clock())
+                .limit(limit)
+            ).all()
+        return [_job(r) for r in rows]
+
+    def forget(self, job_id: str) -> None:
+        """Remove an expired job and what belongs to it."""
+        with self._write() as connection:
+            connection.execute(_OUTBOX.delete().where(_OUTBOX.c.job_id == job_id))
+            connection.execute(_JOBS.delete().where(_JOBS.c.job_id == job_id))
+            connection.execute(_TOKENS.delete().where(_TOKENS.c.expires_at <= self._clock()))
+
+    def counts(self) -> dict[str, int]:
+        """Jobs by status."""
+        with self._read() as connection:
+            rows = connection.execute(
+                sa.select(_JOBS.c.status, sa.func.count()).group_by(_JOBS.c.status)
+            ).all()
+        return {IN_PROGRESS: 0, SUCCEEDED: 0, FAILED: 0, **{r[0]: r[1] for r in rows}}
+
+    def waiting(self) -> tuple[float, int]:
+        """Age in seconds of the oldest job that nobody has taken up, and how many announcements
+        are still to be made."""
+        now = self._clock()
+        with self._read() as connection:
+            oldest = connection.scalar(
+                sa.select(sa.func.min(_JOBS.c.created_at)).where(
+                    _JOBS.c.status == IN_PROGRESS,
+                    sa.or_(_JOBS.c.lease_until.is_(None), _JOBS.c.lease_until <= now),
+                )
+            )
+            pending = connection.scalar(sa.select(sa.func.count()).select_from(_OUTBOX))
+        return (max(0.0, now - oldest) if oldest is not None else 0.0, pending or 0)
+
+
+def completion_message(job: Job, status: str, at: float) -> dict[str, Any]:
+    """The completion notification (source: the Rekognition developer guide, Calling Amazon
+    Rekognition Video operations). ``Timestamp`` is milliseconds since 1970."""
+    message: dict[str, Any] = {
+        "JobId": job.job_id,
+        "Status": status,
+        "API": f"Start{_api_name(job.operation)}",
+    }
+    if job.job_tag is not None:
+        message["JobTag"] = job.job_tag
+    message["Timestamp"] = int(at * 1000)
+    message["Video"] = {"S3ObjectName": job.name, "S3Bucket": job.bucket}
+    return message
+
+
+def owner_name() -> str:
+    """This process's name as a lease owner: host, process namespace and process id."""
+    return f"{_place()}:{os.getpid()}"
+
+
+def is_dead_here(owner: str) -> bool:
+    """Whether a lease owner was a process of this host that is no more.
+
+    Of owners elsewhere (another host, another container) nothing is known, so they are not.
+    """
+    place, _, pid = owner.rpartition(":")
+    if place != _place() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _place() -> str:
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        namespace = "-"
+    return f"{socket.gethostname()}:{namespace}"
+
+
+def _api_name(operation: str) -> str:
+    from rekognition_dagster.operations import OPERATIONS
+
+    return OPERATIONS[operation].api
+
+
+def _held(job: Job, owner: str) -> list[sa.ColumnElement[bool]]:
+    """What holds while this attempt at the job is this owner's."""
+    return [
+        _JOBS.c.job_id == job.job_id,
+        _JOBS.c.status == IN_PROGRESS,
+        _JOBS.c.lease_owner == owner,
+        _JOBS.c.attempts == job.attempts,
+    ]
+
+
+def _job(row: sa.Row[Any], **changed: Any) -> Job:
+    values = dict(row._mapping)
+    for name in ("request", "metadata", "orders"):
+        values[name] = json.loads(values[name]) if values[name] else None
+    values.update(changed)
+    return Job(**{name: values[name] for name in Job.__dataclass_fields__})
+
+
+def _engine(url: str) -> sa.Engine:
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return sa.create_engine(parsed, pool_pre_ping=True, pool_size=20, max_overflow=30)
+    if parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(parsed, connect_args={"timeout": 30}, pool_size=20, max_overflow=30)
+
+    @event.listens_for(engine, "connect")
+    def _open(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # transactions are begun below, not by the driver
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")  # an accepted job survives a power cut
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        # A transaction that reads first and writes later can fail half-way: take the lock at once.
+        writes = connection.get_execution_options().get("writes")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _without_password(url: str) -> str:
+    try:
+        return sa.make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return "(unreadable URL)"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

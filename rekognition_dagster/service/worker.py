@@ -1,0 +1,257 @@
+"""A worker process: takes up one job after another, analyses the video, ends the job.
+
+It lives as long as its standard input stays open, so that it never outlives the service. Whatever
+kills it (a decoder's crash, a kill -9) leaves a lease that runs out, and the job is taken up again.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rekognition_dagster.engine.metadata import VideoMetadata
+from rekognition_dagster.errors import LakeError, ModelError, VideoError
+from rekognition_dagster.operations import OPERATIONS
+from rekognition_dagster.service import objects
+from rekognition_dagster.service.results import Results, ResultsWriter
+from rekognition_dagster.service.settings import Settings
+from rekognition_dagster.service.store import Job, JobStore, owner_name
+
+log = logging.getLogger(__name__)
+
+
+class _CalledOffError(BaseException):
+    """The job under way must stop here: the service stops, or the job is another worker's now.
+
+    Not an Exception, so that no analysis takes it for a fault of the video.
+    """
+
+
+class _UnfetchedError(Exception):
+    """The video could not be fetched this time."""
+
+
+@dataclass
+class Switch:
+    """Tells a worker to take no more jobs, and the job under way to stop."""
+
+    no_more: threading.Event = field(default_factory=threading.Event)
+    call_off: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass
+class _Attempt:
+    """One go at one job: whether it is still to go on, and how far it is."""
+
+    job: Job
+    called_off: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+    frames: int = 0
+
+    @property
+    def folder(self) -> str:
+        """Results of each attempt lie apart, so that one that lost its lease spoils nothing."""
+        return f"{self.job.job_id}/{self.job.attempts}"
+
+    def check(self, *_: Any) -> None:
+        if self.called_off.is_set():
+            raise _CalledOffError
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Takes up jobs from a store, one after another.
+
+    Args:
+        settings: The service's settings.
+        store: Where the jobs are.
+        results: Where their results go.
+        switch: What stops it.
+        owner: Its name on leases.
+    """
+
+    settings: Settings
+    store: JobStore
+    results: Results
+    switch: Switch
+    owner: str = field(default_factory=owner_name)
+
+    def run(self) -> None:
+        """Take up jobs until the switch says no more."""
+        while not self.switch.no_more.is_set():
+            try:
+                job = self.store.claim(self.owner, self.settings.lease_s, self.settings.attempts)
+            except Exception:
+                log.exception("the job store cannot be reached; trying again")
+                self.switch.no_more.wait(5.0)
+                continue
+            if job is None:
+                self.switch.no_more.wait(self.settings.poll_s)
+            else:
+                self.work(job)
+
+    def work(self, job: Job) -> None:
+        """Bring one job to its end, or give it back."""
+        log.info("job %s: attempt %d, %s of %s", job.job_id, job.attempts, job.operation, job.video)
+        attempt = _Attempt(job)
+        heart = threading.Thread(target=self._beat, args=(attempt,), name="heartbeat")
+        heart.start()
+        kept = False
+        try:
+            kept = self._bring_to_end(attempt)
+        finally:
+            attempt.ended.set()
+            heart.join()
+            if not kept:
+                self.results.delete(attempt.folder)
+
+    def _bring_to_end(self, attempt: _Attempt) -> bool:
+        """Whether the attempt's results are now the job's."""
+        job, store, owner = attempt.job, self.store, self.owner
+        began = time.monotonic()
+        try:
+            metadata, orders = self._analyse(attempt)
+            kept = store.complete(
+                job, owner, metadata=metadata, results=attempt.folder, orders=orders
+            )
+            seconds = time.monotonic() - began
+            log.info("job %s: %d rows in %.1f s", job.job_id, max(orders.values()), seconds)
+            return kept
+        except _CalledOffError:
+            log.info("job %s: given back", job.job_id)
+            store.release(job, owner)
+        except _UnfetchedError as error:
+            if job.attempts < self.settings.attempts:
+                log.warning("job %s: %s; trying again", job.job_id, error)
+                store.release(job, owner, delay_s=2.0**job.attempts, counts=True)
+            else:
+                store.fail(job, owner, str(error))
+        except (VideoError, ModelError, LakeError) as error:
+            log.warning("job %s: FAILED: %s", job.job_id, error)
+            text = str(error)
+            store.fail(job, owner, text if job.video in text else f"{job.video}: {text}")
+        except Exception as error:
+            log.exception("job %s: FAILED", job.job_id)
+            store.fail(
+                job,
+                owner,
+                f"{job.video}: the analysis failed ({type(error).__name__}). The service's log "
+                f"says more under job {job.job_id}; start the job again once that is mended",
+            )
+        return False
+
+    def _beat(self, attempt: _Attempt) -> None:
+        """Hold the lease while the job is under way; call the attempt off when it is lost."""
+        job, lease_s = attempt.job, self.settings.lease_s
+        next_beat = time.monotonic() + lease_s / 3
+        while not attempt.ended.wait(0.1):
+            if self.switch.call_off.is_set():
+                attempt.called_off.set()
+            if time.monotonic() < next_beat:
+                continue
+            next_beat = time.monotonic() + lease_s / 3
+            try:
+                held = self.store.heartbeat(job, self.owner, lease_s, attempt.frames)
+            except Exception:
+                log.exception("job %s: no heartbeat; trying again", job.job_id)
+                continue
+            if not held and not attempt.ended.is_set():
+                log.warning("job %s: the lease is lost", job.job_id)
+                attempt.called_off.set()
+
+    def _analyse(self, attempt: _Attempt) -> tuple[dict[str, Any], dict[str, int]]:
+        job, settings = attempt.job, self.settings
+        operation = OPERATIONS[job.operation]
+        scratch = settings.scratch_folder
+        scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-", dir=scratch) as temporary:
+            path = Path(temporary) / f"video{Path(job.name).suffix[:16]}"
+            _fetch(attempt, path)
+            analyze = _analyzer(settings.analyzer)
+            with ResultsWriter(self.results, attempt.folder, operation, job) as writer:
+
+                def sink(rows: Iterable[Mapping[str, Any]]) -> None:
+                    attempt.check()
+                    writer.write(rows)
+
+                def progress(*done: Any) -> None:
+                    attempt.check()
+                    if done and isinstance(done[0], int):
+                        attempt.frames = done[0]
+
+                facts = analyze(
+                    path,
+                    {operation.name: sink},
+                    detector=settings.detector,
+                    sample_fps=settings.sample_fps,
+                    progress=progress,
+                    video=job.video,
+                )
+                attempt.check()
+        return _video_metadata(facts), writer.orders
+
+
+def _video_metadata(facts: VideoMetadata) -> dict[str, Any]:
+    return {
+        "Codec": facts.codec,
+        "Format": facts.format,
+        "DurationMillis": facts.duration_ms,
+        "FrameRate": facts.frame_rate,
+        "FrameWidth": facts.width,
+        "FrameHeight": facts.height,
+        "ColorRange": facts.color_range,
+    }
+
+
+def _fetch(attempt: _Attempt, path: Path) -> None:
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        objects.fetch(attempt.job.request["Video"]["S3Object"], path, attempt.check)
+    except (ClientError, BotoCoreError, Boto3Error) as error:
+        raise _UnfetchedError(
+            f"{attempt.job.video}: the video cannot be fetched from S3: {error}. Check "
+            "that it is still there and that the service may read it, then start the job again"
+        ) from error
+
+
+def _analyzer(spec: str) -> Callable[..., Any]:
+    module, _, name = spec.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def main() -> None:
+    """Run as ``python -m rekognition_dagster.service.worker``; settings come as one line of JSON on
+    standard input, which then stays open for as long as the service lives."""
+    settings = Settings.of(**json.loads(sys.stdin.readline()))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    switch = Switch()
+    # The service alone decides when a worker stops; a terminal's Ctrl-C reaches it too.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: switch.no_more.set())
+
+    def watch() -> None:
+        sys.stdin.read()
+        switch.no_more.set()
+        switch.call_off.set()
+
+    threading.Thread(target=watch, daemon=True).start()
+    store = JobStore(settings.database_url, job_life_s=settings.job_life_s)
+    Worker(settings, store, Results(settings.results_url), switch).run()
+    store.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""An engine that does what a "video" tells it to: the file is a JSON script, not a film.
+
+Stands in for the engine where a test is about the service; its rows have the engine's form.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+from rekognition_dagster.engine.metadata import VideoMetadata
+from rekognition_dagster.errors import VideoError
+
+BATCH = 500
+
+
+def face(i: int) -> dict:
+    """A face with the attributes that the default models tell."""
+    return {
+        "bounding_box": {"left": 0.1, "top": 0.2, "width": 0.05, "height": 0.1},
+        "confidence": 90.0 + i % 10,
+        "landmarks": [
+            {"type": t, "x": 0.1 + i % 7 / 100, "y": 0.2}
+            for t in ("eyeLeft", "eyeRight", "nose", "mouthLeft", "mouthRight")
+        ],
+        "pose": {"roll": 1.0, "yaw": -2.0, "pitch": 3.0},
+        "quality": {"brightness": 50.0, "sharpness": 60.0},
+    }
+
+
+def person_row(i: int) -> dict:
+    """The ``i``-th row of a video with seven people, each seen once a frame."""
+    return {
+        "timestamp_ms": i // 7 * 40,
+        "person_index": i % 7,
+        "bounding_box": {"left": 0.1, "top": 0.2, "width": 0.3, "height": 0.4},
+        "confidence": 60.0 + (i * 13) % 40,
+        "face": face(i) if i % 2 else None,
+    }
+
+
+def face_row(i: int) -> dict:
+    """The ``i``-th row of a video with two faces a frame; one has an attribute beyond DEFAULT."""
+    more = {"smile": {"value": True, "confidence": 80.0}} if i % 2 else {}
+    return {"timestamp_ms": i // 2 * 40, "face": {**face(i), **more}}
+
+
+LABELS = (
+    ("Person", ["Human"], [], ["Person Description"]),
+    ("Car", ["Automobile"], ["Vehicle", "Transportation"], ["Vehicles and Automotive"]),
+    ("Dog", [], ["Animal"], ["Animals and Pets"]),
+)
+
+
+def label_row(i: int) -> dict:
+    """The ``i``-th row of a video with three labels a frame; the dog is unsure of itself."""
+    name, aliases, parents, categories = LABELS[i % 3]
+    confidence = {"Person": 99.0, "Car": 70.0 + i % 5, "Dog": 30.0}[name]
+    box = {"left": 0.1, "top": 0.1, "width": 0.2, "height": 0.2}
+    return {
+        "timestamp_ms": i // 3 * 200,
+        "name": name,
+        "confidence": confidence,
+        "instances": [{"bounding_box": box, "confidence": confidence}],
+        "parents": parents,
+        "categories": categories,
+        "aliases": aliases,
+    }
+
+
+ROWS = {
+    "person_tracking": person_row,
+    "face_detection": face_row,
+    "label_detection": label_row,
+}
+
+
+def analyze(
+    source_path, sinks, *, detector=None, sample_fps=None, progress=None, video=None
+) -> VideoMetadata:
+    """Follow the script: ``rows``, ``seconds``, ``error``, ``crash``, ``crash_once``."""
+    script = json.loads(Path(source_path).read_bytes().rpartition(b"\n")[2])
+    if log := script.get("log"):
+        with open(log, "a") as file:
+            file.write(f"{video}\n")
+    if once := script.get("crash_once"):
+        try:
+            os.close(os.open(once, os.O_CREAT | os.O_EXCL))
+            os.kill(os.getpid(), signal.SIGKILL)
+        except FileExistsError:
+            pass
+    if script.get("crash"):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if error := script.get("error"):
+        raise VideoError(video, error, "Re-encode it")
+    if error := script.get("bug"):
+        raise ZeroDivisionError(error)
+    rows = script.get("rows", 10)
+    steps = max(1, -(-rows // BATCH))
+    for start in range(0, rows, BATCH):
+        for name, sink in sinks.items():
+            sink([ROWS[name](i) for i in range(start, min(start + BATCH, rows))])
+        wait = script.get("seconds", 0) / steps
+        until = time.monotonic() + wait
+        while time.monotonic() < until:
+            time.sleep(min(0.05, wait))
+            if progress:
+                progress(start, rows)
+    return VideoMetadata(
+        "h264",
+        "QuickTime / MOV",
+        script.get("duration_ms", 1000),
+        25.0,
+        640,
+        480,
+        script.get("color_range", "LIMITED"),
+    )
