@@ -7,7 +7,7 @@ No Dagster here, and no deciding what to analyse: a caller that skips finished w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -48,12 +48,13 @@ def analyze_into_lake(
     *,
     detector: str | None = None,
     sample_fps: float | None = None,
-    progress: Callable[..., None] | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> dict[str, int]:
     """Analyse one video and replace its rows of the results tables, of ``videos`` and of ``jobs``.
 
-    The results appear whole or not at all. A video that turns out to be bad gets FAILED rows in
-    ``jobs``, and the results of an earlier run stay. The same work gives the same files.
+    Files appear whole or not at all, and the same work gives the same files. A video that turns out
+    to be bad gets FAILED rows in ``jobs``; what could be decoded of it is kept, unless that would
+    replace results of a run that succeeded.
 
     Args:
         video: What the rows are to name; its version and date are used.
@@ -62,7 +63,7 @@ def analyze_into_lake(
         operations: What to look for; all are found in one pass over the video.
         detector: The engine's detector spec; none is the embedded default.
         sample_fps: Frames looked at per second of video; none is every frame.
-        progress: Handed to the engine.
+        progress: Called with the fraction done, 0 to 1.
 
     Returns:
         Rows written, by operation name.
@@ -77,32 +78,62 @@ def analyze_into_lake(
     backend = backend_name(detector, sample_fps)
     started = datetime.now(timezone.utc)
     jobs = {o: _job(o, video, backend, started) for o in operations}
+    damage: VideoError | None = None
+    metadata = None
     try:
         with ExitStack() as open_writers:
             writers = {o: open_writers.enter_context(lake.writer(o.table, video)) for o in jobs}
             sinks = {
                 o.name: _sink(o, writer, video, jobs[o]["job_id"]) for o, writer in writers.items()
             }
-            metadata = engine.analyze(
-                source_path,
-                sinks,
-                detector=detector,
-                sample_fps=sample_fps,
-                progress=progress,
-                video=video.uri,
-            )
+            try:
+                metadata = engine.analyze(
+                    source_path,
+                    sinks,
+                    detector=detector,
+                    sample_fps=sample_fps,
+                    progress=progress,
+                    video=video.uri,
+                )
+            except VideoError as error:
+                if not error.rows_kept or any(_has_succeeded(video, o, lake) for o in jobs):
+                    raise
+                damage = error  # leaving the block normally keeps the rows
     except VideoError as error:
-        ended = {"completed_at": datetime.now(timezone.utc), "status_message": str(error)}
-        for o, job in jobs.items():
-            lake.write_job(video, o.name, {**job, **ended, "status": "FAILED"})
+        _write_jobs(video, lake, jobs, "FAILED", message=str(error))
         raise
-    lake.write_video(video, asdict(metadata))
     rows = {o.name: writer.rows for o, writer in writers.items()}
-    ended = {"completed_at": datetime.now(timezone.utc), "status": "SUCCEEDED"}
-    # Last, for this row is what says that the others are there.
-    for o, job in jobs.items():
-        lake.write_job(video, o.name, {**job, **ended, "rows": rows[o.name]})
+    if metadata is not None:
+        lake.write_video(video, asdict(metadata))
+    # Last, for these rows are what says that the others are there.
+    if damage is not None:
+        _write_jobs(video, lake, jobs, "FAILED", message=str(damage), rows=rows)
+        raise damage
+    _write_jobs(video, lake, jobs, "SUCCEEDED", rows=rows)
     return rows
+
+
+def _write_jobs(
+    video: Video,
+    lake: Lake,
+    jobs: Mapping[Operation, dict[str, Any]],
+    status: str,
+    *,
+    message: str | None = None,
+    rows: Mapping[str, int] | None = None,
+) -> None:
+    ended = {
+        "completed_at": datetime.now(timezone.utc),
+        "status": status,
+        "status_message": message,
+    }
+    for o, job in jobs.items():
+        lake.write_job(video, o.name, {**job, **ended, "rows": (rows or {}).get(o.name)})
+
+
+def _has_succeeded(video: Video, operation: Operation, lake: Lake) -> bool:
+    job = lake.read_job(video, operation.name)
+    return job is not None and job["status"] == "SUCCEEDED"
 
 
 def _job(operation: Operation, video: Video, backend: str, started: datetime) -> dict[str, Any]:

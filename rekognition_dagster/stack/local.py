@@ -1,0 +1,338 @@
+"""The local stack: what AWS is to a deployment, on loopback, and the deployment's Dagster.
+
+S3, SNS and SQS are moto's server, a process of its own; Rekognition is this project's service. What
+is in S3, SNS and SQS ends with the stack, so a start provisions anew and fills the bucket again
+from ``videos/``; jobs, lake and Dagster's home stay in the stack's home.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import socket
+import sys
+import sysconfig
+import time
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from rekognition_dagster.errors import ConfigurationError
+from rekognition_dagster.lake import Lake
+from rekognition_dagster.stack import dagster_home
+from rekognition_dagster.stack.processes import Process, StackError
+from rekognition_dagster.stack.videos import VideoFolder
+from rekognition_dagster.videos import Video
+
+REGION = "us-east-1"
+DEFAULT_HOME = Path(".rekognition-dagster")
+_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
+_START_S = 60.0
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class LocalStack:
+    """S3, SNS, SQS and the service, running while the ``with`` block does.
+
+    Example:
+        >>> with LocalStack("home") as stack:  # doctest: +SKIP
+        ...     stack.put("lobby.mp4")
+        ...     stack.start_daemon()
+
+    Args:
+        home: Folder of all that it keeps; made if missing, used by one stack at a time.
+        name: The deployment's name, the prefix of topic and queues.
+        bucket: The bucket of the videos.
+        detector: The service's detector spec; none is the embedded default.
+        sample_fps: Frames the service looks at per second of video; none is every frame.
+        settings: More settings of the pipeline, by environment variable.
+
+    Raises:
+        StackError: A process does not start; its log's last lines are in the text.
+        ConfigurationError: The home is in use, or cannot be written.
+    """
+
+    def __init__(
+        self,
+        home: str | Path = DEFAULT_HOME,
+        *,
+        name: str = "rekognition-dagster",
+        bucket: str = "videos",
+        detector: str | None = None,
+        sample_fps: float | None = None,
+        settings: Mapping[str, str] | None = None,
+    ):
+        self.home = Path(home).expanduser().absolute()
+        self.name, self.bucket = name, bucket
+        self._detector, self._sample_fps = detector, sample_fps
+        self._settings = dict(settings or {})
+        self._endpoints: dict[str, str] = {}
+        self._provisioned: dict[str, str] = {}
+        self._processes: list[Process] = []
+        self._lock: IO[bytes] | None = None
+        self.videos = VideoFolder(self.home / "videos")
+
+    # -- what there is ------------------------------------------------------------------------
+
+    @property
+    def lake(self) -> Lake:
+        """The lake that the pipeline writes."""
+        return Lake(self.home / "lake")
+
+    @property
+    def catalogue(self) -> Path:
+        """The DuckDB file with a view per table."""
+        return self.home / "lake.duckdb"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's own folder."""
+        return self.home / "dagster"
+
+    @property
+    def processes(self) -> list[Process]:
+        """What has been started, in that order."""
+        return list(self._processes)
+
+    def environment(self) -> dict[str, str]:
+        """The variables that make any AWS SDK, and the pipeline, use this stack."""
+        return {
+            **_CREDENTIALS,
+            **self._endpoints,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            # Nothing of the user's own account may leak in, and loopback needs no proxy.
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            **_no_proxy(),
+            "REKOGNITION_DAGSTER_SENSOR_INTERVAL": "5",
+            **self._settings,
+            "REKOGNITION_DAGSTER_NAME": self.name,
+            "REKOGNITION_DAGSTER_BUCKET": self.bucket,
+            "REKOGNITION_DAGSTER_LAKE": self.lake.url,
+            "REKOGNITION_DAGSTER_CATALOGUE": str(self.catalogue),
+            **self._provisioned,
+            "DAGSTER_HOME": str(self.dagster_home),
+        }
+
+    def process_environment(self) -> dict[str, str]:
+        """:meth:`environment` in the place of whatever AWS settings this process has."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
+        return {**kept, **self.environment()}
+
+    def session(self) -> Any:
+        """A boto3 session whose clients use this stack, whatever the environment says."""
+        return _session(self._endpoints)
+
+    # -- life ---------------------------------------------------------------------------------
+
+    def __enter__(self) -> LocalStack:
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.home / ".lock").open("wb")
+        except OSError as error:
+            raise ConfigurationError(
+                f"{self.home} cannot be the stack's home: {error.strerror}. Choose another"
+            ) from error
+        try:
+            _take(self._lock, self.home)
+            dagster_home.prepare(self.dagster_home)
+            self._start_aws()
+            self._provision()
+            for path, key in self.videos.files():
+                self._upload(path, key)
+            self._start_service()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop what was started, the last first. Can be repeated."""
+        while self._processes:
+            self._processes.pop().stop()
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+    def check(self) -> None:
+        """Raise StackError if a process has died."""
+        for process in self._processes:
+            process.check()
+
+    # -- videos -------------------------------------------------------------------------------
+
+    def put(self, path: str | Path) -> Video:
+        """Put a video into the bucket, now and at each later start of this home."""
+        return self._upload(*self.videos.add(Path(path)))
+
+    def put_new(self) -> list[Video]:
+        """Put what has been laid into ``videos/`` since; files still being written wait."""
+        return [self._upload(path, key) for path, key in self.videos.settled_since()]
+
+    def _upload(self, path: Path, key: str) -> Video:
+        from rekognition_dagster.backfill import locate
+
+        s3 = self.session().client("s3")
+        s3.upload_file(str(path), self.bucket, key)
+        return locate(Video(self.bucket, key), s3)
+
+    # -- processes ----------------------------------------------------------------------------
+
+    def start_daemon(self) -> Process:
+        """Start the Dagster daemon on the pipeline's definitions; sensors and schedules run."""
+        return self._start(
+            "the Dagster daemon",
+            [_script("dagster-daemon"), "run", "-m", dagster_home.DEFINITIONS],
+            log="daemon.log",
+            grace_s=10.0,
+        )
+
+    def start_webserver(self, port: int = 0) -> str:
+        """Start Dagster's web server and wait until it answers; its URL."""
+        port = port or _free_port()
+        server = self._start(
+            "Dagster's web server",
+            [
+                *(sys.executable, "-m", "dagster_webserver", "-m", dagster_home.DEFINITIONS),
+                *("--host", "127.0.0.1", "--port", str(port)),
+            ],
+            log="webserver.log",
+        )
+        url = f"http://127.0.0.1:{port}"
+        server.wait_for(lambda: _answers(f"{url}/server_info"), "answered", 2 * _START_S)
+        return url
+
+    def _start_aws(self) -> None:
+        for attempt in (1, 2, 3):
+            port = _free_port()  # another process may take it before moto does: then once more
+            moto = self._start(
+                "moto's server (S3, SNS, SQS)",
+                [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+                log="aws.log",
+                grace_s=2.0,
+            )
+            url = f"http://127.0.0.1:{port}"
+            try:
+                moto.wait_for(lambda url=url: _answers(f"{url}/moto-api/"), "answered", _START_S)
+            except StackError:
+                if attempt == 3 or "in use" not in moto.output():
+                    raise
+                self._processes.remove(moto)
+            else:
+                self._endpoints["AWS_ENDPOINT_URL"] = url
+                return
+
+    def _provision(self) -> None:
+        from rekognition_dagster.api import provision
+
+        session = self.session()
+        session.client("s3").create_bucket(Bucket=self.bucket)
+        self._provisioned = provision(session, self.name).environment()
+
+    def _start_service(self) -> None:
+        command = [sys.executable, "-m", "rekognition_dagster.service", "--port", "0"]
+        command += ["--store", str(self.home / "service")]
+        command += ["--detector", self._detector] if self._detector else []
+        command += ["--sample-fps", str(self._sample_fps)] if self._sample_fps else []
+        service = self._start("the Rekognition service", command, log="service.log")
+        url = service.wait_for(lambda: _printed_url(service.output()), "listened", _START_S)
+        service.wait_for(lambda: _answers(f"{url}/health"), "answered", _START_S)
+        self._endpoints["AWS_ENDPOINT_URL_REKOGNITION"] = url
+
+    def _start(self, name: str, command: list[str], *, log: str, grace_s: float = 5.0) -> Process:
+        process = Process(
+            name,
+            command,
+            env=self.process_environment(),
+            log=self.home / "logs" / log,
+            grace_s=grace_s,
+            held=self._lock,
+        )
+        self._processes.append(process)
+        return process
+
+
+def _session(endpoints: Mapping[str, str]) -> Any:
+    import boto3
+    import botocore.session
+    from botocore.config import Config
+
+    class LoopbackSession(boto3.Session):
+        def client(self, service_name: str, *args: Any, **options: Any) -> Any:  # type: ignore[override]
+            own = endpoints.get(f"AWS_ENDPOINT_URL_{service_name.upper()}")
+            options.setdefault("endpoint_url", own or endpoints["AWS_ENDPOINT_URL"])
+            options.setdefault("config", Config(proxies={}))
+            return super().client(service_name, *args, **options)
+
+    # No variable and no file names these: a user's AWS_PROFILE is of no concern here.
+    ignored = {
+        "profile": (None, None, None, None),
+        "config_file": (None, None, os.devnull, None),
+        "credentials_file": (None, None, os.devnull, None),
+    }
+    return LoopbackSession(
+        aws_access_key_id=_CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=_CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        region_name=REGION,
+        botocore_session=botocore.session.Session(session_vars=ignored),
+    )
+
+
+def _take(lock: IO[bytes], home: Path) -> None:
+    """Lock the home. Processes of a starter that was killed hold it for some seconds more."""
+    end = time.monotonic() + 20.0
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise ConfigurationError(
+                    f"{home} is in use by another demo or dev: stop that one, or choose another "
+                    "folder with --home"
+                ) from None
+            time.sleep(0.1)
+
+
+def _script(name: str) -> str:
+    return str(Path(sysconfig.get_path("scripts")) / name)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _answers(url: str) -> bool:
+    try:
+        with _DIRECT.open(url, timeout=2.0) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def _printed_url(output: str) -> str | None:
+    found = re.search(r"^(http://\S+)$", output, re.MULTILINE)
+    return found[1] if found else None
+
+
+def _no_proxy() -> dict[str, str]:
+    direct = "127.0.0.1,localhost"
+    return {
+        name: ",".join(filter(None, (os.environ.get(name), direct)))
+        for name in ("NO_PROXY", "no_proxy")
+    }
