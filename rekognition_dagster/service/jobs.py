@@ -12,16 +12,16 @@ from rekognition_dagster.operations import OPERATIONS, Operation
 from rekognition_dagster.service import tokens
 from rekognition_dagster.service.objects import object_size
 from rekognition_dagster.service.protocol import ApiError, request_of, response_body
-from rekognition_dagster.service.results import TIMESTAMP, Results
+from rekognition_dagster.service.results import Results
 from rekognition_dagster.service.settings import GIB, Settings
 from rekognition_dagster.service.store import (
-    IN_PROGRESS,
     SUCCEEDED,
     Job,
     JobStore,
     TokenMismatchError,
     TooManyJobsError,
 )
+from rekognition_dagster.service.writing import TIMESTAMP, TIMESTAMPS, order_of
 
 MAX_RESULTS = 1000
 """Rows on a page at most, and by default (source: the API reference, MaxResults)."""
@@ -102,10 +102,14 @@ class Jobs:
                 f"Could not find JobId {request['JobId']}: there is no such {operation.start_api} "
                 "job, or its results have expired",
             )
-        order = request.get("SortBy", TIMESTAMP)
+        order = order_of(request)
         limit = min(request.get("MaxResults", MAX_RESULTS), MAX_RESULTS)
         offset = tokens.offset_of(self.store.secret, job.job_id, order, request.get("NextToken"))
         response = _about(job)
+        response["GetRequestMetadata"] = {
+            "SortBy": request.get("SortBy", TIMESTAMP),
+            "AggregateBy": request.get("AggregateBy", TIMESTAMPS),
+        }
         rows: list[Any] = []
         if job.status == SUCCEEDED:
             total = (job.orders or {}).get(order, 0)
@@ -132,7 +136,7 @@ def _about(job: Job) -> dict[str, Any]:
     return {
         "JobStatus": job.status,
         "StatusMessage": job.status_message,
-        "VideoMetadata": job.metadata if job.status != IN_PROGRESS else None,
+        **(job.metadata or {}),
         "JobId": job.job_id,
         "Video": {"S3Object": video},
         "JobTag": job.job_tag,

@@ -1,4 +1,4 @@
-"""A job's results: Parquet files in the lake's own form, and pages cut out of them.
+"""A job's results, read: pages cut out of the Parquet files that ``writing`` made.
 
 A page touches one or two row groups, so that the last page costs what the first one costs. Rows
 become JSON values column by column, along botocore's shapes.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,16 +18,8 @@ import pyarrow.parquet as pq
 from botocore.model import Shape
 
 from rekognition_dagster.lake.storage import Storage
-from rekognition_dagster.lake.writer import TableWriter
 from rekognition_dagster.operations import Operation, snake_case
 from rekognition_dagster.service.protocol import operation_model
-from rekognition_dagster.service.store import Job
-
-ROW_GROUP_ROWS = 4096
-"""A page's 1,000 rows are a slice of one or two groups; larger groups cost each page more,
-smaller ones make the footer of a large file heavy."""
-
-TIMESTAMP = "TIMESTAMP"
 
 
 @dataclass(frozen=True)
@@ -55,7 +47,7 @@ class Results:
             offset: Zero-based first row.
             limit: At most so many rows.
         """
-        table = _rows(self.storage, f"{folder}/{order.lower()}.parquet", offset, limit)
+        table = _rows(self.storage, path_of(folder, order), offset, limit)
         return wire_rows(operation, table)
 
     def delete(self, folder: str) -> None:
@@ -66,6 +58,11 @@ class Results:
             import shutil
 
             shutil.rmtree(self.storage.full(folder), ignore_errors=True)
+
+
+def path_of(folder: str, order: str) -> str:
+    """The file with a job's rows in one order."""
+    return f"{folder}/{order.lower()}.parquet"
 
 
 def wire_rows(operation: Operation, table: pa.Table) -> list[dict[str, Any]]:
@@ -175,41 +172,3 @@ def _group(url: str, path: str, index: int) -> pa.Table:
     with storage.filesystem.open_input_file(storage.full(path)) as source:
         file = pq.ParquetFile(source, metadata=_footer(url, path)[0])
         return file.read_row_group(index, use_threads=False)
-
-
-class ResultsWriter:
-    """Writes a job's rows in every order that its Get can ask for; a context manager.
-
-    Args:
-        results: Where results lie.
-        folder: The job's folder there.
-        operation: The job's operation.
-        job: The job; its request says which rows and attributes it wants.
-    """
-
-    def __init__(self, results: Results, folder: str, operation: Operation, job: Job):
-        self._operation, self._job = operation, job
-        self._writer = TableWriter(
-            results.storage,
-            f"{folder}/{TIMESTAMP.lower()}.parquet",
-            operation.schema,
-            operation.sort_columns,
-            row_group_rows=ROW_GROUP_ROWS,
-        )
-
-    def __enter__(self) -> ResultsWriter:
-        self._writer.__enter__()
-        return self
-
-    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Add rows as the engine makes them: dicts by the lake's columns."""
-        whose = {"video": self._job.video, "job_id": self._job.job_id}
-        self._writer.write([{**row, **whose} for row in rows])
-
-    def __exit__(self, *error: Any) -> None:
-        self._writer.__exit__(*error)
-
-    @property
-    def orders(self) -> dict[str, int]:
-        """Rows in each order; complete once the block is left."""
-        return {TIMESTAMP: self._writer.rows}

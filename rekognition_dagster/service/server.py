@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,15 +79,35 @@ def serve_until_told(settings: Settings, on_ready: Callable[[str], None] | None 
     log.info("serving Rekognition Video on %s, jobs in %s", url, settings.store)
     if on_ready is not None:
         on_ready(url)
+    with _signals(crew):
+        try:
+            server.run([listener])
+        finally:
+            crew.drain()
+            stop.set()
+            for thread in threads:
+                thread.join()
+            store.close()
+            listener.close()
+
+
+@contextlib.contextmanager
+def _signals(crew: _Crew) -> Iterator[None]:
+    """While the service stops, a further SIGTERM or SIGINT makes it stop at once.
+
+    uvicorn raises the signal that stopped it once more when it is done, which must not end this
+    process before its jobs are given back.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(s, lambda *_: crew.hurry()) for s in signals]
     try:
-        server.run([listener])
+        yield
     finally:
-        crew.drain()
-        stop.set()
-        for thread in threads:
-            thread.join()
-        store.close()
-        listener.close()
+        for number, old in zip(signals, before, strict=True):
+            signal.signal(number, old)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -111,6 +133,11 @@ class _Crew:
     store: JobStore
     _workers: list[subprocess.Popen[str]] = field(default_factory=list)
     _draining: bool = False
+    _hurried: bool = False
+
+    def hurry(self) -> None:
+        """Let nothing finish any more, if it is draining."""
+        self._hurried = self._draining
 
     def alive(self) -> int:
         return sum(w.poll() is None for w in list(self._workers))
@@ -155,7 +182,7 @@ class _Crew:
 
     def _wait(self, seconds: float) -> None:
         end = time.monotonic() + seconds
-        while self.alive() and time.monotonic() < end:
+        while self.alive() and time.monotonic() < end and not self._hurried:
             time.sleep(0.02)
 
     def _start(self) -> subprocess.Popen[str]:

@@ -104,7 +104,7 @@ class Job:
         expires_at: When its results go.
         attempts: How often a worker took it up.
         frames: Frames analysed so far.
-        metadata: The API's VideoMetadata.
+        metadata: Members of a Get response: VideoMetadata, LabelModelVersion.
         results: Folder of its results.
         orders: Rows in each order that the results were written in.
     """

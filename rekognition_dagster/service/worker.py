@@ -24,9 +24,10 @@ from rekognition_dagster.engine.metadata import VideoMetadata
 from rekognition_dagster.errors import LakeError, ModelError, VideoError
 from rekognition_dagster.operations import OPERATIONS
 from rekognition_dagster.service import objects
-from rekognition_dagster.service.results import Results, ResultsWriter
+from rekognition_dagster.service.results import Results
 from rekognition_dagster.service.settings import Settings
 from rekognition_dagster.service.store import Job, JobStore, owner_name
+from rekognition_dagster.service.writing import ResultsWriter
 
 log = logging.getLogger(__name__)
 
@@ -178,6 +179,7 @@ class Worker:
         with tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-", dir=scratch) as temporary:
             path = Path(temporary) / f"video{Path(job.name).suffix[:16]}"
             _fetch(attempt, path)
+            self._check_video(job, path)
             analyze = _analyzer(settings.analyzer)
             with ResultsWriter(self.results, attempt.folder, operation, job) as writer:
 
@@ -199,18 +201,62 @@ class Worker:
                     video=job.video,
                 )
                 attempt.check()
-        return _video_metadata(facts), writer.orders
+            self._check_duration(job, facts.duration_ms)
+        return _about(facts, settings), writer.orders
+
+    def _check_video(self, job: Job, path: Path) -> None:
+        """Refuse what the API does not take, before any time is spent on it."""
+        with path.open("rb") as file:
+            head = file.read(12)
+        if not head:
+            raise VideoError(job.video, "the object is empty", "Upload the video again")
+        if head[4:8] not in _MP4_BOXES and not (head[:4] == b"RIFF" and head[8:] == b"AVI "):
+            raise VideoError(
+                job.video,
+                "this is no video in a supported format, which are .mp4, .mov and .avi",
+                "Convert it to MP4 (H.264)",
+            )
+        self._check_duration(job, _duration_ms(path))
+
+    def _check_duration(self, job: Job, duration_ms: float) -> None:
+        most = self.settings.max_video_ms
+        if duration_ms > most:
+            raise VideoError(
+                job.video,
+                f"the video lasts {duration_ms / 3_600_000:.1f} hours, the maximum is "
+                f"{most / 3_600_000:g}",
+                "Cut it into parts",
+            )
 
 
-def _video_metadata(facts: VideoMetadata) -> dict[str, Any]:
+# What an MP4 or QuickTime file may begin with (source: ISO/IEC 14496-12, QuickTime File Format).
+_MP4_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"})
+
+
+def _duration_ms(path: Path) -> float:
+    """The duration that the file's header tells; 0 where it tells none."""
+    try:
+        import av
+
+        with av.open(str(path)) as container:
+            return (container.duration or 0) / 1000
+    except Exception:  # the engine says better what is wrong with a video
+        return 0.0
+
+
+def _about(facts: VideoMetadata, settings: Settings) -> dict[str, Any]:
+    """What Get tells of a job beside its rows."""
     return {
-        "Codec": facts.codec,
-        "Format": facts.format,
-        "DurationMillis": facts.duration_ms,
-        "FrameRate": facts.frame_rate,
-        "FrameWidth": facts.width,
-        "FrameHeight": facts.height,
-        "ColorRange": facts.color_range,
+        "VideoMetadata": {
+            "Codec": facts.codec,
+            "Format": facts.format,
+            "DurationMillis": facts.duration_ms,
+            "FrameRate": facts.frame_rate,
+            "FrameWidth": facts.width,
+            "FrameHeight": facts.height,
+            "ColorRange": facts.color_range,
+        },
+        "LabelModelVersion": Path(settings.detector).name if settings.detector else "default",
     }
 
 

@@ -183,11 +183,7 @@ class Service:
         return self.log.read_text()
 
 
-@pytest.fixture
-def make_service(tmp_path: Path, moto_url: str) -> Iterator[Callable[..., Service]]:
-    """Starts services, and stops them when the test is over."""
-    started: list[Service] = []
-
+def _starter(folder: Path, moto_url: str, started: list[Service]) -> Callable[..., Service]:
     def make(**settings: Any) -> Service:
         environment = {
             **os.environ,
@@ -197,29 +193,39 @@ def make_service(tmp_path: Path, moto_url: str) -> Iterator[Callable[..., Servic
         }
         settings = {
             "port": 0,
-            "store": str(tmp_path / "store"),
+            "store": str(folder / "store"),
             "analyzer": "scripted_engine:analyze",
             "poll_s": 0.05,
             "drain_s": 5.0,
             **settings,
         }
-        log = tmp_path / f"service-{len(started)}.log"
+        log = folder / f"service-{len(started)}.log"
         service = Service(settings["store"], environment, settings, log)
         started.append(service)
         return service.start()
 
-    yield make
+    return make
+
+
+@pytest.fixture
+def make_service(tmp_path: Path, moto_url: str) -> Iterator[Callable[..., Service]]:
+    """Starts services of this test's own, and stops them when it is over."""
+    started: list[Service] = []
+    yield _starter(tmp_path, moto_url, started)
     for service in started:
         service.stop()
 
 
-@pytest.fixture
-def service(make_service: Callable[..., Service]) -> Service:
-    """A service with one worker."""
-    return make_service()
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory, moto_url: str) -> Iterator[Service]:
+    """A service with one worker, for all tests that leave it as it is."""
+    started: list[Service] = []
+    yield _starter(tmp_path_factory.mktemp("service"), moto_url, started)()
+    for service in started:
+        service.stop()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def rekognition(service: Service) -> Any:
     """boto3's client of the service."""
     return service.client()

@@ -1,0 +1,204 @@
+"""A job's results, written: the rows that its request asks for, in each order of its Get.
+
+One Parquet file an order, so that any page of any order is a slice. Reading is in ``results``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rekognition_dagster.lake.writer import TableWriter
+from rekognition_dagster.operations import LABEL_DETECTION, Operation
+from rekognition_dagster.service.results import Results, path_of
+from rekognition_dagster.service.store import Job
+
+ROW_GROUP_ROWS = 4096
+"""A page's 1,000 rows are a slice of one or two groups; larger groups cost each page more,
+smaller ones make the footer of a large file heavy."""
+
+TIMESTAMP, INDEX, NAME = "TIMESTAMP", "INDEX", "NAME"
+TIMESTAMPS, SEGMENTS = "TIMESTAMPS", "SEGMENTS"
+
+MIN_CONFIDENCE = 50.0
+"""Labels below are left out unless the request says otherwise (source: StartLabelDetection)."""
+
+SEGMENT_GAP_MS = 1000
+"""A label that is unseen for longer than this begins a new segment when it is seen again."""
+
+_UNSURENESS = "unsureness"
+
+_SORTS: Mapping[str, tuple[str, ...]] = {
+    INDEX: ("person_index", _UNSURENESS, "timestamp_ms"),
+    NAME: ("name", _UNSURENESS, "timestamp_ms"),
+}
+
+_DEFAULT_ATTRIBUTES = ("bounding_box", "confidence", "landmarks", "pose", "quality")
+_NEVER_IN_VIDEO = ("face_occluded", "eye_direction")
+
+Rows = Iterable[Mapping[str, Any]]
+
+
+def orders_of(operation: Operation) -> tuple[str, ...]:
+    """Every order that the operation's Get can ask for."""
+    if operation.name == "person_tracking":
+        return (TIMESTAMP, INDEX)
+    if operation == LABEL_DETECTION:
+        return (TIMESTAMP, NAME, f"{SEGMENTS}-{TIMESTAMP}", f"{SEGMENTS}-{NAME}")
+    return (TIMESTAMP,)
+
+
+def order_of(request: Mapping[str, Any]) -> str:
+    """The order that a Get request asks for."""
+    sort = request.get("SortBy", TIMESTAMP)
+    return f"{SEGMENTS}-{sort}" if request.get("AggregateBy") == SEGMENTS else sort
+
+
+class ResultsWriter:
+    """Writes a job's rows in every order; a context manager.
+
+    Leaving the ``with`` block normally publishes the files, leaving it by an exception none.
+
+    Args:
+        results: Where results lie.
+        folder: The job's folder there.
+        operation: The job's operation.
+        job: The job; its request says which rows and attributes it wants.
+    """
+
+    def __init__(self, results: Results, folder: str, operation: Operation, job: Job):
+        self._operation, self._job = operation, job
+        self._writers = {
+            order: _writer(results, folder, operation, order) for order in orders_of(operation)
+        }
+        self._select = _selection(operation, job.request)
+        self._segments = _Segments() if operation == LABEL_DETECTION else None
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> ResultsWriter:
+        for writer in self._writers.values():
+            self._stack.enter_context(writer)
+        return self
+
+    def write(self, rows: Rows) -> None:
+        """Add rows as the engine makes them: dicts by the lake's columns, in order of time."""
+        selected = list(self._select(rows))
+        self._write(selected, segments=False)
+        if self._segments is not None:
+            self._write(list(self._segments.ended_by(selected)), segments=True)
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is None and self._segments is not None:
+            self._write(list(self._segments.rest()), segments=True)
+        self._stack.__exit__(kind, error, trace)
+
+    @property
+    def orders(self) -> dict[str, int]:
+        """Rows in each order; complete once the block is left."""
+        return {order: writer.rows for order, writer in self._writers.items()}
+
+    def _write(self, rows: Rows, *, segments: bool) -> None:
+        whose = {"video": self._job.video, "job_id": self._job.job_id}
+        table = pa.Table.from_pylist(
+            [{**row, **whose} for row in rows], schema=self._operation.schema
+        )
+        if not table.num_rows:
+            return
+        for order, writer in self._writers.items():
+            if order.startswith(SEGMENTS) != segments:
+                continue
+            if _UNSURENESS in writer.schema.names:
+                unsureness = pc.call_function("negate", [table["confidence"]])
+                writer.write(table.append_column(_UNSURENESS, unsureness))
+            else:
+                writer.write(table)
+
+
+def _writer(results: Results, folder: str, operation: Operation, order: str) -> TableWriter:
+    sort = _SORTS.get(order.removeprefix(f"{SEGMENTS}-"), operation.sort_columns)
+    schema = operation.schema
+    if _UNSURENESS in sort:  # the API sorts by falling confidence, files are sorted upwards
+        schema = schema.append(pa.field(_UNSURENESS, pa.float32()))
+    path = path_of(folder, order)
+    return TableWriter(results.storage, path, schema, sort, row_group_rows=ROW_GROUP_ROWS)
+
+
+def _selection(operation: Operation, request: Mapping[str, Any]) -> Callable[[Rows], Rows]:
+    """What of the engine's rows the request asks for."""
+    if operation == LABEL_DETECTION:
+        return lambda rows: _labels(rows, request)
+    if request.get("FaceAttributes") == "ALL":
+        return lambda rows: (
+            _with_face(row, lambda name: name not in _NEVER_IN_VIDEO) for row in rows
+        )
+    return lambda rows: (_with_face(row, _DEFAULT_ATTRIBUTES.__contains__) for row in rows)
+
+
+def _with_face(row: Mapping[str, Any], wanted: Callable[[str], bool]) -> Mapping[str, Any]:
+    face = row.get("face")
+    return {**row, "face": {k: v for k, v in face.items() if wanted(k)}} if face else row
+
+
+def _labels(rows: Rows, request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    least = request.get("MinConfidence", MIN_CONFIDENCE)
+    filters = request.get("Settings", {}).get("GeneralLabels", {})
+    names, categories, no_names, no_categories = (
+        frozenset(filters.get(f"Label{kind}Filters", ()))
+        for kind in ("Inclusion", "CategoryInclusion", "Exclusion", "CategoryExclusion")
+    )
+    for row in rows:
+        of = row.get("categories") or ()
+        chosen = not (names or categories) or row["name"] in names or categories.intersection(of)
+        refused = row["name"] in no_names or no_categories.intersection(of)
+        if row["confidence"] >= least and chosen and not refused:
+            instances = row.get("instances") or ()
+            kept = [i for i in instances if (i.get("confidence") or 0.0) >= least]
+            yield {**row, "instances": kept}
+
+
+@dataclass
+class _Segments:
+    """Detections of a label that follow each other closely become one row.
+
+    Memory holds one open segment a label. ``Confidence`` is the segment's highest.
+    """
+
+    _open: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def ended_by(self, rows: Rows) -> Iterator[dict[str, Any]]:
+        """Segments that are over, seeing that ``rows`` come after all before them."""
+        now = 0
+        for row in rows:
+            now, name = row["timestamp_ms"], row["name"]
+            segment = self._open.get(name)
+            if segment is not None and now - segment["end_timestamp_ms"] > SEGMENT_GAP_MS:
+                yield _closed(self._open.pop(name))
+                segment = None
+            if segment is None:
+                taxonomy = {k: row.get(k) for k in ("parents", "categories", "aliases")}
+                self._open[name] = {
+                    **taxonomy,
+                    "name": name,
+                    "timestamp_ms": now,
+                    "start_timestamp_ms": now,
+                    "end_timestamp_ms": now,
+                    "confidence": row["confidence"],
+                }
+            else:
+                segment["end_timestamp_ms"] = max(now, segment["end_timestamp_ms"])
+                segment["confidence"] = max(row["confidence"], segment["confidence"])
+
+    def rest(self) -> Iterator[dict[str, Any]]:
+        """The segments that the video's end ends."""
+        while self._open:
+            yield _closed(self._open.popitem()[1])
+
+
+def _closed(segment: dict[str, Any]) -> dict[str, Any]:
+    start, end = segment["start_timestamp_ms"], segment["end_timestamp_ms"]
+    return {**segment, "duration_ms": end - start}
