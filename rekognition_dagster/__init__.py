@@ -1,0 +1,68 @@
+"""People, faces and labels in an archive of video, as tables.
+
+The plugin's public names; the engine, the service and the command line are in modules of their own.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from rekognition_dagster.lake import Lake
+from rekognition_dagster.operations import OPERATIONS, Operation
+from rekognition_dagster.videos import Video
+
+if TYPE_CHECKING:
+    from rekognition_dagster.orchestration.analytics import SqlModel, load_models
+    from rekognition_dagster.orchestration.component import RekognitionVideoComponent
+    from rekognition_dagster.orchestration.definitions import build_definitions
+    from rekognition_dagster.orchestration.local_backfill import LocalBackfillConfig
+    from rekognition_dagster.orchestration.names import RekognitionVideoTranslator
+    from rekognition_dagster.orchestration.resources import (
+        CompletionQueueResource,
+        LakeResource,
+        RekognitionVideoResource,
+        VideoBucketResource,
+    )
+    from rekognition_dagster.orchestration.settings import Settings
+
+__all__ = [
+    "OPERATIONS",
+    "CompletionQueueResource",
+    "Lake",
+    "LakeResource",
+    "LocalBackfillConfig",
+    "Operation",
+    "RekognitionVideoComponent",
+    "RekognitionVideoResource",
+    "RekognitionVideoTranslator",
+    "Settings",
+    "SqlModel",
+    "Video",
+    "VideoBucketResource",
+    "build_definitions",
+    "load_models",
+]
+
+_ROOMS = {
+    "analytics": ("SqlModel", "load_models"),
+    "component": ("RekognitionVideoComponent",),
+    "definitions": ("build_definitions",),
+    "local_backfill": ("LocalBackfillConfig",),
+    "names": ("RekognitionVideoTranslator",),
+    "resources": (
+        "CompletionQueueResource",
+        "LakeResource",
+        "RekognitionVideoResource",
+        "VideoBucketResource",
+    ),
+    "settings": ("Settings",),
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import Dagster only for those who use the plugin: the service and the engine do not."""
+    for room, names in _ROOMS.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.orchestration.{room}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,7 @@
 """DuckDB reads a lake on S3 through pyarrow's file system, under ``lake://``.
 
-Not through DuckDB's own S3: its extension is downloaded at run time, which a closed network does not
-allow, and credentials are found in one way only.
+Not through DuckDB's own S3: its extension is downloaded at run time, which a closed network does
+not allow, and credentials are found in one way only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ PROTOCOL = "lake"
 
 
 class _LakeFiles(ArrowFSWrapper):
-    protocol = PROTOCOL
+    protocol = PROTOCOL  # pyright: ignore -- fsspec means it as an attribute of the class
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:

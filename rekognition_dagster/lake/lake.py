@@ -18,6 +18,7 @@ from rekognition_dagster.errors import LakeError
 from rekognition_dagster.lake.storage import Storage, lake_errors
 from rekognition_dagster.lake.tables import JOBS, TABLES, VIDEOS
 from rekognition_dagster.lake.writer import TableWriter
+from rekognition_dagster.operations import OPERATIONS
 from rekognition_dagster.videos import DATE_PATTERN, Video
 
 if TYPE_CHECKING:
@@ -94,11 +95,11 @@ class Lake:
         path = self.path("jobs", video, part=operation)
         if not self.storage.exists(path):
             return None
-        with lake_errors(self.storage, path, verb="read"):
-            rows = pq.read_table(
-                self.storage.full(path), filesystem=self.storage.filesystem, partitioning=None
-            ).to_pylist()
-        return rows[0]
+        with (
+            lake_errors(self.storage, path, verb="read"),
+            self.storage.filesystem.open_input_file(self.storage.full(path)) as file,
+        ):
+            return pq.ParquetFile(file).read().to_pylist()[0]
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -107,30 +108,37 @@ class Lake:
         found = [f for f in self.storage.folders() if f.isidentifier()]
         return [*TABLES, *sorted(set(found) - set(TABLES))]
 
-    def connect(self, tables: Iterable[str] | None = None) -> duckdb.DuckDBPyConnection:
+    def connect(
+        self, tables: Iterable[str] | None = None, videos: Sequence[Video] | None = None
+    ) -> duckdb.DuckDBPyConnection:
         """DuckDB in memory with a view per table.
 
         Args:
             tables: Only these; all of them by default.
+            videos: Only the rows of these, by their files; all of them by default.
         """
         import duckdb
 
         connection = duckdb.connect()
         self._attach(connection)
-        self._create_views(connection, list(tables) if tables is not None else self.tables())
+        self._create_views(connection, self.tables() if tables is None else list(tables), videos)
         return connection
 
     def save_catalogue(self, path: str | Path) -> Path:
         """A DuckDB file with a view per table, for any DuckDB client; replaced whole."""
         import duckdb
 
+        if not self.storage.is_local:
+            raise LakeError(
+                f"a catalogue file can only view a lake in a folder, not {self.url}. "
+                "Ask it with `rekognition-dagster query` or Lake.connect()"
+            )
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
         try:
             with duckdb.connect(str(beside)) as connection:
-                self._attach(connection)
-                self._create_views(connection, self.tables())
+                self._create_views(connection, self.tables(), None)
             os.replace(beside, path)
         finally:
             beside.unlink(missing_ok=True)
@@ -144,8 +152,9 @@ class Lake:
                 name.endswith(".parquet") and "/date=" in name for name in self._some_files(table)
             )
         else:
-            paths = [self.path(table, v) for v in videos]
-            files = [self._duckdb_path(p) for p in paths if self.storage.exists(p)]
+            parts = tuple(OPERATIONS) if table == JOBS.name else ("",)
+            paths = [self.path(table, v, part=part) for v in videos for part in parts]
+            files = [self._duckdb_path(p) for p in self.storage.present(paths)]
             present = bool(files)
         if present:
             listed = ", ".join(_quoted(f) for f in files)
@@ -179,10 +188,16 @@ class Lake:
 
         connection.register_filesystem(filesystem(self.storage.filesystem))
 
-    def _create_views(self, connection: duckdb.DuckDBPyConnection, tables: Sequence[str]) -> None:
+    def _create_views(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        tables: Sequence[str],
+        videos: Sequence[Video] | None,
+    ) -> None:
         with lake_errors(self.storage, "", verb="read"):
             for table in tables:
-                connection.execute(f'CREATE VIEW "{table}" AS SELECT * FROM {self.scan(table)}')
+                rows = self.scan(table, videos)
+                connection.execute(f'CREATE VIEW "{table}" AS SELECT * FROM {rows}')
 
 
 def _quoted(text: str) -> str:

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -97,6 +97,11 @@ class Storage:
     def exists(self, path: str) -> bool:
         """Whether there is a file at ``path``."""
         return self.filesystem.get_file_info(self.full(path)).type == pafs.FileType.File
+
+    def present(self, paths: Sequence[str]) -> list[str]:
+        """Those of ``paths`` at which there is a file."""
+        infos = self.filesystem.get_file_info([self.full(p) for p in paths])
+        return [p for p, i in zip(paths, infos, strict=True) if i.type == pafs.FileType.File]
 
     def delete(self, path: str) -> None:
         """Remove the file at ``path``; nothing happens where there is none."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -72,9 +72,10 @@ class TableWriter:
         if isinstance(rows, pa.RecordBatch):
             table = pa.Table.from_batches([rows])
         elif isinstance(rows, pa.Table):
-            table = rows
+            table = cast(pa.Table, rows)
         else:
-            table = pa.Table.from_pylist([dict(row) for row in rows], schema=self.schema)
+            pylist = [dict(row) for row in cast("Iterable[Mapping[str, Any]]", rows)]
+            table = pa.Table.from_pylist(pylist, schema=self.schema)
         table = table.select(self.schema.names).cast(self.schema)
         self.rows += table.num_rows
         self._pending.append(table)

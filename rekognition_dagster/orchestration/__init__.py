@@ -1,0 +1,1 @@
+"""Dagster: resources, partitions, assets, sensors, schedules, checks, backfill, component."""

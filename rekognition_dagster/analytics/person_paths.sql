@@ -1,0 +1,33 @@
+-- A row a person of a video: first and last seen, time present, length of the path in frame widths,
+-- mean box.
+WITH steps AS (
+    SELECT
+        d.video,
+        person_index,
+        timestamp_ms,
+        bounding_box AS box,
+        box.left + box.width / 2 AS x,
+        -- in frame widths too, so that a step down is as long as the same step across
+        (box.top + box.height / 2) * coalesce(v.height / nullif(v.width, 0), 1) AS y,
+        lag(x) OVER path AS previous_x,
+        lag(y) OVER path AS previous_y
+    FROM person_detections AS d
+    LEFT JOIN videos AS v USING (video)
+    WINDOW path AS (PARTITION BY d.video, person_index ORDER BY timestamp_ms)
+)
+SELECT
+    video,
+    person_index,
+    min(timestamp_ms) AS first_seen_ms,
+    max(timestamp_ms) AS last_seen_ms,
+    max(timestamp_ms) - min(timestamp_ms) AS dwell_ms,
+    count(*) AS detections,
+    coalesce(sum(sqrt((x - previous_x) ** 2 + (y - previous_y) ** 2)), 0) AS path_length,
+    {
+        'left': avg(box.left),
+        'top': avg(box.top),
+        'width': avg(box.width),
+        'height': avg(box.height)
+    } AS mean_bounding_box
+FROM steps
+GROUP BY video, person_index

@@ -1,0 +1,40 @@
+-- A row a video: people, faces, the busiest moment and how many people were in view then.
+WITH people_at AS (
+    SELECT video, timestamp_ms, count(DISTINCT person_index) AS people
+    FROM person_detections
+    GROUP BY video, timestamp_ms
+),
+people AS (
+    SELECT
+        video,
+        arg_max(timestamp_ms, (people, -timestamp_ms)) AS busiest_ms,
+        max(people) AS most_people_at_once
+    FROM people_at
+    GROUP BY video
+),
+identities AS (
+    SELECT video, count(DISTINCT person_index) AS people, count(*) AS person_detections
+    FROM person_detections
+    GROUP BY video
+),
+faces_at AS (
+    SELECT video, timestamp_ms, count(*) AS faces FROM face_detections GROUP BY video, timestamp_ms
+),
+faces AS (
+    SELECT video, sum(faces)::BIGINT AS face_detections, max(faces) AS most_faces_at_once
+    FROM faces_at
+    GROUP BY video
+)
+SELECT
+    v.video,
+    v.duration_ms,
+    coalesce(i.people, 0) AS people,
+    coalesce(i.person_detections, 0) AS person_detections,
+    coalesce(f.face_detections, 0) AS face_detections,
+    coalesce(f.most_faces_at_once, 0) AS most_faces_at_once,
+    p.busiest_ms,
+    coalesce(p.most_people_at_once, 0) AS most_people_at_once
+FROM videos AS v
+LEFT JOIN identities AS i USING (video)
+LEFT JOIN people AS p USING (video)
+LEFT JOIN faces AS f USING (video)

@@ -1,0 +1,135 @@
+"""All definitions of a deployment, from its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from rekognition_dagster.orchestration.analytics import (
+    SqlModel,
+    build_analytics_assets,
+    load_models,
+)
+from rekognition_dagster.orchestration.jobs import build_job_asset
+from rekognition_dagster.orchestration.local_backfill import build_local_backfill
+from rekognition_dagster.orchestration.names import VIDEO_PARTITIONS, RekognitionVideoTranslator
+from rekognition_dagster.orchestration.resources import (
+    CompletionQueueResource,
+    LakeResource,
+    RekognitionVideoResource,
+    VideoBucketResource,
+)
+from rekognition_dagster.orchestration.results import build_results_asset
+from rekognition_dagster.orchestration.schedules import build_nightly_batch, build_nightly_schedule
+from rekognition_dagster.orchestration.sensors import (
+    build_completion_sensor,
+    build_discovery_sensor,
+    build_dispatch_sensor,
+)
+from rekognition_dagster.orchestration.settings import Settings
+
+
+def build_definitions(
+    settings: Settings | None = None,
+    *,
+    models: Sequence[SqlModel] | None = None,
+    names: RekognitionVideoTranslator | None = None,
+    resources: Mapping[str, Any] | None = None,
+) -> dg.Definitions:
+    """Assets, sensors, schedule, job and resources of a deployment.
+
+    Args:
+        settings: What the deployment chooses; from the environment by default.
+        models: Analytics; those of the package by default.
+        names: Names the assets.
+        resources: In place of ``rekognition``, ``completion_queue``, ``video_bucket``, ``lake``.
+
+    Example:
+        .. code-block:: python
+
+            from rekognition_dagster import Settings, build_definitions
+
+            defs = build_definitions(Settings(bucket="cameras", lake="s3://analytics/lake"))
+    """
+    settings = settings or Settings.from_env()
+    names = names or RekognitionVideoTranslator()
+    operations = settings.operation_list
+    jobs = [build_job_asset(o, settings, names) for o in operations]
+    batch = build_nightly_batch(settings, names)
+    chosen = load_models() if models is None else models
+    return dg.Definitions(
+        assets=[
+            *_external_assets(settings, names),
+            *jobs,
+            *(build_results_asset(o, names) for o in operations),
+            *build_analytics_assets(chosen, operations, names),
+            batch,
+        ],
+        jobs=[build_local_backfill(settings, names)],
+        sensors=[
+            build_discovery_sensor(settings, names),
+            build_dispatch_sensor(settings, names, jobs),
+            build_completion_sensor(settings, names),
+            _automation(settings),
+        ],
+        schedules=[build_nightly_schedule(settings, batch)],
+        resources={**default_resources(settings), **(resources or {})},
+        # One step a run: a process for it would only cost a second start.
+        executor=dg.in_process_executor,
+    )
+
+
+def default_resources(settings: Settings) -> dict[str, Any]:
+    """The resources as the settings have them; the rest is boto3's usual environment."""
+    return {
+        "rekognition": RekognitionVideoResource(
+            topic_arn=settings.topic_arn,
+            role_arn=settings.role_arn,
+            job_tag=settings.name,
+            parameters=settings.parameters,
+        ),
+        "completion_queue": CompletionQueueResource(url=settings.queue_url),
+        "video_bucket": VideoBucketResource(bucket=settings.bucket, prefix=settings.prefix),
+        "lake": LakeResource(
+            url=settings.lake, date_pattern=settings.date_pattern, catalogue=settings.catalogue
+        ),
+    }
+
+
+def _external_assets(settings: Settings, names: RekognitionVideoTranslator) -> list[dg.AssetSpec]:
+    """What sensors report and nothing here materializes: the videos, and the completions."""
+    return [
+        dg.AssetSpec(
+            names.video(),
+            partitions_def=VIDEO_PARTITIONS,
+            group_name=names.group_name("videos"),
+            kinds={"s3"},
+            description="A video in the bucket, reported by the sensor video_discovery with its "
+            "version.",
+        ),
+        *(
+            dg.AssetSpec(
+                names.completion(o),
+                partitions_def=VIDEO_PARTITIONS,
+                deps=[names.job(o)],
+                group_name=names.group_name(o.name),
+                kinds={"sqs"},
+                description=f"A {o.api} job has ended, reported by the sensor completions.",
+            )
+            for o in settings.operation_list
+        ),
+    ]
+
+
+def _automation(settings: Settings) -> dg.AutomationConditionSensorDefinition:
+    return dg.AutomationConditionSensorDefinition(
+        name="automation",
+        target=dg.AssetSelection.all(),
+        minimum_interval_seconds=settings.sensor_interval,
+        default_status=dg.DefaultSensorStatus.RUNNING
+        if settings.sensors == "running"
+        else dg.DefaultSensorStatus.STOPPED,
+        description="Launches results for completed jobs, and analytics for new results.",
+    )

@@ -1,0 +1,237 @@
+"""The local backfill: a job whose op runs the engine over many videos, without the API.
+
+It writes the same tables and marks the same partitions materialized as the jobs' results.
+"""
+
+# No postponed annotations here: Dagster reads those of the decorated functions as they stand.
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field
+
+from rekognition_dagster.backfill import (
+    analyze_into_lake,
+    backend_name,
+    fetch,
+    is_done,
+    locate,
+)
+from rekognition_dagster.errors import ConfigurationError, LakeError, ModelError, VideoError
+from rekognition_dagster.lake import Lake
+from rekognition_dagster.operations import Operation, operation
+from rekognition_dagster.orchestration import events
+from rekognition_dagster.orchestration.metadata import file_metadata
+from rekognition_dagster.orchestration.names import VIDEO_PARTITIONS, RekognitionVideoTranslator
+from rekognition_dagster.orchestration.resources import LakeResource, VideoBucketResource
+from rekognition_dagster.orchestration.settings import Settings
+from rekognition_dagster.videos import Video, is_video_key
+
+JOB, OP = "local_backfill", "analyze_videos"
+
+
+class LocalBackfillConfig(dg.Config):
+    """What to analyse. Name videos, a prefix or a folder; several together are all analysed."""
+
+    videos: list[str] = Field(default=[], description="s3://bucket/key, or paths of files.")
+    prefix: str | None = Field(
+        default=None,
+        description="Every video under s3://bucket/prefix, or under a prefix of the "
+        "configured bucket.",
+    )
+    folder: str | None = Field(
+        default=None, description="Every video in a local folder, at any depth."
+    )
+    operations: list[str] = Field(
+        default=[], description="Which analyses; the deployment's by default."
+    )
+    detector: str | None = Field(
+        default=None, description="The detector; the deployment's by default."
+    )
+    sample_fps: float | None = Field(
+        default=None,
+        description="Frames looked at per second of video; the deployment's by default.",
+    )
+    again: bool = Field(
+        default=False,
+        description="Analyse what this detector has already done for this version, too.",
+    )
+
+
+def build_local_backfill(settings: Settings, names: RekognitionVideoTranslator) -> dg.JobDefinition:
+    """The job ``local_backfill``.
+
+    A bad video never stops the others; the run fails at its end and names the bad ones. Run it
+    again to go on where it was stopped: what is done for the same version and detector is skipped.
+    """
+
+    @dg.op(name=OP, description="Runs the engine on each video and writes its tables.")
+    def local_backfill_op(
+        context: dg.OpExecutionContext,
+        config: LocalBackfillConfig,
+        lake: LakeResource,
+        video_bucket: VideoBucketResource,
+    ) -> None:
+        _run(context, config, lake, video_bucket, settings, names)
+
+    @dg.job(
+        name=JOB,
+        description="Analyses videos with the local engine: an archive, a folder, what failed.",
+    )
+    def local_backfill() -> None:
+        local_backfill_op()  # pyright: ignore[reportCallIssue] -- Dagster fills its arguments in
+
+    return local_backfill
+
+
+def _run(
+    context: dg.OpExecutionContext,
+    config: LocalBackfillConfig,
+    lake_resource: LakeResource,
+    bucket: VideoBucketResource,
+    settings: Settings,
+    names: RekognitionVideoTranslator,
+) -> None:
+    lake = lake_resource.open()
+    detector = config.detector or settings.detector
+    sample_fps = config.sample_fps or settings.sample_fps
+    backend = backend_name(detector, sample_fps)
+    try:
+        operations = [operation(n) for n in config.operations] or settings.operation_list
+    except KeyError as error:
+        raise dg.Failure(error.args[0], allow_retries=False) from None
+    done = skipped = 0
+    failures: dict[str, str] = {}
+    for position, video in enumerate(_videos(config, bucket), 1):
+        try:
+            located = locate(video, None if video.is_local else bucket.client())
+            _register(context.instance, names, located)
+            todo = [o for o in operations if config.again or not is_done(located, o, lake, backend)]
+            if todo:
+                context.log.info(f"{position}: {located.uri}: {', '.join(o.name for o in todo)}")
+                _analyze(context, located, lake, todo, bucket, detector, sample_fps)
+            for o in operations:
+                _mark(context, located, lake, o, names)
+        except VideoError as error:
+            context.log.error(str(error))
+            failures[video.uri] = str(error)
+            continue
+        except (ModelError, LakeError, ConfigurationError) as error:
+            # Not the video's fault: every other one would fail the same way.
+            raise dg.Failure(
+                f"stopped at {video.uri}: {error}. {done} videos were analysed and stay",
+                allow_retries=False,
+            ) from error
+        done, skipped = done + bool(todo), skipped + (not todo)
+    lake_resource.refresh_catalogue()
+    context.log.info(f"{done} analysed, {skipped} done before, {len(failures)} failed")
+    if failures:
+        raise dg.Failure(
+            f"{len(failures)} videos could not be analysed ({done} analysed, {skipped} done "
+            "before): " + "; ".join(list(failures.values())[:20]),
+            metadata=dict(list(failures.items())[:50]),
+            allow_retries=False,
+        )
+
+
+def _videos(config: LocalBackfillConfig, bucket: VideoBucketResource) -> Iterator[Video]:
+    if not (config.videos or config.prefix is not None or config.folder):
+        raise dg.Failure(
+            "nothing to analyse: configure videos, prefix or folder", allow_retries=False
+        )
+    yield from (Video.from_uri(uri) for uri in config.videos)
+    if config.folder:
+        folder = Path(config.folder).expanduser()
+        if not folder.is_dir():
+            raise dg.Failure(f"{folder} is no folder", allow_retries=False)
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and is_video_key(path.name):
+                yield Video("", str(path.absolute()))
+    if config.prefix is not None:
+        yield from _under(config.prefix, bucket)
+
+
+def _under(prefix: str, bucket: VideoBucketResource) -> Iterator[Video]:
+    name: str | None = bucket.bucket
+    if prefix.startswith("s3://"):
+        name, _, prefix = prefix.removeprefix("s3://").partition("/")
+    if not name:
+        raise dg.Failure(
+            f"the prefix {prefix!r} has no bucket: write s3://bucket/prefix", allow_retries=False
+        )
+    pages = bucket.client().get_paginator("list_objects_v2").paginate(Bucket=name, Prefix=prefix)
+    for page in pages:
+        for entry in page.get("Contents", []):
+            if is_video_key(entry["Key"]):
+                yield Video(name, entry["Key"])
+
+
+def _register(
+    instance: dg.DagsterInstance, names: RekognitionVideoTranslator, video: Video
+) -> None:
+    """Make sure that the video has a partition, and that Dagster knows this version of it."""
+    key = video.partition_key
+    if not instance.has_dynamic_partition(str(VIDEO_PARTITIONS.name), key):
+        instance.add_dynamic_partitions(str(VIDEO_PARTITIONS.name), [key])
+    if events.known_versions(instance, names.video(), [key]).get(key) != video.version:
+        instance.report_runless_asset_event(events.discovered(names.video(), video))
+
+
+def _analyze(
+    context: dg.OpExecutionContext,
+    video: Video,
+    lake: Lake,
+    operations: list[Operation],
+    bucket: VideoBucketResource,
+    detector: str | None,
+    sample_fps: float | None,
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="rekognition-dagster-") as folder:
+        path = fetch(video, folder, None if video.is_local else bucket.client())
+        analyze_into_lake(
+            video,
+            path,
+            lake,
+            operations,
+            detector=detector,
+            sample_fps=sample_fps,
+            progress=_log_quarters(context, video),
+        )
+
+
+def _log_quarters(context: dg.OpExecutionContext, video: Video) -> Callable[[float], None]:
+    """Progress for a log: a line at each quarter."""
+    told = [0]
+
+    def progress(fraction: float) -> None:
+        if (quarter := int(fraction * 4)) > told[0]:
+            told[0] = quarter
+            context.log.info(f"{video.uri}: {quarter * 25}%")
+
+    return progress
+
+
+def _mark(
+    context: dg.OpExecutionContext,
+    video: Video,
+    lake: Lake,
+    operation: Operation,
+    names: RekognitionVideoTranslator,
+) -> None:
+    """Mark the results' partition materialized, unless Dagster has just this already."""
+    key, partition = names.results(operation), video.partition_key
+    job = lake.read_job(video, operation.name)
+    assert job is not None
+    earlier = events.latest_events(context.instance, key, [partition]).get(partition)
+    if earlier is not None and earlier.metadata.get("job_id") == job["job_id"]:
+        return
+    metadata = file_metadata(lake, lake.path(operation.table, video), int(job["rows"]))
+    context.log_event(
+        dg.AssetMaterialization(
+            key,
+            partition=partition,
+            metadata={**metadata, "job_id": job["job_id"], "backend": job["backend"]},
+        )
+    )

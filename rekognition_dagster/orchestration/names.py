@@ -1,0 +1,64 @@
+"""What things are called in Dagster: partitions, assets, groups, and the keys of their metadata."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from rekognition_dagster.operations import Operation
+from rekognition_dagster.videos import Video
+
+VIDEO_PARTITIONS = dg.DynamicPartitionsDefinition(name="videos")
+"""A partition per video; the key is :attr:`Video.partition_key`."""
+
+STATUS_TAG = "rekognition/status"
+"""On a completion: ``SUCCEEDED`` or ``FAILED``."""
+START_TAG = "rekognition/start"
+"""On a run that the dispatch sensor launched: the operation."""
+BATCH_SIZE = 100
+"""Partitions in one run at most; a run per video would cost a process start each."""
+
+
+class RekognitionVideoTranslator:
+    """Names the assets. Subclass it to fit them into a deployment's own naming.
+
+    Example:
+        .. code-block:: python
+
+            class InTheArchive(RekognitionVideoTranslator):
+                def asset_key(self, name: str) -> dg.AssetKey:
+                    return dg.AssetKey(["archive", name])
+    """
+
+    def asset_key(self, name: str) -> dg.AssetKey:
+        """The asset key for a name of this package: ``video``, ``person_tracking_job``,
+        ``person_tracking_completion``, ``person_detections``, ``person_paths``, ..."""
+        return dg.AssetKey([name])
+
+    def group_name(self, name: str) -> str:
+        """The group for a name: ``videos``, the operation's, or ``analytics``."""
+        return name
+
+    def video(self) -> dg.AssetKey:
+        """The video objects themselves."""
+        return self.asset_key("video")
+
+    def job(self, operation: Operation) -> dg.AssetKey:
+        """The started jobs of an operation."""
+        return self.asset_key(f"{operation.name}_job")
+
+    def completion(self, operation: Operation) -> dg.AssetKey:
+        """The completions of an operation's jobs."""
+        return self.asset_key(f"{operation.name}_completion")
+
+    def results(self, operation: Operation) -> dg.AssetKey:
+        """The results of an operation: its table."""
+        return self.asset_key(operation.table)
+
+    def nightly_batch(self) -> dg.AssetKey:
+        """The nightly batches."""
+        return self.asset_key("nightly_batch")
+
+
+def is_on_s3(partition_key: str) -> bool:
+    """Whether the partition's video is an S3 object, which jobs can be started for."""
+    return not Video.from_partition_key(partition_key).is_local

@@ -1,0 +1,151 @@
+"""Dagster resources: the Rekognition API, the completion queue, S3 and the lake.
+
+The AWS ones stand on dagster-aws's boto3 configuration, so endpoints, regions, profiles and
+credentials work as its users know them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import boto3
+import dagster as dg
+import duckdb
+from botocore.config import Config
+from dagster_aws.utils import ResourceWithBoto3Configuration
+from pydantic import Field
+
+from rekognition_dagster.api import CompletionQueue, NotificationChannel, RekognitionVideo
+from rekognition_dagster.lake import Lake
+from rekognition_dagster.videos import DATE_PATTERN
+
+
+def _client(resource: ResourceWithBoto3Configuration, service: str, attempts: int) -> Any:
+    session = boto3.Session(profile_name=resource.profile_name)
+    return session.client(
+        service,
+        region_name=resource.region_name,
+        use_ssl=resource.use_ssl,
+        # True is dagster-aws's default, but said aloud it would overrule AWS_CA_BUNDLE.
+        verify=None if resource.verify else resource.verify,
+        endpoint_url=resource.endpoint_url,
+        aws_access_key_id=resource.aws_access_key_id,
+        aws_secret_access_key=resource.aws_secret_access_key,
+        aws_session_token=resource.aws_session_token,
+        config=Config(retries={"mode": "standard", "total_max_attempts": attempts}),
+    )
+
+
+class RekognitionVideoResource(ResourceWithBoto3Configuration):
+    """The Rekognition Video API: AWS's, or ``rekognition-dagster serve`` by its endpoint.
+
+    Example:
+        .. code-block:: python
+
+            import dagster as dg
+            from rekognition_dagster import RekognitionVideoResource
+
+            defs = dg.Definitions(
+                resources={"rekognition": RekognitionVideoResource(
+                    endpoint_url="http://127.0.0.1:8477", region_name="eu-central-1"
+                )}
+            )
+    """
+
+    topic_arn: str | None = Field(
+        default=None, description="The SNS topic that completions are published to."
+    )
+    role_arn: str | None = Field(
+        default=None, description="The role that lets Rekognition publish to the topic."
+    )
+    job_tag: str | None = Field(
+        default=None, description="Names this deployment on its jobs and their completions."
+    )
+    parameters: dict[str, dict[str, Any]] = Field(
+        default={}, description="Members of Start requests by operation name."
+    )
+
+    def starter(self) -> RekognitionVideo:
+        """The API for Start calls: a refused start is not repeated, for the sensor asks again."""
+        return self._api(attempts=1)
+
+    def pager(self) -> RekognitionVideo:
+        """The API for Get calls, which are repeated ``max_attempts`` times."""
+        return self._api(attempts=self.max_attempts)
+
+    def _api(self, attempts: int) -> RekognitionVideo:
+        channel = (
+            NotificationChannel(self.topic_arn, self.role_arn)
+            if self.topic_arn and self.role_arn
+            else None
+        )
+        client = _client(self, "rekognition", attempts)
+        return RekognitionVideo(client, channel, self.job_tag, self.parameters)
+
+
+class CompletionQueueResource(ResourceWithBoto3Configuration):
+    """The SQS queue that completions arrive on.
+
+    Example:
+        .. code-block:: python
+
+            CompletionQueueResource(url="https://sqs.eu-central-1.amazonaws.com/1234/completions")
+    """
+
+    url: str | None = Field(default=None, description="The queue's URL.")
+
+    def queue(self) -> CompletionQueue | None:
+        """The queue, or None where no URL is configured."""
+        return (
+            CompletionQueue(_client(self, "sqs", self.max_attempts), self.url) if self.url else None
+        )
+
+
+class VideoBucketResource(ResourceWithBoto3Configuration):
+    """The S3 bucket that holds the videos."""
+
+    bucket: str | None = Field(default=None, description="The bucket's name.")
+    prefix: str = Field(default="", description="Only keys that begin so are videos.")
+
+    def client(self) -> Any:
+        """A boto3 ``s3`` client."""
+        return _client(self, "s3", self.max_attempts)
+
+
+class LakeResource(dg.ConfigurableResource):
+    """The lake of Parquet tables, and DuckDB over it.
+
+    Example:
+        .. code-block:: python
+
+            @dg.asset
+            def busiest(lake: LakeResource):
+                with lake.connect() as duckdb:
+                    return duckdb.sql("SELECT * FROM video_summary ORDER BY people DESC").df()
+    """
+
+    url: str = Field(description="Its root: a folder or s3://bucket/prefix.")
+    date_pattern: str = Field(
+        default=DATE_PATTERN, description="Finds the day of recording in a video's key."
+    )
+    catalogue: str | None = Field(
+        default=None, description="A DuckDB file with a view per table, for other programs."
+    )
+
+    def open(self) -> Lake:
+        """The lake."""
+        return Lake(self.url, date_pattern=self.date_pattern)
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """DuckDB in memory with a view per table."""
+        return self.open().connect()
+
+    def refresh_catalogue(self) -> Path | None:
+        """Write the catalogue anew, where one is configured and the lake is a folder."""
+        lake = self.open()
+        return (
+            lake.save_catalogue(self.catalogue)
+            if self.catalogue and lake.storage.is_local
+            else None
+        )

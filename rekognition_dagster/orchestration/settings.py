@@ -1,0 +1,146 @@
+"""What a deployment can choose, in one place: from the environment or from a component's YAML."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import dagster as dg
+from pydantic import Field, ValidationError, field_validator
+
+from rekognition_dagster.errors import ConfigurationError
+from rekognition_dagster.operations import FACE_DETECTION, OPERATIONS, Operation, operation
+from rekognition_dagster.videos import DATE_PATTERN
+
+ENVIRONMENT_PREFIX = "REKOGNITION_DAGSTER_"
+
+
+class Settings(dg.Model, dg.Resolvable):
+    """A deployment's settings. Each has a default, an environment variable
+    (``REKOGNITION_DAGSTER_`` and its name in capitals) and an attribute of
+    :py:class:`RekognitionVideoComponent`.
+
+    Endpoints, regions, profiles and credentials are boto3's own, from the usual AWS environment.
+    """
+
+    name: str = Field(
+        default="rekognition-dagster",
+        description="The deployment's name: the JobTag of its jobs, so that deployments can share"
+        " a queue.",
+        pattern=r"^[a-zA-Z0-9_.\-:+=/]{1,1024}$",
+    )
+    bucket: str | None = Field(default=None, description="The bucket that holds the videos.")
+    prefix: str = Field(default="", description="Only keys that begin so are videos.")
+    lake: str = Field(
+        default=".rekognition-dagster/lake",
+        description="Where the Parquet tables go: a folder or s3://bucket/prefix.",
+    )
+    catalogue: str | None = Field(
+        default=None,
+        description="A DuckDB file with a view per table, kept up to date; for a lake in a folder.",
+    )
+    operations: list[str] = Field(
+        default=["person_tracking", "face_detection"],
+        description=f"Which analyses to run on every video: {', '.join(OPERATIONS)}.",
+    )
+    queue_url: str | None = Field(
+        default=None, description="The SQS queue of completions; `provision` makes it."
+    )
+    topic_arn: str | None = Field(
+        default=None, description="The SNS topic of completions; `provision` makes it."
+    )
+    role_arn: str | None = Field(
+        default=None, description="The role that may publish to the topic; `provision` makes it."
+    )
+    start: Literal["arrival", "nightly"] = Field(
+        default="arrival",
+        description="When jobs start: as soon as a video is discovered, or in the nightly batch.",
+    )
+    nightly: str = Field(
+        default="0 2 * * *",
+        description="Cron schedule of the nightly batch: what is not yet analysed is asked again.",
+    )
+    timezone: str = Field(default="UTC", description="Time zone of the nightly schedule.")
+    max_jobs_in_flight: int = Field(
+        default=20, ge=1, description="Jobs in flight at most; AWS allows 20 by default."
+    )
+    max_attempts: int = Field(
+        default=3, ge=1, description="How often the nightly batch tries a job that FAILED."
+    )
+    face_attributes: Literal["DEFAULT", "ALL"] = Field(
+        default="DEFAULT", description="Which face attributes face detection asks for."
+    )
+    date_pattern: str = Field(
+        default=DATE_PATTERN,
+        description="Regular expression with groups year, month and day: the day of recording in"
+        " a key. Keys without one are dated by LastModified.",
+    )
+    sensor_interval: int = Field(
+        default=30, ge=1, description="Seconds between two ticks of each sensor."
+    )
+    sensors: Literal["running", "stopped"] = Field(
+        default="running", description="Whether sensors and the schedule run from the start."
+    )
+    detector: str | None = Field(
+        default=None,
+        description="The local backfill's detector: openvino:PATH, onnx:PATH,"
+        " ultralytics:WEIGHTS; the embedded one by default.",
+    )
+    sample_fps: float | None = Field(
+        default=None, gt=0, description="The local backfill looks at so many frames a second."
+    )
+
+    @field_validator("operations")
+    @classmethod
+    def _known_operations(cls, names: list[str]) -> list[str]:
+        try:
+            return [operation(name).name for name in names]
+        except KeyError as error:
+            raise ValueError(error.args[0]) from None
+
+    @field_validator("date_pattern")
+    @classmethod
+    def _usable_pattern(cls, pattern: str) -> str:
+        try:
+            groups = re.compile(pattern).groupindex
+        except re.error as error:
+            raise ValueError(f"no regular expression: {error}") from None
+        if missing := {"year", "month", "day"} - set(groups):
+            raise ValueError(f"lacks the group {', '.join(sorted(missing))}")
+        return pattern
+
+    @property
+    def operation_list(self) -> list[Operation]:
+        """The operations to run."""
+        return [OPERATIONS[name] for name in self.operations]
+
+    @property
+    def parameters(self) -> dict[str, dict[str, Any]]:
+        """Members of Start requests, by operation."""
+        if self.face_attributes == "DEFAULT":
+            return {}
+        return {FACE_DETECTION.name: {"FaceAttributes": self.face_attributes}}
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+        """Settings from the environment; ``overrides`` win.
+
+        Raises:
+            ConfigurationError: A value is wrong; the text names the variable.
+        """
+        environment = os.environ if environment is None else environment
+        values: dict[str, Any] = {}
+        for name in cls.model_fields:
+            text = environment.get(ENVIRONMENT_PREFIX + name.upper(), "")
+            if text:
+                values[name] = text.replace(" ", "").split(",") if name == "operations" else text
+        try:
+            return Settings(**{**values, **overrides})
+        except ValidationError as error:
+            told = "; ".join(
+                f"{ENVIRONMENT_PREFIX}{str(e['loc'][0]).upper()}: {e['msg']}"
+                for e in error.errors()
+            )
+            raise ConfigurationError(told) from None
