@@ -7,6 +7,7 @@ No Dagster here, and no deciding what to analyse: a caller that skips finished w
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -224,7 +225,7 @@ def _s3() -> Any:
     import boto3
 
     try:
-        return boto3.client("s3")
+        return boto3.client("s3", region_name=os.environ.get("AWS_REGION"))
     except Exception as error:
         raise ConfigurationError(f"S3 cannot be asked: {error}. Check the AWS settings") from error
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shlex
 import socket
 import sys
 import sysconfig
@@ -118,6 +119,18 @@ class LocalStack:
             **self._provisioned,
             "DAGSTER_HOME": str(self.dagster_home),
         }
+
+    def endpoint(self, service: str = "") -> str:
+        """The URL of a service, e.g. ``rekognition``; of S3, SNS and SQS where none is named."""
+        general = self._endpoints["AWS_ENDPOINT_URL"]
+        return self._endpoints.get(f"AWS_ENDPOINT_URL_{service.upper()}", general)
+
+    def write_environment(self) -> Path:
+        """Write :meth:`environment` to a file that a shell can read; its path."""
+        path = self.home / "environment"
+        lines = (f"{k}={shlex.quote(v)}\n" for k, v in sorted(self.environment().items()))
+        path.write_text("".join(lines))
+        return path
 
     def process_environment(self) -> dict[str, str]:
         """:meth:`environment` in the place of whatever AWS settings this process has."""

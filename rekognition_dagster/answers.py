@@ -1,0 +1,104 @@
+"""What a lake answers to SQL, written for people (a table) or for machines (CSV, JSON)."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import shutil
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TextIO
+
+import orjson
+
+if TYPE_CHECKING:
+    import duckdb
+
+_BATCH = 1000
+_JSON = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z
+
+
+def write_answer(
+    connection: duckdb.DuckDBPyConnection,
+    sql: str,
+    form: str,
+    out: TextIO,
+    *,
+    rows: int = 60,
+    width: int | None = None,
+) -> None:
+    """Run ``sql`` and write its rows; a statement that answers nothing writes nothing.
+
+    Args:
+        connection: To the lake.
+        sql: One statement, or several of which the last answers.
+        form: ``table``, DuckDB's own box; ``csv`` with a header, lists and structs as JSON, null
+            as an empty cell; or ``json``, one array with an object a row, a row a line.
+        out: Where to.
+        rows: The most that a table shows; it says how many there are.
+        width: Characters in a line of a table; None fits the terminal, or is wide where there is
+            none.
+
+    Raises:
+        duckdb.Error: The SQL is wrong, or a file of the lake is.
+    """
+    connection.execute("SET TimeZone = 'UTC'")
+    if form == "table":
+        out.write(_table(connection, sql, rows, width or _width(out)))
+        return
+    answer = connection.execute(sql)
+    names = _unique(column[0] for column in answer.description or ())
+    if form == "csv":
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([_cell(value) for value in row] for row in _rows(answer))
+        return
+    before = "["
+    for row in _rows(answer):
+        out.write(f"{before}\n{_json(dict(zip(names, row, strict=True)))}")
+        before = ","
+    out.write("[]\n" if before == "[" else "\n]\n")
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    """The names, with a number where one comes again, so that no column hides another."""
+    unique: list[str] = []
+    for name in names:
+        number, free = 1, name
+        while free in unique:
+            number += 1
+            free = f"{name}_{number}"
+        unique.append(free)
+    return unique
+
+
+def _table(connection: duckdb.DuckDBPyConnection, sql: str, rows: int, width: int) -> str:
+    answer = connection.sql(sql)
+    if answer is None:
+        return ""
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):  # DuckDB only prints
+        answer.show(max_rows=rows, max_width=width)
+    return text.getvalue().rstrip("\n") + "\n"
+
+
+def _width(out: TextIO) -> int:
+    return shutil.get_terminal_size().columns if out.isatty() else 200
+
+
+def _rows(answer: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
+    while batch := answer.fetchmany(_BATCH):
+        yield from batch
+
+
+def _cell(value: Any) -> Any:
+    return _json(value) if isinstance(value, (dict, list, tuple)) else value
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value, default=_plain, option=_JSON).decode()
+
+
+def _plain(value: Any) -> Any:
+    return float(value) if isinstance(value, Decimal) else str(value)

