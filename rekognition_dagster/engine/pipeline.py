@@ -1,0 +1,202 @@
+"""One video from file to rows: decode ahead, detect, track, hand out.
+
+The decoder runs in a thread of its own, inference on OpenVINO's threads; this thread only waits
+for results, tracks and hands out rows, so that the three overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing
+from itertools import tee
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import supervision as sv
+
+from rekognition_dagster.engine.decode import (
+    DamagedVideo,
+    Frame,
+    OpenVideo,
+    ahead,
+    depth_for,
+    open_video,
+)
+from rekognition_dagster.engine.detectors import Detector, open_detector
+from rekognition_dagster.engine.detectors.centerface import CenterFace
+from rekognition_dagster.engine.faces import FACE, describe, face_struct
+from rekognition_dagster.engine.labels import label_rows
+from rekognition_dagster.engine.metadata import VideoMetadata
+from rekognition_dagster.engine.tracking.tracks import PersonTracks
+from rekognition_dagster.operations import OPERATIONS
+
+Rows = list[dict[str, Any]]
+
+_PERSONS, _FACES, _LABELS = "person_tracking", "face_detection", "label_detection"
+_BATCH = 2048
+_GLANCE_MS = 1000  # where only people are asked for, how often their faces are looked for
+
+
+def analyze(
+    source: str | Path,
+    sinks: Mapping[str, Callable[[Rows], None]],
+    *,
+    detector: str | None,
+    sample_fps: float | None,
+    progress: Callable[[float], None] | None,
+    video: str | None,
+) -> VideoMetadata:
+    """See :func:`rekognition_dagster.engine.analyze`."""
+    if unknown := set(sinks) - set(OPERATIONS):
+        known = ", ".join(OPERATIONS)
+        raise ValueError(f"unknown operations {sorted(unknown)}; there are {known}")
+    if sample_fps is not None and not sample_fps > 0:
+        raise ValueError(f"sample_fps is {sample_fps}; it must be positive")
+    with open_video(source, video) as opened:
+        return _Analysis(opened, sinks, detector, sample_fps, progress).run()
+
+
+class _Analysis:
+    """The state of one call: batches that wait for their sinks, and counts."""
+
+    def __init__(
+        self,
+        opened: OpenVideo,
+        sinks: Mapping[str, Callable[[Rows], None]],
+        detector: str | None,
+        sample_fps: float | None,
+        progress: Callable[[float], None] | None,
+    ) -> None:
+        self._video = opened
+        self._sinks = sinks
+        self._spec = detector
+        self._sample_fps = sample_fps
+        self._progress = progress
+        self._waiting: dict[str, Rows] = {name: [] for name in sinks}
+        self._kept = 0
+
+    def run(self) -> VideoMetadata:
+        damage: DamagedVideo | None = None
+        with ExitStack() as stack:
+            people, faces = self._detectors()
+            tracks = None
+            if people is not None and _PERSONS in self._sinks:
+                tracks = PersonTracks(people.scores, self._rate())
+                stack.callback(tracks.close)
+            frames = stack.enter_context(
+                closing(
+                    ahead(self._video.frames(self._sample_fps), depth_for(self._video.metadata))
+                )
+            )
+            source = _until_damage(frames)
+            for frame, found, seen in _detect(source, people, faces, self._looks_for_faces):
+                self._take(frame, found, seen, people, tracks)
+            damage = source.damage
+            if tracks is not None:
+                for batch in tracks.rows():
+                    self._give(_PERSONS, batch)
+        for name in self._sinks:
+            self._flush(name)
+        if damage is not None:
+            raise self._video.failure(damage, self._kept)
+        self._report(1.0)
+        return self._video.metadata
+
+    def _detectors(self) -> tuple[Detector | None, CenterFace | None]:
+        people = open_detector(self._spec) if {_PERSONS, _LABELS} & set(self._sinks) else None
+        faces = CenterFace() if {_PERSONS, _FACES} & set(self._sinks) else None
+        return people, faces
+
+    def _rate(self) -> float:
+        rate = self._video.metadata.frame_rate or 25.0
+        return min(rate, self._sample_fps) if self._sample_fps else rate
+
+    def _looks_for_faces(self, frame: Frame) -> bool:
+        """Every frame where faces are asked for; else often enough to know whose face it is."""
+        if _FACES in self._sinks:
+            return True
+        return frame.timestamp_ms % _GLANCE_MS < 1000 / self._rate()
+
+    def _take(
+        self,
+        frame: Frame,
+        found: sv.Detections | None,
+        seen: sv.Detections | None,
+        people: Detector | None,
+        tracks: PersonTracks | None,
+    ) -> None:
+        faces = np.zeros(0, FACE) if seen is None else describe(seen, frame)
+        if _FACES in self._sinks:
+            self._give(
+                _FACES,
+                [{"timestamp_ms": frame.timestamp_ms, "face": face_struct(f)} for f in faces],
+            )
+        if people is not None and found is not None:
+            if _LABELS in self._sinks:
+                rows = label_rows(found, frame, people.labels, people.scores.sure)
+                self._give(_LABELS, rows)
+            if tracks is not None:
+                tracks.add(_only_people(found, people.labels), faces, frame)
+        if duration := self._video.metadata.duration_ms:
+            self._report(min(frame.timestamp_ms / duration, 0.99))
+
+    def _give(self, name: str, rows: Rows) -> None:
+        self._waiting[name] += rows
+        if len(self._waiting[name]) >= _BATCH:
+            self._flush(name)
+
+    def _flush(self, name: str) -> None:
+        rows, self._waiting[name] = self._waiting[name], []
+        if rows:
+            self._sinks[name](rows)
+            self._kept += len(rows)
+
+    def _report(self, fraction: float) -> None:
+        if self._progress is not None:
+            self._progress(fraction)
+
+
+class _until_damage:
+    """Iterates frames to the end or the damage, and remembers the damage."""
+
+    def __init__(self, frames: Iterator[Frame]) -> None:
+        self._frames = frames
+        self.damage: DamagedVideo | None = None
+
+    def __iter__(self) -> Iterator[Frame]:
+        try:
+            yield from self._frames
+        except DamagedVideo as damage:
+            self.damage = damage
+
+
+def _detect(
+    frames: Iterable[Frame],
+    people: Detector | None,
+    faces: CenterFace | None,
+    looks_for_faces: Callable[[Frame], bool],
+) -> Iterator[tuple[Frame, sv.Detections | None, sv.Detections | None]]:
+    """Each frame with what the detectors found in it. Each detector reads ahead on its own."""
+    ours, for_people, for_faces = tee(frames, 3)
+    found = people.detect(for_people) if people is not None else None
+    seen = faces.detect(filter(looks_for_faces, for_faces)) if faces is not None else None
+    if found is None:
+        del for_people  # an unread branch would keep every frame
+    if seen is None:
+        del for_faces
+    for frame in ours:
+        yield (
+            frame,
+            None if found is None else next(found),
+            next(seen) if seen is not None and looks_for_faces(frame) else None,
+        )
+
+
+def _only_people(found: sv.Detections, labels: Mapping[int, str]) -> sv.Detections:
+    if all(name == "person" for name in labels.values()) or found.class_id is None:
+        return found
+    wanted = [i for i, name in labels.items() if name == "person"]
+    people = found[np.isin(found.class_id, wanted)]
+    assert isinstance(people, sv.Detections)
+    return people

@@ -1,0 +1,69 @@
+"""Records on disk between the passes over a video, so that memory does not grow with its length."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from types import TracebackType
+
+import numpy as np
+
+_BUFFERED = 4096
+
+
+class Spool:
+    """Appends numpy records to a temporary file, and reads them back in order, again and again.
+
+    Args:
+        dtype: The records' structured type.
+    """
+
+    def __init__(self, dtype: np.dtype) -> None:
+        self._dtype = dtype
+        self._file = tempfile.TemporaryFile(prefix="rekognition-dagster-")  # noqa: SIM115
+        self._pending: list[np.ndarray] = []
+        self._waiting = 0
+        self.count = 0
+
+    def append(self, records: np.ndarray) -> None:
+        """Add records of the spool's type, shape (n,)."""
+        if not len(records):
+            return
+        self._pending.append(records)
+        self._waiting += len(records)
+        self.count += len(records)
+        if self._waiting >= _BUFFERED:
+            self._flush()
+
+    def chunks(self, size: int = 16_384) -> Iterator[np.ndarray]:
+        """All records in the order they came, in arrays of at most ``size``."""
+        self._flush()
+        position = 0
+        while True:
+            self._file.seek(position)
+            data = self._file.read(size * self._dtype.itemsize)
+            if not data:
+                return
+            position += len(data)
+            yield np.frombuffer(data, self._dtype)
+
+    def _flush(self) -> None:
+        if self._pending:
+            self._file.seek(0, 2)
+            self._file.write(np.concatenate(self._pending).tobytes())
+            self._pending, self._waiting = [], 0
+
+    def close(self) -> None:
+        """Give the disk space back."""
+        self._file.close()
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
