@@ -104,12 +104,10 @@ def demo(videos: Sequence[Path], home: Path) -> None:
       rekognition-dagster demo
       rekognition-dagster demo --video lobby.mp4 --video gate.mp4
     """
-    from rich.console import Console
-
     from rekognition_dagster.stack.demo import run_demo
 
     with _ended_by_sigterm():
-        failed = run_demo(home, videos, Console(soft_wrap=True, highlight=False))
+        failed = run_demo(home, videos, _console())
     if failed:
         sys.exit(1)
 
@@ -130,12 +128,10 @@ def dev(videos: Sequence[Path], home: Path, port: int) -> None:
       rekognition-dagster dev
       cp lobby.mp4 .rekognition-dagster/videos/
     """
-    from rich.console import Console
-
     from rekognition_dagster.stack.demo import run_dev
 
     with _ended_by_sigterm():
-        run_dev(home, videos, port, Console(soft_wrap=True, highlight=False))
+        run_dev(home, videos, port, _console())
 
 
 @main.command()
@@ -421,7 +417,6 @@ def models() -> None:
 @models.command("list")
 def models_list() -> None:
     """What there is, its licence, and whether it is fetched."""
-    from rich.console import Console
     from rich.table import Table
 
     from rekognition_dagster.engine.models import cache_folder, list_models
@@ -431,10 +426,7 @@ def models_list() -> None:
         weights = model.weights
         fetched = "yes" if model.cached else "no"
         table.add_row(weights.name, weights.purpose, weights.licence, fetched, weights.note)
-    console = Console(highlight=False)
-    if not console.is_terminal:  # a log or a pipe has no width to fold to
-        console.width = 200
-    console.print(table)
+    _console().print(table)
     click.echo(f"kept in {cache_folder()}")
 
 
@@ -463,6 +455,15 @@ def models_pull(names: Sequence[str]) -> None:
 
 
 # -- how commands end -----------------------------------------------------------------------------
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:  # a log or a pipe has no width to fold to
+        console.width = 160
+    return console
 
 
 def _fail(text: str | None) -> NoReturn:

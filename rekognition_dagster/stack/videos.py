@@ -27,12 +27,18 @@ class VideoFolder:
         self._known: dict[Path, tuple[int, int]] = {}
         self._seen: dict[Path, tuple[int, int]] = {}
 
-    def add(self, path: Path) -> tuple[Path, str]:
-        """Take a video in, by a link where possible; its file here, and its key."""
-        path = path.absolute()
+    def add(self, path: Path, name: str | None = None) -> tuple[Path, str]:
+        """Take a video in, by a link where possible; its file here, and its key.
+
+        Args:
+            path: The file.
+            name: What it is to be called; as the file by default. Another video of that name and
+                day gets a number.
+        """
+        path, called = path.absolute(), Path(name or path.name)
         for number in range(1, 1000):
-            name = path.name if number == 1 else f"{path.stem}-{number}{path.suffix}"
-            own = self.folder / _day(path) / name
+            numbered = f"-{number}" if number > 1 else ""
+            own = self.folder / _day(path) / f"{called.stem}{numbered}{called.suffix}"
             if not own.exists():
                 own.parent.mkdir(parents=True, exist_ok=True)
                 own.unlink(missing_ok=True)  # a link to a video that is gone
@@ -41,7 +47,7 @@ class VideoFolder:
             if own.samefile(path) or _same_content(own, path):
                 break
         else:
-            raise OSError(f"{self.folder} has a thousand videos called {path.name}")
+            raise OSError(f"{self.folder} has a thousand videos called {called}")
         self._known[own] = _stamp(own)
         return own, self._key(own)
 

@@ -11,7 +11,7 @@ from rekognition_dagster.lake import Lake
 from rekognition_dagster.operations import Operation
 from rekognition_dagster.orchestration import events
 from rekognition_dagster.orchestration.analytics import load_models
-from rekognition_dagster.orchestration.names import STATUS_TAG, RekognitionVideoTranslator
+from rekognition_dagster.orchestration.names import RekognitionVideoTranslator
 from rekognition_dagster.videos import Video
 
 _FAILED_TICKS = 3
@@ -119,13 +119,11 @@ class Watch:
             ).records
             told = [r.asset_observation.metadata["refused"] for r in records if r.asset_observation]
             return str(told[0].value) if told else "refused"
-        tags = self._instance.event_log_storage.get_latest_tags_by_partition(
-            self._names.completion(operation),
-            dg.DagsterEventType.ASSET_MATERIALIZATION,
-            [STATUS_TAG],
-            [video.partition_key],
-        )
-        if not end > start or tags.get(video.partition_key, {}).get(STATUS_TAG) != "FAILED":
+        if not end > start:
+            return None
+        completion = self._names.completion(operation)
+        ended = events.latest_events(self._instance, completion, [video.partition_key])
+        if ended[video.partition_key].metadata["status"] != "FAILED":
             return None
         job = self._lake.read_job(video, operation.name)  # written by the run that follows
         return str(job["status_message"]) if job and job["status"] == "FAILED" else None
