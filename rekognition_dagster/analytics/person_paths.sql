@@ -1,19 +1,22 @@
 -- A row a person of a video: first and last seen, time present, length of the path in frame widths,
 -- mean box.
-WITH steps AS (
+WITH points AS (
     SELECT
         d.video,
-        person_index,
-        timestamp_ms,
-        bounding_box AS box,
-        box.left + box.width / 2 AS x,
+        d.person_index,
+        d.timestamp_ms,
+        d.bounding_box AS box,
+        d.bounding_box.left + d.bounding_box.width / 2 AS x,
         -- in frame widths too, so that a step down is as long as the same step across
-        (box.top + box.height / 2) * coalesce(v.height / nullif(v.width, 0), 1) AS y,
-        lag(x) OVER path AS previous_x,
-        lag(y) OVER path AS previous_y
+        (d.bounding_box.top + d.bounding_box.height / 2)
+        * coalesce(v.height / nullif(v.width, 0), 1) AS y
     FROM person_detections AS d
-    LEFT JOIN videos AS v USING (video)
-    WINDOW path AS (PARTITION BY d.video, person_index ORDER BY timestamp_ms)
+    LEFT JOIN videos AS v ON v.video = d.video
+),
+steps AS (
+    SELECT *, lag(x) OVER path AS previous_x, lag(y) OVER path AS previous_y
+    FROM points
+    WINDOW path AS (PARTITION BY video, person_index ORDER BY timestamp_ms)
 )
 SELECT
     video,

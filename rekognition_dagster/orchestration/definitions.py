@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
+from rekognition_dagster.operations import Operation
 from rekognition_dagster.orchestration.analytics import (
     SqlModel,
     build_analytics_assets,
@@ -56,6 +58,19 @@ def build_definitions(
     settings = settings or Settings.from_env()
     names = names or RekognitionVideoTranslator()
     operations = settings.operation_list
+    with warnings.catch_warnings():
+        # Backfill policies are beta in Dagster, used knowingly; one warning per asset says no more.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return _build(settings, names, operations, models, resources)
+
+
+def _build(
+    settings: Settings,
+    names: RekognitionVideoTranslator,
+    operations: Sequence[Operation],
+    models: Sequence[SqlModel] | None,
+    resources: Mapping[str, Any] | None,
+) -> dg.Definitions:
     jobs = [build_job_asset(o, settings, names) for o in operations]
     batch = build_nightly_batch(settings, names)
     chosen = load_models() if models is None else models

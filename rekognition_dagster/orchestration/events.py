@@ -16,7 +16,6 @@ import dagster as dg
 
 from rekognition_dagster.operations import Operation
 from rekognition_dagster.orchestration.names import (
-    STATUS_TAG,
     RekognitionVideoTranslator,
     is_on_s3,
 )
@@ -81,18 +80,22 @@ def discovered(key: dg.AssetKey, video: Video) -> dg.AssetMaterialization:
         key,
         partition=video.partition_key,
         metadata={k: v for k, v in facts.items() if v is not None},
-        tags={_VERSION_TAG: video.version or "unknown", _VERSION_IS_OURS_TAG: "true"},
+        tags=_version_tags(video.version or "unknown"),
     )
 
 
+def _version_tags(version: str) -> dict[str, str]:
+    return {_VERSION_TAG: version, _VERSION_IS_OURS_TAG: "true"}
+
+
 def known_versions(
-    instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Collection[str]
+    instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Collection[str] | None = None
 ) -> dict[str, str]:
-    """The version that each partition was last discovered with; one query."""
-    if not partitions:
+    """The data version that each partition was last materialized with; one query."""
+    if partitions is not None and not partitions:
         return {}
     tags = instance.event_log_storage.get_latest_tags_by_partition(
-        key, _MATERIALIZED, [_VERSION_TAG], list(partitions)
+        key, _MATERIALIZED, [_VERSION_TAG], None if partitions is None else list(partitions)
     )
     return {k: t[_VERSION_TAG] for k, t in tags.items() if _VERSION_TAG in t}
 
@@ -132,12 +135,15 @@ def job_event(
 def completion_event(
     key: dg.AssetKey, partition_key: str, *, job_id: str, status: str, completed_at_ms: int | None
 ) -> dg.AssetMaterialization:
-    """The event that says: the job has ended, well or not."""
+    """The event that says: the job has ended, well or not. Its data version is which and how."""
     metadata: dict[str, Any] = {"job_id": job_id, "status": status}
     if completed_at_ms is not None:
         metadata["completed_at"] = dg.MetadataValue.timestamp(completed_at_ms / 1000)
     return dg.AssetMaterialization(
-        key, partition=partition_key, metadata=metadata, tags={STATUS_TAG: status}
+        key,
+        partition=partition_key,
+        metadata=metadata,
+        tags=_version_tags(f"{job_id}:{status}"),
     )
 
 
@@ -180,9 +186,7 @@ def standing(
     completed = latest_ids(instance, names.completion(operation))
     results = latest_ids(instance, names.results(operation))
     refused = instance.get_latest_storage_id_by_partition(names.job(operation), _OBSERVED)
-    statuses = instance.event_log_storage.get_latest_tags_by_partition(
-        names.completion(operation), _MATERIALIZED, [STATUS_TAG]
-    )
+    outcomes = known_versions(instance, names.completion(operation))
     batches = instance.fetch_materializations(names.nightly_batch(), limit=1).records
     batch_id = batches[0].storage_id if batches else 0
     waiting: list[str] = []
@@ -203,7 +207,7 @@ def standing(
                 waiting.append(key)
         elif end < start:
             in_flight.append(key)
-        elif statuses.get(key, {}).get(STATUS_TAG) == "FAILED":
+        elif outcomes.get(key, "").endswith(":FAILED"):
             failed.append(key)
             if batch_id > end:
                 waiting.append(key)

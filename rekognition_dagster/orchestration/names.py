@@ -10,8 +10,6 @@ from rekognition_dagster.videos import Video
 VIDEO_PARTITIONS = dg.DynamicPartitionsDefinition(name="videos")
 """A partition per video; the key is :attr:`Video.partition_key`."""
 
-STATUS_TAG = "rekognition/status"
-"""On a completion: ``SUCCEEDED`` or ``FAILED``."""
 START_TAG = "rekognition/start"
 """On a run that the dispatch sensor launched: the operation."""
 BATCH_SIZE = 100

@@ -7,11 +7,10 @@ credentials work as its users know them.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import dagster as dg
-import duckdb
 from botocore.config import Config
 from dagster_aws.utils import ResourceWithBoto3Configuration
 from pydantic import Field
@@ -19,6 +18,9 @@ from pydantic import Field
 from rekognition_dagster.api import CompletionQueue, NotificationChannel, RekognitionVideo
 from rekognition_dagster.lake import Lake
 from rekognition_dagster.videos import DATE_PATTERN
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 def _client(resource: ResourceWithBoto3Configuration, service: str, attempts: int) -> Any:

@@ -39,8 +39,6 @@ TICK_S = 15.0
 MOST_DISCOVERED = 1000
 """Videos that one tick reports at most, for each is an event to write."""
 _ADD_AT_ONCE = 400  # partitions per request: SQLite has a limit on variables in a statement
-VISIBILITY_S = 120
-"""How long a received message stays hidden: longer than a tick and the wait for the next one."""
 _MOST_COMPLETIONS = 200
 _STALE_RUN_S = 900  # a run that said nothing for so long does not hold up the next one
 
@@ -300,7 +298,7 @@ def build_completion_sensor(
             return dg.SkipReason("No queue is configured: set REKOGNITION_DAGSTER_QUEUE_URL")
         try:
             deleted = _delete_durable(context, queue, names)
-            received = _receive(queue)
+            received = _receive(queue, visibility_s=max(120, 4 * settings.sensor_interval))
         except (ClientError, BotoCoreError) as error:
             raise ConfigurationError(
                 f"cannot read the queue {queue.url}: {error}. Check its URL, region and endpoint, "
@@ -350,10 +348,11 @@ def build_completion_sensor(
     return completions
 
 
-def _receive(queue: CompletionQueue) -> list[Message]:
+def _receive(queue: CompletionQueue, visibility_s: int) -> list[Message]:
+    """Messages, hidden from others for longer than this tick and the wait for the next take."""
     started, received = time.monotonic(), []
     while len(received) < _MOST_COMPLETIONS and time.monotonic() - started < TICK_S:
-        messages = queue.receive(visibility_s=VISIBILITY_S)
+        messages = queue.receive(visibility_s=visibility_s)
         if not messages:
             break
         received += messages

@@ -1,0 +1,138 @@
+"""A deployment without a daemon: ticks and runs happen when a test says so, on a real instance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import boto3
+import dagster as dg
+from rekognition_double import RekognitionDouble
+
+from rekognition_dagster import Lake, Settings, build_definitions
+from rekognition_dagster.api import CompletionQueue, Provisioned
+from rekognition_dagster.orchestration.names import RekognitionVideoTranslator
+from rekognition_dagster.videos import Video
+
+
+@dataclass
+class Deployment:
+    """Definitions, an instance, and what the daemon would do with them."""
+
+    settings: Settings
+    instance: dg.DagsterInstance
+    provisioned: Provisioned
+    double: RekognitionDouble
+    names: RekognitionVideoTranslator = field(default_factory=RekognitionVideoTranslator)
+    cursors: dict[str, str | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.definitions = build_definitions(self.settings)
+        self.repository = self.definitions.get_repository_def()
+
+    @property
+    def lake(self) -> Lake:
+        return Lake(self.settings.lake)
+
+    @property
+    def queue(self) -> CompletionQueue:
+        return CompletionQueue(boto3.client("sqs"), self.provisioned.queue_url)
+
+    def evaluate(self, sensor: str) -> Any:
+        """One tick's evaluation, without its consequences."""
+        context = dg.build_sensor_context(
+            instance=self.instance,
+            cursor=self.cursors.get(sensor),
+            repository_def=self.repository,
+            resources={
+                k: v for k, v in self.repository.get_top_level_resources().items() if k != "none"
+            },
+        )
+        return self.definitions.resolve_sensor_def(sensor)(context)
+
+    def apply(self, sensor: str, result: Any) -> Any:
+        """The consequences of a tick, in the daemon's order; runs are left to the test."""
+        if isinstance(result, dg.SensorResult):
+            for event in result.asset_events:
+                self.instance.report_runless_asset_event(event)
+            for request in result.dynamic_partitions_requests or []:
+                self.instance.add_dynamic_partitions("videos", list(request.partition_keys))
+            if result.cursor is not None:
+                self.cursors[sensor] = result.cursor
+        return result
+
+    def tick(self, sensor: str) -> Any:
+        """One whole tick."""
+        return self.apply(sensor, self.evaluate(sensor))
+
+    def materialize(
+        self, key: str, partitions: Sequence[str] = (), **tags: str
+    ) -> dg.ExecuteInProcessResult:
+        """Run an asset for consecutive partitions, as a backfill does."""
+        span = (
+            {
+                "dagster/asset_partition_range_start": partitions[0],
+                "dagster/asset_partition_range_end": partitions[-1],
+            }
+            if len(partitions) > 1
+            else {}
+        )
+        return self.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+            asset_selection=[dg.AssetKey([key])],
+            partition_key=partitions[0] if len(partitions) == 1 else None,
+            tags={**span, **tags},
+            instance=self.instance,
+            raise_on_error=False,
+        )
+
+    def discover(self, *keys: str) -> list[str]:
+        """Upload videos, tick discovery; their partitions."""
+        put_videos(str(self.settings.bucket), *keys)
+        self.tick("video_discovery")
+        return [Video(str(self.settings.bucket), k).partition_key for k in keys]
+
+    def dispatch(self) -> int:
+        """Tick the dispatch sensor and run what it asks for; how many runs that was."""
+        result = self.tick("job_dispatch")
+        requests = result.run_requests or [] if isinstance(result, dg.SensorResult) else []
+        order = list(self.instance.get_dynamic_partitions("videos"))
+        for request in requests:
+            span = request.tags
+            first = request.partition_key or span["dagster/asset_partition_range_start"]
+            last = request.partition_key or span["dagster/asset_partition_range_end"]
+            partitions = order[order.index(first) : order.index(last) + 1]
+            self.materialize(request.asset_selection[0].to_user_string(), partitions)
+        return len(requests)
+
+    def notify(self, *job_ids: str) -> None:
+        """Put the completions of jobs on the queue, enveloped by SNS."""
+        sns: Any = boto3.client("sns")
+        for job_id in job_ids or self.double.jobs:
+            sns.publish(
+                TopicArn=self.provisioned.topic_arn, Message=self.double.notification(job_id)
+            )
+
+    def materialized(self, key: str) -> set[str]:
+        """Partitions of an asset that are materialized."""
+        return self.instance.get_materialized_partitions(dg.AssetKey([key]))
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """An answer from the lake."""
+        return self.lake.connect().sql(sql).fetchall()
+
+    def queued(self) -> int:
+        """Messages on the queue, seen or not."""
+        found = self.queue.client.get_queue_attributes(
+            QueueUrl=self.queue.url, AttributeNames=["All"]
+        )["Attributes"]
+        return int(found["ApproximateNumberOfMessages"]) + int(
+            found["ApproximateNumberOfMessagesNotVisible"]
+        )
+
+
+def put_videos(bucket: str, *keys: str, body: bytes = b"video") -> None:
+    """Upload a few bytes under each key."""
+    s3: Any = boto3.client("s3")
+    for key in keys:
+        s3.put_object(Bucket=bucket, Key=key, Body=body)
