@@ -1,0 +1,62 @@
+# Every target sets up what it needs, in .venv, from python3 and a PyPI mirror alone.
+
+PYTHON ?= python3
+BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## This list.
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+.PHONY: demo
+demo: .venv/.local ## The whole pipeline on this machine, and its findings; VIDEO=path for your own.
+	@$(BIN)/rekognition-dagster demo $(if $(VIDEO),--video "$(VIDEO)")
+
+.PHONY: dev
+dev: .venv/.local ## The same stack with Dagster's UI, until Ctrl-C; VIDEO=path, PORT=3000.
+	@$(BIN)/rekognition-dagster dev $(if $(VIDEO),--video "$(VIDEO)") $(if $(PORT),--port $(PORT))
+
+.PHONY: test
+test: lint ## Lint, types, and every test that a change must pass; ARGS="tests/lake -k sorted".
+	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+
+.PHONY: lint
+lint: .venv/.test ## ruff and pyright.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+.PHONY: format
+format: .venv/.test ## Let ruff mend what it can.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: bench
+bench: .venv/.test ## Measure; ARGS are the benchmarks' own.
+	$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: clean
+clean: ## Remove the environment; the demo's home (.rekognition-dagster) stays.
+	rm -rf .venv
+
+# A stamp per set of extras, older than pyproject.toml when that has changed since.
+.venv/.local: pyproject.toml
+	@echo "setting up .venv: about two minutes, once"
+	@$(venv)
+	@$(BIN)/pip install --quiet --editable '.[local]'
+	@touch $@
+
+.venv/.test: pyproject.toml
+	@echo "setting up .venv: about two minutes, once"
+	@$(venv)
+	@$(BIN)/pip install --quiet --editable '.[test]'
+	@touch $@ .venv/.local
+
+define venv
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed")'
+test -x $(BIN)/pip || $(PYTHON) -m venv .venv \
+	|| { echo "this Python cannot make environments; on Debian: apt install python3-venv" >&2; exit 1; }
+endef
