@@ -5,31 +5,39 @@ Prints the URL on standard output once it listens, and logs to standard error.
 
 from __future__ import annotations
 
-import logging
 import sys
+from typing import Any
 
 import click
 
 from rekognition_dagster.errors import RekognitionDagsterError
 from rekognition_dagster.service import DEFAULT_PORT, default_store, serve
+from rekognition_dagster.service.logs import configure
 
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port", default=DEFAULT_PORT, show_default=True, help="TCP port; 0 takes a free one."
-)
+@click.option("--port", default=DEFAULT_PORT, show_default=True, help="TCP port; 0 is a free one.")
 @click.option("--store", default=default_store, help="Folder or SQLAlchemy URL of the jobs.")
+@click.option("--results", help="Folder or s3:// prefix for results; by default in the store.")
 @click.option("--workers", default=1, show_default=True, help="Jobs worked on at once here.")
-@click.option("--detector", default=None, help="The engine's detector spec.")
-@click.option(
-    "--sample-fps", type=float, default=None, help="Frames looked at per second of video."
-)
-def main(**settings: object) -> None:
+@click.option("--detector", help="The engine's detector spec.")
+@click.option("--sample-fps", type=float, help="Frames looked at per second of video.")
+@click.option("--jobs-in-flight", default=20, show_default=True, help="Jobs in progress at once.")
+@click.option("--credentials", help="File with the access keys that are accepted.")
+@click.option("--no-auth", "anonymous", is_flag=True, help="Serve anyone; on loopback only.")
+@click.option("--region", help="The region that callers must sign for.")
+@click.option("--tls-cert", help="PEM file with the certificate chain.")
+@click.option("--tls-key", help="PEM file with its private key.")
+@click.option("--start-per-s", type=float, help="Start requests per second of an account.")
+@click.option("--get-per-s", type=float, help="Get requests per second of an account.")
+@click.option("--drain-s", type=float, help="Seconds that jobs under way get to finish on SIGTERM.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
+def main(**settings: Any) -> None:
     """Serve the Rekognition Video API until SIGTERM or SIGINT."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    configure(settings["log_format"])
     try:
-        serve(**settings, on_ready=lambda url: print(url, flush=True))  # type: ignore[arg-type]
+        serve(**settings, on_ready=lambda url: print(url, flush=True))
     except RekognitionDagsterError as error:
         print(f"rekognition-dagster: {error}", file=sys.stderr)
         sys.exit(1)

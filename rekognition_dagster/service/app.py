@@ -1,14 +1,17 @@
 """The HTTP face of the service: one POST for every operation, and the pages for operators.
 
-Protocol in, protocol out. What an operation does is told in ``jobs``.
+Protocol in, protocol out: who calls, what for, and how errors look. What an operation does is told
+in ``jobs``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -16,12 +19,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from rekognition_dagster.service import signing
+from rekognition_dagster.service.credentials import ANYONE, Credentials, Principal
 from rekognition_dagster.service.jobs import Jobs
+from rekognition_dagster.service.limits import Admission, Throughput
 from rekognition_dagster.service.protocol import (
     CONTENT_TYPE,
     TARGET_PREFIX,
     ApiError,
     error_body,
+    service_model,
 )
 
 log = logging.getLogger(__name__)
@@ -32,42 +39,31 @@ MAX_BODY_BYTES = 256 * 1024
 BODY_TIMEOUT_S = 20.0
 
 
-def application(jobs: Jobs, workers_alive: Callable[[], int]) -> Starlette:
+def application(
+    jobs: Jobs, credentials: Credentials | None, workers_alive: Callable[[], int]
+) -> Starlette:
     """The ASGI application.
 
     Args:
         jobs: The calls it serves.
+        credentials: Whom it serves; None is anyone.
         workers_alive: How many workers are up, for ``/ready``.
     """
-    calls = jobs.calls
+    try:
+        from rekognition_dagster.service.metrics import Metrics
 
-    async def api(request: Request) -> Response:
-        request_id = str(uuid.uuid4())
-        try:
-            body = await _body(request)
-            target = request.headers.get("x-amz-target", "")
-            call = calls.get(target.removeprefix(TARGET_PREFIX))
-            if call is None or not target.startswith(TARGET_PREFIX):
-                raise ApiError(
-                    "UnknownOperationException",
-                    f"{target.removeprefix(TARGET_PREFIX) or 'No operation'} is not served here; "
-                    f"served are {', '.join(sorted(calls))}",
-                )
-            content, status = await run_in_threadpool(call, body), 200
-        except ApiError as error:
-            content, status = error_body(error, request_id), error.status
-        except ClientDisconnect:
-            return Response(status_code=400)
-        except Exception:
-            log.exception("request %s failed", request_id)
-            error = ApiError("InternalServerError", f"Internal error, logged under {request_id}")
-            content, status = error_body(error, request_id), error.status
-        return Response(
-            content,
-            status,
-            {"x-amzn-RequestId": request_id},
-            CONTENT_TYPE,
-        )
+        metrics = Metrics(jobs.store, workers_alive)
+    except ImportError:
+        metrics = None
+    observe = metrics.answered if metrics else lambda *_: None
+    settings = jobs.settings
+    api = _Api(
+        jobs,
+        credentials,
+        Admission(settings.requests_at_once),
+        {"Start": Throughput(settings.start_per_s), "Get": Throughput(settings.get_per_s)},
+        observe,
+    )
 
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -76,29 +72,96 @@ def application(jobs: Jobs, workers_alive: Callable[[], int]) -> Starlette:
         try:
             await run_in_threadpool(jobs.store.counts)
         except Exception as error:
-            log.warning("not ready: %s", error)
+            log.warning("not ready", extra={"error": error})
             return JSONResponse({"status": "the job store cannot be reached"}, 503)
-        up, wanted = workers_alive(), jobs.settings.workers
+        up, wanted = workers_alive(), settings.workers
         return JSONResponse(
             {"status": "ok" if up >= wanted else "workers are starting", "workers": up},
             200 if up >= wanted else 503,
         )
 
+    async def measured(_: Request) -> Response:
+        if metrics is None:
+            return Response("install prometheus-client for metrics\n", 501)
+        return Response(
+            await run_in_threadpool(metrics.text), media_type="text/plain; version=0.0.4"
+        )
+
     return Starlette(
         routes=[
-            Route("/", api, methods=["POST"]),
+            Route("/", api.answer, methods=["POST"]),
             Route("/health", health),
             Route("/ready", ready),
+            Route("/metrics", measured),
         ]
     )
+
+
+@dataclass(frozen=True)
+class _Api:
+    jobs: Jobs
+    credentials: Credentials | None
+    admission: Admission
+    throughput: dict[str, Throughput]
+    observe: Callable[[str, str, float], None]
+
+    async def answer(self, request: Request) -> Response:
+        """Answer one API request; whatever goes wrong is an error in AWS's form."""
+        request_id, began = str(uuid.uuid4()), time.monotonic()
+        target = request.headers.get("x-amz-target", "")
+        name = target.removeprefix(TARGET_PREFIX) if target.startswith(TARGET_PREFIX) else ""
+        code = "OK"
+        try:
+            with self.admission.place():
+                content, status = await self._call(request, name), 200
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except ApiError as error:
+            code, content, status = error.code, error_body(error, request_id), error.status
+        except Exception:
+            log.exception("request failed", extra={"request_id": request_id, "operation": name})
+            error = ApiError("InternalServerError", f"Internal error, logged under {request_id}")
+            code, content, status = error.code, error_body(error, request_id), error.status
+        served = name if name in self.jobs.calls else "other"
+        self.observe(served, code, time.monotonic() - began)
+        return Response(content, status, {"x-amzn-RequestId": request_id}, CONTENT_TYPE)
+
+    async def _call(self, request: Request, name: str) -> bytes:
+        body = await _body(request)
+        caller = self._caller(request, body)
+        call = self.jobs.calls.get(name)
+        if call is None:
+            known = name in list(service_model().operation_names)  # type: ignore[call-overload]
+            asked = f"{name} is not served here" if known else "That is no operation"
+            raise ApiError(
+                "UnknownOperationException",
+                f"{asked}; served are {', '.join(sorted(self.jobs.calls))}",
+            )
+        kind = "Start" if name.startswith("Start") else "Get"
+        self.throughput[kind].take(f"{name} by {caller.account}")
+        return await run_in_threadpool(call, caller, body)
+
+    def _caller(self, request: Request, body: bytes) -> Principal:
+        if self.credentials is None:
+            return ANYONE
+        headers: dict[str, str] = {}
+        for raw_name, raw_value in request.scope["headers"]:
+            name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+            headers[name] = f"{headers[name]},{value}" if name in headers else value
+        signed = signing.SignedRequest(
+            request.method,
+            request.scope["raw_path"].decode("latin-1"),
+            request.scope["query_string"].decode("latin-1"),
+            headers,
+            body,
+        )
+        return signing.caller(signed, self.credentials, region=self.jobs.settings.region)
 
 
 async def _body(request: Request) -> bytes:
     too_large = ApiError(
         "RequestEntityTooLargeException", f"a request has at most {MAX_BODY_BYTES} bytes"
     )
-    if int(request.headers.get("content-length") or 0) > MAX_BODY_BYTES:
-        raise too_large
     body = bytearray()
 
     async def read() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from rekognition_dagster.operations import OPERATIONS, Operation
 from rekognition_dagster.service import tokens
+from rekognition_dagster.service.credentials import Principal
 from rekognition_dagster.service.objects import object_size
 from rekognition_dagster.service.protocol import ApiError, request_of, response_body
 from rekognition_dagster.service.results import Results
@@ -22,6 +25,8 @@ from rekognition_dagster.service.store import (
     TooManyJobsError,
 )
 from rekognition_dagster.service.writing import TIMESTAMP, TIMESTAMPS, order_of
+
+log = logging.getLogger(__name__)
 
 MAX_RESULTS = 1000
 """Rows on a page at most, and by default (source: the API reference, MaxResults)."""
@@ -41,15 +46,15 @@ class Jobs:
     results: Results
     settings: Settings
 
-    @property
-    def calls(self) -> Mapping[str, Callable[[bytes], bytes]]:
-        """Every served operation by its API name: request body in, response body out."""
+    @functools.cached_property
+    def calls(self) -> Mapping[str, Callable[[Principal, bytes], bytes]]:
+        """Every served operation by its API name: caller and request body in, response body out."""
         return {
-            **{o.start_api: lambda body, o=o: self.start(o, body) for o in OPERATIONS.values()},
-            **{o.get_api: lambda body, o=o: self.get(o, body) for o in OPERATIONS.values()},
+            **{o.start_api: functools.partial(self.start, o) for o in OPERATIONS.values()},
+            **{o.get_api: functools.partial(self.get, o) for o in OPERATIONS.values()},
         }
 
-    def start(self, operation: Operation, body: bytes) -> bytes:
+    def start(self, operation: Operation, caller: Principal, body: bytes) -> bytes:
         """Accept a job, or answer with the one that its ``ClientRequestToken`` stands for.
 
         Raises:
@@ -57,16 +62,17 @@ class Jobs:
         """
         request = request_of(operation.start_api, body)
         reference = _s3_object(request)
+        self._check_bucket(caller, reference["Bucket"])
         token = request.pop("ClientRequestToken", None)
         canonical = json.dumps(request, sort_keys=True, separators=(",", ":"))
         request_hash = hashlib.sha256(canonical.encode()).hexdigest()
-        account = "-"
+        account = caller.account
         try:
             # Before S3 is asked: the object of a job that ran may be gone since.
             job_id = token and self.store.job_of_token(account, operation.name, token, request_hash)
             if not job_id:
                 self._check_size(reference)
-                job_id, _ = self.store.add(
+                job_id, new = self.store.add(
                     operation.name,
                     request,
                     account=account,
@@ -74,6 +80,8 @@ class Jobs:
                     request_hash=request_hash,
                     limit=self.settings.jobs_in_flight,
                 )
+                about = {"job_id": job_id, "operation": operation.name, "by": caller.name}
+                log.info("job accepted" if new else "job asked for again", extra=about)
         except TokenMismatchError as error:
             raise ApiError(
                 "IdempotentParameterMismatchException",
@@ -88,7 +96,7 @@ class Jobs:
             ) from None
         return response_body(operation.start_api, {"JobId": job_id})
 
-    def get(self, operation: Operation, body: bytes) -> bytes:
+    def get(self, operation: Operation, caller: Principal, body: bytes) -> bytes:
         """A job's state, and a page of its results once it SUCCEEDED.
 
         Raises:
@@ -96,12 +104,13 @@ class Jobs:
         """
         request = request_of(operation.get_api, body)
         job = self.store.job(request["JobId"])
-        if job is None or job.operation != operation.name:
+        if job is None or (job.operation, job.account) != (operation.name, caller.account):
             raise ApiError(
                 "ResourceNotFoundException",
                 f"Could not find JobId {request['JobId']}: there is no such {operation.start_api} "
                 "job, or its results have expired",
             )
+        self._check_bucket(caller, job.bucket)
         order = order_of(request)
         limit = min(request.get("MaxResults", MAX_RESULTS), MAX_RESULTS)
         offset = tokens.offset_of(self.store.secret, job.job_id, order, request.get("NextToken"))
@@ -119,6 +128,14 @@ class Jobs:
                     self.store.secret, job.job_id, order, offset + len(rows)
                 )
         return response_body(operation.get_api, response, {operation.results: rows})
+
+    def _check_bucket(self, caller: Principal, bucket: str) -> None:
+        if not caller.may_read(bucket):
+            raise ApiError(
+                "AccessDeniedException",
+                f"{caller.name} is not authorized to use the bucket {bucket}; the service's "
+                "credentials file says which ones",
+            )
 
     def _check_size(self, reference: dict[str, str]) -> None:
         size = object_size(reference)

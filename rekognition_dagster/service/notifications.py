@@ -58,24 +58,21 @@ def publish_due(
     """
     sent = 0
     for notification in store.due_notifications(_HOLD_S):
+        about = {"job_id": notification.job_id, "topic": notification.topic_arn}
         try:
             publish(notification)
         except Exception as error:
             if now() - notification.created_at > life_s:
-                log.error("giving up the announcement of job %s: %s", notification.job_id, error)
+                log.error("announcement given up", extra={**about, "error": error})
                 store.announced(notification.job_id)
                 continue
             delay = min(2.0 ** min(notification.attempts - 1, 20), _MAX_DELAY_S)
-            log.warning(
-                "job %s is not announced yet, next try in %.0f s: %s",
-                notification.job_id,
-                delay,
-                error,
-            )
+            log.warning("announcement failed", extra={**about, "again_s": delay, "error": error})
             store.announce_later(notification.job_id, delay)
         else:
             # A crash before the next line sends it again: at least once, never not at all.
             store.announced(notification.job_id)
+            log.info("announced", extra=about)
             sent += 1
     return sent
 

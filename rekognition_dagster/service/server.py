@@ -11,6 +11,7 @@ import logging
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -20,13 +21,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
+from starlette.applications import Starlette
 
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.service.app import application
+from rekognition_dagster.service.connection import KEEP_ALIVE_S, MAX_HEADER_BYTES, BoundedHttp
+from rekognition_dagster.service.credentials import Credentials
 from rekognition_dagster.service.jobs import Jobs
 from rekognition_dagster.service.notifications import publish_forever
 from rekognition_dagster.service.results import Results
-from rekognition_dagster.service.settings import Settings
+from rekognition_dagster.service.settings import Settings, is_loopback
 from rekognition_dagster.service.store import JobStore, is_dead_here, owner_name
 
 log = logging.getLogger(__name__)
@@ -44,24 +48,14 @@ def serve_until_told(settings: Settings, on_ready: Callable[[str], None] | None 
     Raises:
         ConfigurationError: The port or the store cannot be had.
     """
+    credentials = None if settings.anonymous else Credentials(settings.credentials)
     store = JobStore(settings.database_url, job_life_s=settings.job_life_s)
     listener = _listen(settings.host, settings.port)
     results = Results(settings.results_url)
     crew = _Crew(settings, store)
     stop = threading.Event()
-    app = application(Jobs(store, results, settings), crew.alive)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=10,
-        )
-    )
+    app = application(Jobs(store, results, settings), credentials, crew.alive)
+    server = uvicorn.Server(_http(settings, app))
     threads = [
         threading.Thread(
             target=publish_forever,
@@ -75,8 +69,11 @@ def serve_until_told(settings: Settings, on_ready: Callable[[str], None] | None 
     for thread in threads:
         thread.start()
     host, port = listener.getsockname()[:2]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    log.info("serving Rekognition Video on %s, jobs in %s", url, settings.store)
+    scheme = "https" if settings.tls_cert else "http"
+    url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    if not settings.tls_cert and not is_loopback(settings.host):
+        log.warning("listening beyond loopback without TLS: others can read what is sent")
+    log.info("serving Rekognition Video", extra={"url": url})
     if on_ready is not None:
         on_ready(url)
     with _signals(crew):
@@ -89,6 +86,36 @@ def serve_until_told(settings: Settings, on_ready: Callable[[str], None] | None 
                 thread.join()
             store.close()
             listener.close()
+
+
+def _http(settings: Settings, app: Starlette) -> uvicorn.Config:
+    """uvicorn's configuration.
+
+    Raises:
+        ConfigurationError: The TLS files cannot be used.
+    """
+    config = uvicorn.Config(
+        app,
+        http=BoundedHttp,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=10,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+    )
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"TLS with {settings.tls_cert} and {settings.tls_key} does not work: {error}. Both "
+            "must be PEM files, and belong together"
+        ) from error
+    return config
 
 
 @contextlib.contextmanager
@@ -153,7 +180,8 @@ class _Crew:
             dead = [w for w in self._workers if w.poll() is not None]
             for worker in dead:
                 log.error(
-                    "worker %d died (%s); its job is taken up again", worker.pid, worker.returncode
+                    "worker died; its job is taken up again",
+                    extra={"worker": worker.pid, "status": worker.returncode},
                 )
                 self._workers.remove(worker)
                 self._clean_after(worker)

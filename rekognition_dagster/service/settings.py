@@ -5,6 +5,7 @@ What each setting does is told here and nowhere else. Reading them starts nothin
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import sys
 from dataclasses import asdict, dataclass, field, fields
@@ -32,6 +33,16 @@ def default_store() -> str:
     return str(data / "rekognition-dagster" / "service")
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches ``host``."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 @dataclass(frozen=True)
 class Settings:
     """How the service runs.
@@ -53,6 +64,16 @@ class Settings:
         attempts: How often a job whose worker died is taken up before it is FAILED.
         poll_s: Seconds between a worker's, and the publisher's, looks at the store.
         drain_s: Seconds that a job under way gets to finish when the service is told to stop.
+        credentials: File with the access keys that are accepted; without one, the key in the
+            environment is.
+        anonymous: Serve without checking who calls; on loopback only.
+        region: The region that callers must sign for; none takes any.
+        tls_cert: PEM file with the certificate chain; serves HTTPS.
+        tls_key: PEM file with its private key.
+        start_per_s: Start requests per second of each account and operation; none takes any.
+        get_per_s: Get requests likewise. Above either, ``ProvisionedThroughputExceededException``.
+        requests_at_once: Requests at work at once; above it ``ThrottlingException``.
+        log_format: ``text`` or ``json``.
         max_video_bytes: Size above which Start says ``VideoTooLargeException``.
         max_video_ms: Duration in milliseconds above which a job is FAILED.
     """
@@ -72,6 +93,17 @@ class Settings:
     attempts: int = 3
     poll_s: float = 0.25
     drain_s: float = 25.0
+    credentials: str | None = field(
+        default_factory=lambda: os.environ.get("REKOGNITION_DAGSTER_CREDENTIALS")
+    )
+    anonymous: bool = False
+    region: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    start_per_s: float | None = None
+    get_per_s: float | None = None
+    requests_at_once: int = 200
+    log_format: str = "text"
     max_video_bytes: int = 10 * GIB
     max_video_ms: int = 6 * 3600 * 1000
 
@@ -92,6 +124,13 @@ class Settings:
         for name, least in (("port", 0), ("workers", 0), ("jobs_in_flight", 1), ("attempts", 1)):
             if getattr(settings, name) < least:
                 raise ConfigurationError(f"the setting {name!r} must be at least {least}")
+        if settings.anonymous and not is_loopback(settings.host):
+            raise ConfigurationError(
+                f"without authentication the service listens on loopback only, not on "
+                f"{settings.host}. Name a credentials file, or listen on 127.0.0.1"
+            )
+        if bool(settings.tls_cert) != bool(settings.tls_key):
+            raise ConfigurationError("TLS needs both a certificate file and its key file")
         settings.results_url  # noqa: B018 - a store without a place for results is told at once
         return settings
 

@@ -47,7 +47,6 @@ _JOBS = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("lease_owner", sa.String(128)),
     sa.Column("lease_until", sa.Double),
-    sa.Column("frames", sa.BigInteger, nullable=False, default=0),
     sa.Column("metadata", sa.Text),
     sa.Column("results", sa.Text),
     sa.Column("orders", sa.Text),
@@ -74,6 +73,12 @@ _OUTBOX = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("next_at", sa.Double, nullable=False),
     sa.Index("outbox_by_time", "next_at"),
+)
+_COUNTERS = sa.Table(
+    "counters",
+    _SCHEMA,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("value", sa.BigInteger, nullable=False),
 )
 _FACTS = sa.Table(
     "facts",
@@ -103,7 +108,6 @@ class Job:
         completed_at: Seconds since 1970.
         expires_at: When its results go.
         attempts: How often a worker took it up.
-        frames: Frames analysed so far.
         metadata: Members of a Get response: VideoMetadata, LabelModelVersion.
         results: Folder of its results.
         orders: Rows in each order that the results were written in.
@@ -124,7 +128,6 @@ class Job:
     completed_at: float | None
     expires_at: float
     attempts: int
-    frames: int
     metadata: Mapping[str, Any] | None
     results: str | None
     orders: Mapping[str, int] | None
@@ -152,6 +155,21 @@ class Notification:
     message: str
     attempts: int
     created_at: float
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What waits in a store.
+
+    Args:
+        jobs: Jobs that no worker has taken up.
+        age: Seconds that the oldest of them waits.
+        notifications: Completions not yet published.
+    """
+
+    jobs: int
+    age: float
+    notifications: int
 
 
 class TooManyJobsError(Exception):
@@ -191,6 +209,7 @@ class JobStore:
                 if secret is None:
                     secret = secrets.token_hex(32)
                     connection.execute(_FACTS.insert().values(name="secret", value=secret))
+                    connection.execute(_COUNTERS.insert().values(name="frames", value=0))
         except (SQLAlchemyError, ImportError, OSError) as error:
             raise ConfigurationError(
                 f"cannot open the job store {_without_password(url)}: {_first_line(error)}. "
@@ -308,7 +327,6 @@ class JobStore:
                     expires_at=now + self._life,
                     available_at=now,
                     attempts=0,
-                    frames=0,
                 )
             )
             if token is not None:
@@ -389,15 +407,22 @@ class JobStore:
             )
         return _job(row, attempts=job.attempts + 1)
 
-    def heartbeat(self, job: Job, owner: str, lease_s: float, frames: int) -> bool:
+    def heartbeat(self, job: Job, owner: str, lease_s: float) -> bool:
         """Hold a job for another ``lease_s`` seconds; False where it is no longer this owner's."""
         with self._write() as connection:
             result = connection.execute(
-                _JOBS.update()
-                .where(*_held(job, owner))
-                .values(lease_until=self._clock() + lease_s, frames=frames)
+                _JOBS.update().where(*_held(job, owner)).values(lease_until=self._clock() + lease_s)
             )
         return result.rowcount == 1
+
+    def count_frames(self, number: int) -> None:
+        """Frames that were analysed since this was last called."""
+        with self._write() as connection:
+            connection.execute(
+                _COUNTERS.update()
+                .where(_COUNTERS.c.name == "frames")
+                .values(value=_COUNTERS.c.value + number)
+            )
 
     def release(self, job: Job, owner: str, *, delay_s: float = 0.0, counts: bool = False) -> None:
         """Give a job back, to be taken up again after ``delay_s``.
@@ -579,19 +604,27 @@ class JobStore:
             ).all()
         return {IN_PROGRESS: 0, SUCCEEDED: 0, FAILED: 0, **{r[0]: r[1] for r in rows}}
 
-    def waiting(self) -> tuple[float, int]:
-        """Age in seconds of the oldest job that nobody has taken up, and how many announcements
-        are still to be made."""
+    def waiting(self) -> Waiting:
+        """What waits in the store now."""
         now = self._clock()
+        idle = sa.and_(
+            _JOBS.c.status == IN_PROGRESS,
+            sa.or_(_JOBS.c.lease_until.is_(None), _JOBS.c.lease_until <= now),
+        )
         with self._read() as connection:
-            oldest = connection.scalar(
-                sa.select(sa.func.min(_JOBS.c.created_at)).where(
-                    _JOBS.c.status == IN_PROGRESS,
-                    sa.or_(_JOBS.c.lease_until.is_(None), _JOBS.c.lease_until <= now),
-                )
-            )
+            jobs, oldest = connection.execute(
+                sa.select(sa.func.count(), sa.func.min(_JOBS.c.created_at)).where(idle)
+            ).one()
             pending = connection.scalar(sa.select(sa.func.count()).select_from(_OUTBOX))
-        return (max(0.0, now - oldest) if oldest is not None else 0.0, pending or 0)
+        return Waiting(jobs, max(0.0, now - oldest) if oldest is not None else 0.0, pending or 0)
+
+    def frames(self) -> int:
+        """Frames analysed since the store was made."""
+        with self._read() as connection:
+            return (
+                connection.scalar(sa.select(_COUNTERS.c.value).where(_COUNTERS.c.name == "frames"))
+                or 0
+            )
 
 
 def completion_message(job: Job, status: str, at: float) -> dict[str, Any]:

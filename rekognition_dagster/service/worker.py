@@ -6,6 +6,7 @@ kills it (a decoder's crash, a kill -9) leaves a lease that runs out, and the jo
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import logging
@@ -20,10 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rekognition_dagster.engine.metadata import VideoMetadata
+from rekognition_dagster.engine import VideoMetadata, read_metadata
 from rekognition_dagster.errors import LakeError, ModelError, VideoError
 from rekognition_dagster.operations import OPERATIONS
 from rekognition_dagster.service import objects
+from rekognition_dagster.service.logs import configure
 from rekognition_dagster.service.results import Results
 from rekognition_dagster.service.settings import Settings
 from rekognition_dagster.service.store import Job, JobStore, owner_name
@@ -59,6 +61,17 @@ class _Attempt:
     called_off: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
     frames: int = 0
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What log lines say of it."""
+        job = self.job
+        return {
+            "job_id": job.job_id,
+            "operation": job.operation,
+            "video": job.video,
+            "attempt": job.attempts,
+        }
 
     @property
     def folder(self) -> str:
@@ -104,8 +117,8 @@ class Worker:
 
     def work(self, job: Job) -> None:
         """Bring one job to its end, or give it back."""
-        log.info("job %s: attempt %d, %s of %s", job.job_id, job.attempts, job.operation, job.video)
         attempt = _Attempt(job)
+        log.info("job taken up", extra=attempt.about)
         heart = threading.Thread(target=self._beat, args=(attempt,), name="heartbeat")
         heart.start()
         kept = False
@@ -127,23 +140,27 @@ class Worker:
                 job, owner, metadata=metadata, results=attempt.folder, orders=orders
             )
             seconds = time.monotonic() - began
-            log.info("job %s: %d rows in %.1f s", job.job_id, max(orders.values()), seconds)
+            done = {"rows": max(orders.values()), "frames": attempt.frames}
+            log.info(
+                "job SUCCEEDED" if kept else "job ended elsewhere",
+                extra={**attempt.about, **done, "seconds": round(seconds, 2)},
+            )
             return kept
         except _CalledOffError:
-            log.info("job %s: given back", job.job_id)
+            log.info("job given back", extra=attempt.about)
             store.release(job, owner)
         except _UnfetchedError as error:
             if job.attempts < self.settings.attempts:
-                log.warning("job %s: %s; trying again", job.job_id, error)
+                log.warning("video not fetched", extra={**attempt.about, "error": error})
                 store.release(job, owner, delay_s=2.0**job.attempts, counts=True)
             else:
                 store.fail(job, owner, str(error))
         except (VideoError, ModelError, LakeError) as error:
-            log.warning("job %s: FAILED: %s", job.job_id, error)
+            log.warning("job FAILED", extra={**attempt.about, "error": error})
             text = str(error)
             store.fail(job, owner, text if job.video in text else f"{job.video}: {text}")
         except Exception as error:
-            log.exception("job %s: FAILED", job.job_id)
+            log.exception("job FAILED", extra=attempt.about)
             store.fail(
                 job,
                 owner,
@@ -155,6 +172,7 @@ class Worker:
     def _beat(self, attempt: _Attempt) -> None:
         """Hold the lease while the job is under way; call the attempt off when it is lost."""
         job, lease_s = attempt.job, self.settings.lease_s
+        counted = 0
         next_beat = time.monotonic() + lease_s / 3
         while not attempt.ended.wait(0.1):
             if self.switch.call_off.is_set():
@@ -163,13 +181,23 @@ class Worker:
                 continue
             next_beat = time.monotonic() + lease_s / 3
             try:
-                held = self.store.heartbeat(job, self.owner, lease_s, attempt.frames)
+                held = self.store.heartbeat(job, self.owner, lease_s)
+                counted = self._count(attempt, counted)
             except Exception:
-                log.exception("job %s: no heartbeat; trying again", job.job_id)
+                log.exception("no heartbeat; trying again", extra=attempt.about)
                 continue
             if not held and not attempt.ended.is_set():
-                log.warning("job %s: the lease is lost", job.job_id)
+                log.warning("lease lost", extra=attempt.about)
                 attempt.called_off.set()
+        with contextlib.suppress(Exception):  # frames are counted for a graph, not for a job
+            self._count(attempt, counted)
+
+    def _count(self, attempt: _Attempt, counted: int) -> int:
+        """Count the frames since ``counted``; how many there are now."""
+        frames = attempt.frames
+        if frames > counted:
+            self.store.count_frames(frames - counted)
+        return frames
 
     def _analyse(self, attempt: _Attempt) -> tuple[dict[str, Any], dict[str, int]]:
         job, settings = attempt.job, self.settings
@@ -187,10 +215,9 @@ class Worker:
                     attempt.check()
                     writer.write(rows)
 
-                def progress(*done: Any) -> None:
+                def progress(fraction: float) -> None:
                     attempt.check()
-                    if done and isinstance(done[0], int):
-                        attempt.frames = done[0]
+                    attempt.frames += fraction < 1  # once a frame, and once more at the end
 
                 facts = analyze(
                     path,
@@ -236,11 +263,8 @@ _MP4_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"
 def _duration_ms(path: Path) -> float:
     """The duration that the file's header tells; 0 where it tells none."""
     try:
-        import av
-
-        with av.open(str(path)) as container:
-            return (container.duration or 0) / 1000
-    except Exception:  # the engine says better what is wrong with a video
+        return read_metadata(path).duration_ms
+    except (VideoError, ModelError):  # the analysis will say better what is wrong
         return 0.0
 
 
@@ -282,7 +306,7 @@ def main() -> None:
     """Run as ``python -m rekognition_dagster.service.worker``; settings come as one line of JSON on
     standard input, which then stays open for as long as the service lives."""
     settings = Settings.of(**json.loads(sys.stdin.readline()))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    configure(settings.log_format)
     switch = Switch()
     # The service alone decides when a worker stops; a terminal's Ctrl-C reaches it too.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

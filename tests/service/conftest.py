@@ -2,134 +2,34 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import os
-import signal
-import subprocess
-import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
-from botocore.exceptions import ClientError
-
-HERE = Path(__file__).parent
-BUCKET = "footage"
-ENV = {
-    "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
-    "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_EC2_METADATA_DISABLED": "true",
-}
-ROLE = "arn:aws:iam::123456789012:role/rekognition"
+from service.serving import BUCKET, ENV, Cloud, Service, cloud_client, starter
 
 
-def until(condition: Callable[[], Any], seconds: float = 20.0, every: float = 0.02) -> Any:
-    """What ``condition`` answers once that is true; fails after ``seconds``."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(every)
-    raise AssertionError(f"not within {seconds} s")
-
-
-def client(name: str, url: str, **more: Any) -> Any:
-    """A boto3 client of ``url`` that tries once, so that tests see each answer."""
-    settings = {
-        "retries": {"total_max_attempts": 1},
-        "connect_timeout": 5,
-        "read_timeout": 30,
-        "max_pool_connections": 60,
-        **more.pop("config", {}),
-    }
-    session = boto3.Session(
-        ENV["AWS_ACCESS_KEY_ID"], ENV["AWS_SECRET_ACCESS_KEY"], region_name="us-east-1"
-    )
-    return session.client(name, endpoint_url=url, config=Config(**settings), **more)
-
-
-@dataclass
-class Cloud:
-    """S3, SNS and SQS on loopback: a bucket, and a topic with a queue behind it."""
-
-    url: str
-    topic: str = ""
-    queue: str = ""
-    _names: Iterator[int] = field(default_factory=itertools.count)
-
-    @property
-    def s3(self) -> Any:
-        return client("s3", self.url)
-
-    @property
-    def sqs(self) -> Any:
-        return client("sqs", self.url)
-
-    @property
-    def channel(self) -> dict[str, str]:
-        return {"SNSTopicArn": self.topic, "RoleArn": ROLE}
-
-    def video(self, key: str | None = None, **script: Any) -> dict[str, Any]:
-        """Put a scripted video into the bucket; its ``Video`` for a Start request."""
-        key = key or f"clip-{next(self._names)}.mp4"
-        self.s3.put_object(Bucket=BUCKET, Key=key, Body=mp4(json.dumps(script).encode()))
-        return {"S3Object": {"Bucket": BUCKET, "Name": key}}
-
-    def completions(self) -> list[dict[str, Any]]:
-        """Completion messages in the queue; they are taken off it."""
-        answer = self.sqs.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10)
-        found = []
-        for message in answer.get("Messages", []):
-            self.sqs.delete_message(QueueUrl=self.queue, ReceiptHandle=message["ReceiptHandle"])
-            found.append(json.loads(json.loads(message["Body"])["Message"]))
-        return found
-
-
-def mp4(payload: bytes) -> bytes:
-    """``payload`` behind the first bytes of an MP4 file."""
-    return b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom\n" + payload
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _environment() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in list(os.environ):
-            if name.startswith("AWS_"):
-                patch.delenv(name)
-        for name, value in ENV.items():
-            patch.setenv(name, value)
-        yield
-
-
-@pytest.fixture(scope="session")
-def moto_url() -> Iterator[str]:
-    import logging
-
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    for name, value in ENV.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
-def cloud(moto_url: str) -> Cloud:
+def cloud(aws_endpoint: str) -> Cloud:
     """The bucket, and a topic and queue of this test's own."""
-    cloud = Cloud(moto_url)
+    cloud = Cloud(aws_endpoint)
     cloud.s3.create_bucket(Bucket=BUCKET)
     name = f"AmazonRekognition-{time.monotonic_ns()}"
-    sns = client("sns", moto_url)
+    sns = cloud_client("sns", aws_endpoint)
     cloud.topic = sns.create_topic(Name=name)["TopicArn"]
     cloud.queue = cloud.sqs.create_queue(QueueName=name)["QueueUrl"]
     arn = cloud.sqs.get_queue_attributes(QueueUrl=cloud.queue, AttributeNames=["QueueArn"])
@@ -137,90 +37,20 @@ def cloud(moto_url: str) -> Cloud:
     return cloud
 
 
-@dataclass
-class Service:
-    """The service in a process of its own; stopped and started again over the same store."""
-
-    store: str
-    environment: dict[str, str]
-    settings: dict[str, Any]
-    log: Path
-    process: subprocess.Popen[str] | None = None
-    url: str = ""
-
-    def start(self) -> Service:
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, str(HERE / "run_service.py"), json.dumps(self.settings)],
-                env=self.environment,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-        assert self.process.stdout is not None
-        self.url = self.process.stdout.readline().strip()
-        assert self.url, self.log.read_text()[-4000:]
-        return self
-
-    def stop(self, how: int = signal.SIGTERM) -> int:
-        if self.process is None:
-            return 0
-        self.process.send_signal(how)
-        code = self.process.wait(60)
-        self.process = None
-        return code
-
-    def children(self) -> list[int]:
-        """Process ids of its workers."""
-        assert self.process is not None
-        pid = self.process.pid
-        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-    def client(self, **more: Any) -> Any:
-        return client("rekognition", self.url, **more)
-
-    def logged(self) -> str:
-        return self.log.read_text()
-
-
-def _starter(folder: Path, moto_url: str, started: list[Service]) -> Callable[..., Service]:
-    def make(**settings: Any) -> Service:
-        environment = {
-            **os.environ,
-            "AWS_ENDPOINT_URL": moto_url,
-            "PYTHONPATH": str(HERE),
-            **settings.pop("environment", {}),
-        }
-        settings = {
-            "port": 0,
-            "store": str(folder / "store"),
-            "analyzer": "scripted_engine:analyze",
-            "poll_s": 0.05,
-            "drain_s": 5.0,
-            **settings,
-        }
-        log = folder / f"service-{len(started)}.log"
-        service = Service(settings["store"], environment, settings, log)
-        started.append(service)
-        return service.start()
-
-    return make
-
-
 @pytest.fixture
-def make_service(tmp_path: Path, moto_url: str) -> Iterator[Callable[..., Service]]:
+def make_service(tmp_path: Path, aws_endpoint: str) -> Iterator[Callable[..., Service]]:
     """Starts services of this test's own, and stops them when it is over."""
     started: list[Service] = []
-    yield _starter(tmp_path, moto_url, started)
+    yield starter(tmp_path, aws_endpoint, started)
     for service in started:
         service.stop()
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory, moto_url: str) -> Iterator[Service]:
+def service(tmp_path_factory: pytest.TempPathFactory, aws_endpoint: str) -> Iterator[Service]:
     """A service with one worker, for all tests that leave it as it is."""
     started: list[Service] = []
-    yield _starter(tmp_path_factory.mktemp("service"), moto_url, started)()
+    yield starter(tmp_path_factory.mktemp("service"), aws_endpoint, started)()
     for service in started:
         service.stop()
 
@@ -231,25 +61,30 @@ def rekognition(service: Service) -> Any:
     return service.client()
 
 
-def ended(
-    rekognition: Any, operation: str, job_id: str, seconds: float = 20.0, **more: Any
-) -> dict:
-    """The first page of a job once it is no longer in progress."""
+@pytest.fixture
+def http_stub() -> Iterator[Callable[..., str]]:
+    """An HTTP server that answers every request with one status, after so many seconds."""
+    servers: list[ThreadingHTTPServer] = []
 
-    def look() -> dict | None:
-        answer = getattr(rekognition, f"get_{operation}")(JobId=job_id, **more)
-        return answer if answer["JobStatus"] != "IN_PROGRESS" else None
+    def start(status: int, seconds: float = 0.0) -> str:
+        class Answers(BaseHTTPRequestHandler):
+            def _answer(self) -> None:
+                time.sleep(seconds)
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
 
-    return until(look, seconds)
+            do_GET = do_HEAD = do_POST = do_PUT = _answer
 
+            def log_request(self, *_: Any) -> None:
+                pass
 
-def refused(call: Callable[..., Any], **arguments: Any) -> tuple[str, str, int]:
-    """The error code, message and HTTP status of a call that must be refused."""
-    with pytest.raises(ClientError) as caught:
-        call(**arguments)
-    response = caught.value.response
-    return (
-        response["Error"]["Code"],
-        response["Error"]["Message"],
-        response["ResponseMetadata"]["HTTPStatusCode"],
-    )
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

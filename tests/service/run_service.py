@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 
 from rekognition_dagster.service import serve
+from rekognition_dagster.service.logs import configure
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    configure("json")
     serve(**json.loads(sys.argv[1]), on_ready=lambda url: print(url, flush=True))

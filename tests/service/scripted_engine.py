@@ -95,7 +95,7 @@ def analyze(
     if script.get("crash"):
         os.kill(os.getpid(), signal.SIGSEGV)
     if error := script.get("error"):
-        raise VideoError(video, error, "Re-encode it")
+        raise VideoError(str(video), error, "Re-encode it")
     if error := script.get("bug"):
         raise ZeroDivisionError(error)
     rows = script.get("rows", 10)
@@ -108,7 +108,7 @@ def analyze(
         while time.monotonic() < until:
             time.sleep(min(0.05, wait))
             if progress:
-                progress(start, rows)
+                progress(start / rows)
     return VideoMetadata(
         "h264",
         "QuickTime / MOV",

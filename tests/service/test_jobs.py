@@ -6,7 +6,7 @@ import re
 import time
 
 import pytest
-from conftest import ended, refused, until
+from service.serving import ended, refused, until
 
 
 def test_a_job_goes_from_start_to_notification_to_its_pages(cloud, rekognition):

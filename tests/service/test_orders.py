@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import ended, refused
+from service.serving import ended, refused
 
 
 def pages(call, **arguments):

@@ -1,0 +1,74 @@
+"""Prometheus metrics of one service process, and of the store that it shares with others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from rekognition_dagster.service.store import JobStore
+
+_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class Metrics:
+    """What ``/metrics`` shows.
+
+    Args:
+        store: The job store.
+        workers_alive: How many workers of this process are up.
+    """
+
+    def __init__(self, store: JobStore, workers_alive: Callable[[], int]):
+        self._registry = CollectorRegistry()
+        self._requests = Histogram(
+            "rekognition_request_seconds",
+            "Time to answer a request, by operation and error code (OK where there is none).",
+            ("operation", "code"),
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._registry.register(_StoreMetrics(store, workers_alive))
+
+    def answered(self, operation: str, code: str, seconds: float) -> None:
+        """Count one answered request."""
+        self._requests.labels(operation, code).observe(seconds)
+
+    def text(self) -> bytes:
+        """The metrics in Prometheus's text format."""
+        return generate_latest(self._registry)
+
+
+class _StoreMetrics(Collector):
+    """Read from the store when asked for, so that every process of a store tells the same."""
+
+    def __init__(self, store: JobStore, workers_alive: Callable[[], int]):
+        self._store, self._workers_alive = store, workers_alive
+
+    def describe(self) -> list[Metric]:
+        return []  # keeps registration from reading the store
+
+    def collect(self) -> Iterator[Metric]:
+        jobs = GaugeMetricFamily("rekognition_jobs", "Jobs by status.", labels=["status"])
+        for status, number in self._store.counts().items():
+            jobs.add_metric([status], number)
+        yield jobs
+        waiting = self._store.waiting()
+        for name, text, value in (
+            (
+                "queue_age_seconds",
+                "Age of the oldest job that no worker has taken up.",
+                waiting.age,
+            ),
+            ("jobs_waiting", "Jobs that no worker has taken up.", waiting.jobs),
+            ("notifications_pending", "Completions not yet published.", waiting.notifications),
+            ("workers", "Worker processes of this service process.", self._workers_alive()),
+        ):
+            yield GaugeMetricFamily(f"rekognition_{name}", text, value=value)
+        yield CounterMetricFamily(
+            "rekognition_frames_analysed",
+            "Frames analysed by all workers; its rate is frames per second.",
+            value=self._store.frames(),
+        )
