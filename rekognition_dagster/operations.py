@@ -96,7 +96,7 @@ class Operation:
     api: str
     results: str
     table: str
-    columns: tuple[Column, ...]
+    columns: tuple[Column, ...] = field(repr=False)
     request_members: tuple[str, ...] = ()
     sort_by: str | None = None
     _sort_columns: tuple[str, ...] = field(default=("timestamp_ms",), repr=False)

@@ -125,7 +125,7 @@ def _listing(bucket: VideoBucketResource, start_after: str) -> Iterator[_Listing
             response = client.list_objects_v2(**request)
         except (ClientError, BotoCoreError) as error:
             raise ConfigurationError(
-                f"cannot list {_where(bucket)}: {error}. Check the bucket's name, region and "
+                f"cannot list {_where(bucket)}: {str(error).rstrip('.')}. Check the bucket's name, region and "
                 "endpoint, and that these credentials have s3:ListBucket on it"
             ) from error
         contents = response.get("Contents", [])
@@ -301,7 +301,7 @@ def build_completion_sensor(
             received = _receive(queue, visibility_s=max(120, 4 * settings.sensor_interval))
         except (ClientError, BotoCoreError) as error:
             raise ConfigurationError(
-                f"cannot read the queue {queue.url}: {error}. Check its URL, region and endpoint, "
+                f"cannot read the queue {queue.url}: {str(error).rstrip('.')}. Check its URL, region and endpoint, "
                 "and that these credentials have sqs:ReceiveMessage and sqs:DeleteMessage on it "
                 "(`rekognition-dagster provision` makes a queue)"
             ) from error

@@ -1,0 +1,470 @@
+"""What must never happen: a lost video, a second start, half a file, a red one that stops all."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import boto3
+import dagster as dg
+import pytest
+from deployment import Deployment, put_videos
+from rekognition_double import ApiFault
+
+from rekognition_dagster.errors import ConfigurationError
+from rekognition_dagster.orchestration import sensors
+
+
+def completed(deployment: Deployment) -> list[dg.EventLogRecord]:
+    key = dg.AssetKey(["person_tracking_completion"])
+    return list(deployment.instance.fetch_materializations(key, limit=100).records)
+
+
+def started(deployment: Deployment, *keys: str) -> list[str]:
+    partitions = deployment.discover(*keys)
+    deployment.dispatch()
+    return partitions
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Received messages come back at once, as after the visibility timeout."""
+    receive = sensors._receive
+    monkeypatch.setattr(sensors, "_receive", lambda queue, visibility_s: receive(queue, 0))
+    monkeypatch.setattr(sensors, "_MOST_COMPLETIONS", 1)
+
+
+# -- I1: a completion leaves the queue only after it is durable -----------------------------------
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_tick_that_dies_after_receiving_loses_nothing(deployment: Deployment) -> None:
+    (partition,) = started(deployment, "a.mp4")
+    deployment.notify()
+    deployment.evaluate("completions")  # ... and the daemon dies before it has the result
+    assert completed(deployment) == []
+    deployment.tick("completions")
+    assert deployment.materialized("person_tracking_completion") == {partition}
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_tick_that_dies_between_events_and_cursor_changes_nothing_twice(
+    deployment: Deployment,
+) -> None:
+    started(deployment, "a.mp4")
+    deployment.notify()
+    result = deployment.evaluate("completions")
+    for event in result.asset_events:
+        deployment.instance.report_runless_asset_event(event)  # ... and no cursor
+    deployment.tick("completions")
+    deployment.tick("completions")
+    assert len(completed(deployment)) == 1
+    assert deployment.queued() == 0
+
+
+def test_a_message_is_not_deleted_by_the_tick_that_reports_it(deployment: Deployment) -> None:
+    started(deployment, "a.mp4")
+    deployment.notify()
+    deployment.tick("completions")
+    assert deployment.queued() == 1
+    deployment.tick("completions")
+    assert deployment.queued() == 0
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_message_is_kept_while_dagster_does_not_have_it(deployment: Deployment) -> None:
+    started(deployment, "a.mp4")
+    deployment.notify()
+    result = deployment.evaluate("completions")
+    deployment.cursors["completions"] = result.cursor  # the cursor is there, the event is not
+    deployment.tick("completions")
+    assert len(completed(deployment)) == 1
+    assert deployment.queued() == 1
+
+
+def test_ten_copies_of_a_message_are_one_completion_and_one_result(deployment: Deployment) -> None:
+    (partition,) = started(deployment, "a.mp4")
+    for _ in range(10):
+        deployment.notify()
+    deployment.tick("completions")
+    deployment.notify()
+    deployment.tick("completions")
+    deployment.tick("completions")
+    assert len(completed(deployment)) == 1
+    assert deployment.queued() == 0
+    deployment.materialize("person_detections", [partition])
+    assert deployment.rows("SELECT count(*) FROM person_detections") == [(10,)]
+
+
+def test_raw_delivery_is_read_too(deployment: Deployment) -> None:
+    (partition,) = started(deployment, "a.mp4")
+    deployment.queue.client.send_message(
+        QueueUrl=deployment.queue.url, MessageBody=deployment.double.notification("job-0")
+    )
+    deployment.tick("completions")
+    assert deployment.materialized("person_tracking_completion") == {partition}
+
+
+# -- I5: poisoned messages ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("not json", "no JSON"),
+        ("[1]", "no JSON object"),
+        ("{}", "no Status"),
+        ('{"Message": "also not json"}', "no JSON"),
+        ('{"Status": "DONE", "API": "StartPersonTracking"}', "neither SUCCEEDED nor FAILED"),
+        ('{"Status": "FAILED", "API": "StartSegmentDetection"}', "unknown operation"),
+        ('{"Status": "FAILED", "API": "StartPersonTracking", "JobId": "j"}', "no Video"),
+    ],
+)
+def test_a_malformed_message_goes_to_the_dead_letters_and_the_others_through(
+    deployment: Deployment, body: str, reason: str
+) -> None:
+    (partition,) = started(deployment, "a.mp4")
+    sqs = deployment.queue.client
+    sqs.send_message(QueueUrl=deployment.queue.url, MessageBody=body)
+    deployment.notify()
+    deployment.tick("completions")
+    deployment.tick("completions")
+    assert deployment.materialized("person_tracking_completion") == {partition}
+    assert deployment.queued() == 0
+    (buried,) = sqs.receive_message(
+        QueueUrl=deployment.provisioned.dead_letter_url, MessageAttributeNames=["All"]
+    )["Messages"]
+    assert buried["Body"] == body
+    assert reason in buried["MessageAttributes"]["Reason"]["StringValue"]
+
+
+def test_a_message_of_another_deployment_is_left_alone(deployment: Deployment) -> None:
+    started(deployment, "a.mp4")
+    message = {**json.loads(deployment.double.notification("job-0")), "JobTag": "somebody-else"}
+    deployment.queue.client.send_message(
+        QueueUrl=deployment.queue.url, MessageBody=json.dumps(message)
+    )
+    deployment.tick("completions")
+    deployment.tick("completions")
+    assert completed(deployment) == []
+    assert deployment.queued() == 1
+
+
+# -- I2, I3: starts -------------------------------------------------------------------------------
+
+
+def test_a_run_that_dies_between_start_and_event_starts_the_same_job(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (partition,) = deployment.discover("a.mp4")
+
+    def die(*args: object, **kwargs: object) -> None:
+        raise SystemError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("rekognition_dagster.orchestration.events.job_event", die)
+        assert not deployment.materialize("person_tracking_job", [partition]).success
+    assert len(deployment.double.jobs) == 1
+    deployment.notify()  # the job ends before Dagster ever heard of it
+    deployment.tick("completions")
+    assert deployment.dispatch() == 1
+    assert len(deployment.double.jobs) == 1
+    assert deployment.dispatch() == 0
+    assert deployment.materialize("person_detections", [partition]).success
+    free = deployment.evaluate("job_dispatch")
+    assert isinstance(free, dg.SkipReason)
+    assert free.skip_message == "No video waits"
+
+
+def test_never_more_jobs_in_flight_than_the_quota(deployment: Deployment) -> None:
+    deployment.settings = deployment.settings.model_copy(update={"max_jobs_in_flight": 3})
+    deployment.__post_init__()
+    deployment.discover(*(f"{i}.mp4" for i in range(8)))
+    deployment.dispatch()
+    assert len(deployment.double.jobs) == 3
+    assert deployment.dispatch() == 0
+    deployment.notify("job-1")
+    deployment.tick("completions")
+    deployment.dispatch()
+    assert len(deployment.double.jobs) == 4
+    # By hand, too: what has no slot is delayed, not failed.
+    order = deployment.instance.get_dynamic_partitions("videos")
+    assert deployment.materialize("person_tracking_job", order).success
+    assert len(deployment.double.jobs) == 4
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("LimitExceededException", 400),
+        ("ProvisionedThroughputExceededException", 400),
+        ("ThrottlingException", 500),
+        ("InternalServerError", 500),
+    ],
+)
+def test_a_start_refused_for_load_is_delayed_and_not_failed(
+    deployment: Deployment, code: str, status: int
+) -> None:
+    refusals = iter([True, False])
+
+    def refuse(request: dict[str, object]) -> None:
+        if next(refusals, False):
+            raise ApiFault(code, status)
+
+    deployment.double.on_start = refuse
+    (partition,) = deployment.discover("a.mp4")
+    assert deployment.dispatch() == 1
+    assert deployment.materialized("person_tracking_job") == set()
+    assert deployment.instance.get_runs()[0].status is dg.DagsterRunStatus.SUCCESS
+    assert deployment.dispatch() == 1
+    assert deployment.materialized("person_tracking_job") == {partition}
+
+
+@pytest.mark.parametrize("code", ["InvalidS3ObjectException", "AccessDeniedException"])
+def test_a_refused_start_fails_its_partition_and_no_other_and_waits_for_the_night(
+    deployment: Deployment, code: str
+) -> None:
+    def refuse(request: dict[str, dict[str, dict[str, str]]]) -> None:
+        if request["Video"]["S3Object"]["Name"] == "b.mp4":
+            raise ApiFault(code)
+
+    deployment.double.on_start = refuse
+    partitions = deployment.discover("a.mp4", "b.mp4", "c.mp4")
+    deployment.dispatch()
+    assert deployment.materialized("person_tracking_job") == {partitions[0], partitions[2]}
+    (run,) = deployment.instance.get_runs()
+    assert run.status is dg.DagsterRunStatus.FAILURE
+    assert deployment.dispatch() == 0, "it is not asked again and again"
+    deployment.double.on_start = lambda request: None
+    deployment.materialize("nightly_batch")
+    assert deployment.dispatch() == 1
+    assert deployment.materialized("person_tracking_job") == set(partitions)
+
+
+def test_nightly_starts_wait_for_the_night(deployment: Deployment) -> None:
+    deployment.settings = deployment.settings.model_copy(update={"start": "nightly"})
+    deployment.__post_init__()
+    deployment.discover("a.mp4")
+    assert deployment.dispatch() == 0
+    deployment.materialize("nightly_batch")
+    assert deployment.dispatch() == 1
+
+
+def test_slots_are_shared_fairly_between_operations() -> None:
+    waiting = {"person_tracking": ["a", "b", "c", "d"], "face_detection": ["a"]}
+    assert sensors.share(waiting, 3) == {"person_tracking": ["a", "b"], "face_detection": ["a"]}
+
+
+def test_neighbours_share_a_run() -> None:
+    order = {k: i for i, k in enumerate("abcdefg")}
+    assert sensors.ranges(["a", "b", "d", "f", "e", "new"], order) == [("a", "b"), ("d", "f")]
+
+
+# -- I7, I8: results ------------------------------------------------------------------------------
+
+
+def files(deployment: Deployment) -> dict[str, bytes]:
+    root = Path(deployment.settings.lake)
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+def test_the_second_run_of_a_finished_partition_changes_no_byte(deployment: Deployment) -> None:
+    (partition,) = started(deployment, "a.mp4")
+    deployment.double.rows = 2500
+    deployment.notify()
+    deployment.tick("completions")
+    deployment.materialize("person_detections", [partition])
+    before = files(deployment)
+    assert len(before) == 3
+    assert deployment.materialize("person_detections", [partition]).success
+    assert files(deployment) == before
+    # Not even where it has to be written anew, in pages of another size.
+    for path in before:
+        (Path(deployment.settings.lake) / path).unlink()
+    deployment.double.page_rows = 77
+    assert deployment.materialize("person_detections", [partition]).success
+    assert files(deployment) == before
+
+
+def test_a_paging_run_that_is_killed_leaves_no_file_and_the_next_completes(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    (partition,) = started(deployment, "a.mp4")
+    deployment.double.rows, deployment.double.page_rows = 3000, 100
+    deployment.notify()
+    deployment.tick("completions")
+    code = f"""
+import dagster as dg, os, sys
+from rekognition_dagster import Settings, build_definitions
+settings = Settings.model_validate_json({deployment.settings.model_dump_json()!r})
+instance = dg.DagsterInstance.local_temp({str(tmp_path / "dagster")!r})
+job = build_definitions(settings).resolve_implicit_global_asset_job_def()
+job.execute_in_process(asset_selection=[dg.AssetKey("person_detections")],
+    partition_key={partition!r}, instance=instance)
+"""
+    process: list[subprocess.Popen[bytes]] = []
+
+    def kill(request: dict[str, object]) -> None:
+        if request.get("NextToken") == "1500":
+            process[0].send_signal(signal.SIGKILL)
+
+    deployment.double.on_get = kill
+    process.append(subprocess.Popen([sys.executable, "-c", code], env=dict(os.environ)))
+    assert process[0].wait(timeout=60) == -signal.SIGKILL
+    assert files(deployment) == {}
+    deployment.double.on_get = lambda request: None
+    assert deployment.materialize("person_detections", [partition]).success
+    assert deployment.rows("SELECT count(*) FROM person_detections") == [(3000,)]
+
+
+def test_an_expired_job_is_told_with_its_remedy(deployment: Deployment) -> None:
+    (partition,) = started(deployment, "a.mp4")
+    deployment.notify()
+    deployment.tick("completions")
+    deployment.double.jobs.clear()
+    result = deployment.materialize("person_detections", [partition])
+    assert not result.success
+    (failure,) = [e for e in result.all_events if e.is_step_failure]
+    told = str(failure.step_failure_data.error)
+    assert "a.mp4" in told
+    assert "7 days" in told
+    assert "materialize the job asset again" in told
+
+
+def test_a_video_that_moves_to_another_date_leaves_its_old_file(deployment: Deployment) -> None:
+    (partition,) = started(deployment, "a.mp4")
+    deployment.notify()
+    deployment.tick("completions")
+    deployment.materialize("person_detections", [partition])
+    (old,) = [p for p in files(deployment) if p.startswith("person_detections")]
+    # The same partition, its object written on another day.
+    event = deployment.instance.fetch_materializations(dg.AssetKey("video"), limit=1).records[0]
+    assert event.asset_materialization is not None
+    deployment.instance.report_runless_asset_event(
+        dg.AssetMaterialization(
+            "video",
+            partition=partition,
+            metadata={
+                **event.asset_materialization.metadata,
+                "last_modified": dg.MetadataValue.timestamp(86400.0),
+            },
+        )
+    )
+    assert deployment.materialize("person_detections", [partition]).success
+    (new,) = [p for p in files(deployment) if p.startswith("person_detections")]
+    assert new.split("/")[1] == "date=1970-01-02" != old.split("/")[1]
+
+
+# -- checks, metadata -----------------------------------------------------------------------------
+
+
+def test_results_carry_counts_links_and_checks(deployment: Deployment) -> None:
+    (partition,) = started(deployment, "a.mp4")
+    deployment.notify()
+    deployment.tick("completions")
+    result = deployment.materialize("person_detections", [partition])
+    (event,) = result.asset_materializations_for_node("person_detections")
+    assert event.metadata["dagster/partition_row_count"].value == 10
+    assert str(event.metadata["dagster/uri"].value).startswith("file:///")
+    evaluations = {e.check_name: e for e in result.get_asset_check_evaluations()}
+    assert set(evaluations) == {
+        "boxes_in_frame",
+        "has_people",
+        "no_duplicates",
+        "timestamps_in_duration",
+    }
+    assert all(e.passed for e in evaluations.values())
+
+
+def test_checks_fail_on_what_cannot_be(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (partition,) = started(deployment, "a.mp4")
+    box = {"Left": 0.9, "Top": 0.2, "Width": 0.3, "Height": 0.3}
+    bad = [
+        {"Timestamp": 10**9, "Person": {"Index": 0, "BoundingBox": box}},
+        {"Timestamp": 10**9, "Person": {"Index": 0, "BoundingBox": box}},
+    ]
+    monkeypatch.setattr("rekognition_double.person_rows", lambda count: bad)
+    deployment.notify()
+    deployment.tick("completions")
+    result = deployment.materialize("person_detections", [partition])
+    evaluations = {e.check_name: e.passed for e in result.get_asset_check_evaluations()}
+    assert evaluations == {
+        "boxes_in_frame": False,
+        "has_people": True,
+        "no_duplicates": False,
+        "timestamps_in_duration": False,
+    }
+
+
+def test_an_empty_place_only_warns(deployment: Deployment) -> None:
+    (partition,) = started(deployment, "a.mp4")
+    deployment.double.rows = 0
+    deployment.notify()
+    deployment.tick("completions")
+    result = deployment.materialize("person_detections", [partition])
+    assert result.success
+    (warned,) = [e for e in result.get_asset_check_evaluations() if not e.passed]
+    assert (warned.check_name, warned.severity) == ("has_people", dg.AssetCheckSeverity.WARN)
+
+
+# -- discovery ------------------------------------------------------------------------------------
+
+
+def test_discovery_goes_on_inside_a_listing(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = sensors._listing
+
+    def small_pages(bucket: object, start_after: str) -> object:
+        client = boto3.client("s3")
+        client.list_objects_v2, original = (
+            lambda **k: original(**k, MaxKeys=2),
+            client.list_objects_v2,
+        )
+        fixed = type(
+            "Bucket", (), {"bucket": bucket.bucket, "prefix": "", "client": lambda _: client}
+        )  # type: ignore[attr-defined]
+        return listing(fixed(), start_after)
+
+    monkeypatch.setattr(sensors, "_listing", small_pages)
+    monkeypatch.setattr(sensors, "MOST_DISCOVERED", 2)
+    keys = [f"{i}.mp4" for i in range(5)]
+    put_videos(str(deployment.settings.bucket), *keys)
+    found = []
+    for _ in range(3):
+        deployment.tick("video_discovery")
+        found.append(len(deployment.instance.get_dynamic_partitions("videos")))
+    assert found == [2, 4, 5]
+    assert deployment.cursors["video_discovery"] == ""
+
+
+@pytest.mark.parametrize(
+    ("sensor", "setting", "value", "told"),
+    [
+        ("video_discovery", "bucket", "no-such-bucket-at-all", "s3:ListBucket"),
+        ("completions", "queue_url", "http://127.0.0.1:9/1234/none", "provision"),
+    ],
+)
+def test_what_cannot_be_reached_is_told_with_its_remedy(
+    deployment: Deployment, sensor: str, setting: str, value: str, told: str
+) -> None:
+    deployment.settings = deployment.settings.model_copy(update={setting: value})
+    deployment.__post_init__()
+    with pytest.raises(ConfigurationError) as failure:
+        deployment.evaluate(sensor)
+    assert value in str(failure.value)
+    assert told in str(failure.value)
+
+
+@pytest.mark.parametrize("sensor", ["video_discovery", "completions"])
+def test_an_unconfigured_sensor_says_what_to_set(deployment: Deployment, sensor: str) -> None:
+    deployment.settings = deployment.settings.model_copy(update={"bucket": None, "queue_url": None})
+    deployment.__post_init__()
+    skipped = deployment.evaluate(sensor)
+    assert "REKOGNITION_DAGSTER_" in skipped.skip_message
