@@ -41,6 +41,11 @@ class _Commands(click.Group):
             raise
         except RekognitionDagsterError as error:
             _fail(str(error))
+        except BrokenPipeError:  # whoever read the output has seen enough
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - flushed by Python at its end
+            sys.exit(1)
+        except OSError as error:
+            _fail(str(_told_before(error) or error))
         except Exception as error:
             if (told := _aws_mistake(error)) is None:
                 raise
@@ -261,8 +266,6 @@ def analyze(
         except VideoError as error:
             bad += 1
             click.echo(f"error: {error}", err=True)
-            if error.rows_kept:
-                click.echo(f"what could be decoded of it is kept in {output}", err=True)
     if bad:
         _fail(f"{bad} of {len(found)} videos could not be analysed" if len(found) > 1 else None)
 
@@ -470,6 +473,13 @@ def _fail(text: str | None) -> NoReturn:
     if text:
         click.echo(f"error: {text}", err=True)
     sys.exit(1)
+
+
+def _told_before(error: BaseException | None) -> RekognitionDagsterError | None:
+    """The error of ours that this one followed: closing a file on a full disk fails once more."""
+    while error is not None and not isinstance(error, RekognitionDagsterError):
+        error = error.__context__
+    return error
 
 
 @contextmanager

@@ -262,7 +262,7 @@ def _teller(console: Console) -> Callable[[str], None]:
 
     def tell(text: str) -> None:
         minutes, seconds = divmod(int(time.monotonic() - started), 60)
-        console.print(f"{minutes:02}:{seconds:02}  {text}", markup=False)
+        console.print(f"{minutes:02}:{seconds:02}  {text}", markup=False, soft_wrap=True)
 
     return tell
 
@@ -307,7 +307,7 @@ def _print_findings(stack: LocalStack, outcome: Outcome, console: Console) -> No
         markup=False,
     )
     for failure in outcome.failures:
-        console.print(f"\nfailed: {failure}", markup=False)
+        console.print(f"\nfailed: {failure}", markup=False, soft_wrap=True)
 
 
 def _table_of(lake: Lake, videos: Sequence[Video], outcome: Outcome) -> Table:
