@@ -1,0 +1,210 @@
+"""Specs name detectors, shapes tell a network's family, boxes are in the frame's pixels."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+import openvino.opset13 as ops
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rekognition_dagster.engine import open_detector
+from rekognition_dagster.engine.decode import Frame, open_video
+from rekognition_dagster.engine.detectors import boxes, centerface, ssdlite
+from rekognition_dagster.errors import ModelError
+
+from . import scripted
+
+OWN = scripted.__name__
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("yolo", "unknown detector 'yolo'.*openvino:PATH"),
+        ("openvino:", "unknown detector"),
+        ("openvino:/nowhere.xml", "no model /nowhere.xml"),
+        ("onnx:/nowhere.onnx", "no model"),
+        ("ultralytics:yolo11n.pt", r"rekognition-dagster\[ultralytics\]"),
+        ("no.such.module:Class", "No module named"),
+        (f"{OWN}:Missing", "Missing"),
+        (f"{OWN}:NoDetector", "needs labels, scores and detect"),
+        (f"{OWN}:Unmakeable", "no licence"),
+        ("os;import:x", "unknown detector"),
+    ],
+)
+def test_a_bad_spec_says_what_to_write(spec, said):
+    if spec.startswith("ultralytics") and find_spec("ultralytics"):
+        pytest.skip("the extra is installed")
+    with pytest.raises(ModelError, match=said):
+        open_detector(spec)
+
+
+def test_ones_own_detector_is_named_by_its_import_path():
+    assert isinstance(open_detector(f"{OWN}:Walkers"), scripted.Walkers)
+
+
+def test_files_of_the_wrong_kind_are_told(tmp_path):
+    text = tmp_path / "model.onnx"
+    text.write_text("no protobuf")
+    with pytest.raises(ModelError, match="no model that OpenVINO can read"):
+        open_detector(f"onnx:{text}")
+    with pytest.raises(ModelError, match=r"no \.xml file"):
+        open_detector(f"openvino:{text}")
+    with pytest.raises(ModelError, match=r"holds 0 \.xml files"):
+        open_detector(f"openvino:{tmp_path}")
+
+
+# -- networks of known families, that always say the same -----------------------------------------
+
+
+SIDE = 96
+CELLS = 12 * 12 + 6 * 6 + 3 * 3
+
+
+def network_of(folder: Path, *outputs: np.ndarray, side: int = SIDE, channels: int = 3) -> Path:
+    """A network with constant outputs, saved as OpenVINO IR."""
+    image = ops.parameter([1, channels, side, side], np.float32, name="images")
+    zero = ops.multiply(ops.reduce_max(image, [0, 1, 2, 3]), np.float32(0))
+    results = [ops.add(ops.constant(o.astype(np.float32)), zero) for o in outputs]
+    path = folder / "model.xml"
+    ov.save_model(ov.Model(results, [image], "net"), path, compress_to_fp16=False)  # pyright: ignore
+    return path
+
+
+WANTED = (16.0, 8.0, 32.0, 40.0)  # left, top, right, bottom in the network's input
+CXCYWH = (24.0, 24.0, 16.0, 32.0)
+
+
+def yolov8() -> list[np.ndarray]:
+    out = np.zeros((1, 84, CELLS))
+    out[0, :4, 5], out[0, 4 + 16, 5] = CXCYWH, 0.8
+    out[0, :4, 6], out[0, 4 + 16, 6] = CXCYWH, 0.7  # suppressed by the one above
+    return [out]
+
+
+def yolov5() -> list[np.ndarray]:
+    out = np.zeros((1, 3 * CELLS, 85))
+    out[0, 7, :4], out[0, 7, 4], out[0, 7, 5 + 16] = CXCYWH, 0.9, 0.89
+    return [out]
+
+
+def yolox() -> list[np.ndarray]:
+    out = np.zeros((1, CELLS, 85))
+    cell = 2 * 12 + 3  # row 2, column 3 of the finest grid, stride 8
+    out[0, cell, :4] = (24 / 8 - 3, 24 / 8 - 2, np.log(16 / 8), np.log(32 / 8))
+    out[0, cell, 4], out[0, cell, 5 + 16] = 0.9, 0.89
+    return [out]
+
+
+def end_to_end() -> list[np.ndarray]:
+    out = np.zeros((1, 300, 6))
+    out[0, 0] = (*WANTED, 0.8, 16)
+    return [out]
+
+
+def rtdetr() -> list[np.ndarray]:
+    out = np.zeros((1, 300, 84))
+    out[0, 3, :4], out[0, 3, 4 + 16] = np.array(CXCYWH) / SIDE, 0.8
+    return [out]
+
+
+def detr_logits() -> list[np.ndarray]:
+    logits, places = np.full((1, 300, 80), -9.0), np.zeros((1, 300, 4))
+    logits[0, 3, 16], places[0, 3] = np.log(0.8 / 0.2), np.array(CXCYWH) / SIDE
+    return [logits, places]
+
+
+@pytest.mark.parametrize("family", [yolov8, yolov5, yolox, end_to_end, rtdetr, detr_logits])
+def test_each_family_is_recognised_and_read(tmp_path, family):
+    detector = open_detector(f"openvino:{network_of(tmp_path, *family())}")
+    frame = Frame.from_image(np.zeros((SIDE, SIDE, 3), np.uint8))
+    found = list(detector.detect([frame, frame]))
+    assert len(found) == 2
+    for detections in found:
+        assert detections.xyxy.tolist() == [pytest.approx(WANTED, abs=0.01)]
+        assert detections.confidence == pytest.approx([0.8], abs=0.01)
+        assert [detector.labels[int(i)] for i in np.atleast_1d(detections.class_id)] == ["dog"]
+
+
+def test_boxes_come_back_through_the_letterbox(tmp_path):
+    detector = open_detector(f"openvino:{network_of(tmp_path, *yolov8())}")
+    wide = Frame.from_image(np.zeros((100, 200, 3), np.uint8))  # 96x48 between bars of 24 rows
+    (found,) = detector.detect([wide])
+    scale = 200 / SIDE
+    expected = [16 * scale, 0, 32 * scale, 16 * scale]
+    assert found.xyxy.tolist() == [pytest.approx(expected, abs=0.01)]
+
+
+def test_shapes_of_no_known_family_are_told(tmp_path):
+    with pytest.raises(ModelError, match="no known layout"):
+        open_detector(f"openvino:{network_of(tmp_path, np.zeros((1, 10)))}")
+
+
+def test_class_names_come_from_beside_the_model(tmp_path):
+    out = np.zeros((1, 4 + 2, CELLS))
+    out[0, :4, 5], out[0, 5, 5] = CXCYWH, 0.8
+    path = network_of(tmp_path, out)
+    with pytest.raises(ModelError, match=r"2 classes.*metadata\.yaml"):
+        open_detector(f"openvino:{path}")
+    (tmp_path / "metadata.yaml").write_text("task: detect\nnames:\n  0: cart\n  1: person\nx: 1\n")
+    detector = open_detector(f"openvino:{tmp_path}")
+    assert dict(detector.labels) == {0: "cart", 1: "person"}
+
+
+def test_real_networks_find_people(shared_file):
+    video = shared_file("videos/vtest.avi")
+    with open_video(video) as opened:
+        frame = next(iter(opened.frames()))
+    for spec in (
+        f"openvino:{shared_file('models/yolo11n_int8_openvino_model')}",
+        f"onnx:{shared_file('models/yolox_nano_416.onnx')}",
+    ):
+        detector = open_detector(spec)
+        (found,) = detector.detect([frame])
+        sure = np.asarray(found.confidence) > detector.scores.sure
+        assert 3 <= np.sum(sure & (found.class_id == 0)) <= 12
+
+
+# -- the embedded detectors -----------------------------------------------------------------------
+
+
+def test_the_anchors_cover_six_grids():
+    anchors = ssdlite._anchors(300)
+    assert anchors.shape == (1917, 4)
+    assert anchors[0] == pytest.approx([0.02632, 0.02632, 0.1, 0.1], abs=1e-4)
+    assert anchors[-1] == pytest.approx([0.5, 0.5, 0.9747, 0.9747], abs=1e-4)
+    still = ssdlite._decode_boxes(np.zeros((1917, 4), np.float32), anchors)
+    assert still[0] == pytest.approx([0, 0, 0.07632, 0.07632], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((1920, 1080), (640, 352)), ((1080, 1920), (352, 640)), ((176, 144), (320, 256))],
+)
+def test_the_face_networks_input_follows_the_video(size, expected):
+    assert centerface.input_size(*size) == expected
+
+
+# -- overlap --------------------------------------------------------------------------------------
+
+box = st.tuples(*[st.floats(0, 100)] * 4).map(
+    lambda b: (min(b[0], b[2]), min(b[1], b[3]), max(b[0], b[2]) + 1, max(b[1], b[3]) + 1)
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(box, st.floats(0.01, 1)), min_size=1, max_size=12))
+def test_suppression_keeps_the_best_and_no_two_that_overlap(items):
+    found = np.array([b for b, _ in items], np.float32)
+    scores = np.array([s for _, s in items], np.float32)
+    kept = boxes.suppress(found, scores, 0.5)
+    assert scores[kept[0]] == scores.max()
+    overlaps = boxes.iou(found[kept], found[kept])
+    assert (overlaps[~np.eye(len(kept), dtype=bool)] <= 0.5).all()
+    gone = np.setdiff1d(np.arange(len(found)), kept)
+    assert all(boxes.iou(found[[g]], found[kept]).max() > 0.5 for g in gone)
