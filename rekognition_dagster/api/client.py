@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
+from botocore import exceptions as boto
+from botocore.exceptions import BotoCoreError, ClientError
 
 from rekognition_dagster.errors import (
     ApiError,
@@ -105,7 +106,7 @@ class RekognitionVideo:
     Args:
         client: A boto3 ``rekognition`` client.
         channel: Where completions are published.
-        job_tag: Names this deployment on its completions, so that others on the queue are told apart.
+        job_tag: Names this deployment on its completions, so that several can share a queue.
         parameters: Members of Start requests by operation name, e.g. ``{"face_detection":
             {"FaceAttributes": "ALL"}}``.
     """
@@ -125,7 +126,8 @@ class RekognitionVideo:
         if unknown := set(parameters) - set(operation.request_members):
             known = ", ".join(operation.request_members) or "none"
             raise ConfigurationError(
-                f"{operation.start_api} has no parameter {', '.join(sorted(unknown))}; it has: {known}"
+                f"{operation.start_api} has no parameter {', '.join(sorted(unknown))}; "
+                f"it has: {known}"
             )
         if self.channel:
             parameters["NotificationChannel"] = self.channel.request()
@@ -232,7 +234,7 @@ def _told_apart(api: str, video: str) -> Iterator[None]:
         yield
     except ClientError as error:
         raise _from_client_error(error, api, video) from error
-    except (ConnectionError, HTTPClientError) as error:
+    except (boto.ConnectionError, boto.HTTPClientError) as error:
         raise TransientError(
             video, f"{api}: {error}", "Check the endpoint and the network", code="Connection"
         ) from error

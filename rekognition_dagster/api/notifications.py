@@ -128,7 +128,7 @@ class CompletionQueue:
         ]
 
     def delete(self, receipt_handles: Iterable[str]) -> list[str]:
-        """Delete messages; returns the reasons of those that SQS would not delete (they come back)."""
+        """Delete messages; returns why those that SQS would not delete stay (they come back)."""
         handles, failed = list(receipt_handles), []
         for start in range(0, len(handles), BATCH):
             entries = [

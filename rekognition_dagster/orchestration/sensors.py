@@ -110,6 +110,10 @@ class _ListingPage:
     bucket: str
 
 
+def _said(error: Exception) -> str:
+    return str(error).rstrip(".")
+
+
 def _where(bucket: VideoBucketResource) -> str:
     return f"s3://{bucket.bucket}/{bucket.prefix}"
 
@@ -125,8 +129,8 @@ def _listing(bucket: VideoBucketResource, start_after: str) -> Iterator[_Listing
             response = client.list_objects_v2(**request)
         except (ClientError, BotoCoreError) as error:
             raise ConfigurationError(
-                f"cannot list {_where(bucket)}: {str(error).rstrip('.')}. Check the bucket's name, region and "
-                "endpoint, and that these credentials have s3:ListBucket on it"
+                f"cannot list {_where(bucket)}: {_said(error)}. Check the bucket's name, region "
+                "and endpoint, and that these credentials have s3:ListBucket on it"
             ) from error
         contents = response.get("Contents", [])
         if not contents:
@@ -301,9 +305,9 @@ def build_completion_sensor(
             received = _receive(queue, visibility_s=max(120, 4 * settings.sensor_interval))
         except (ClientError, BotoCoreError) as error:
             raise ConfigurationError(
-                f"cannot read the queue {queue.url}: {str(error).rstrip('.')}. Check its URL, region and endpoint, "
-                "and that these credentials have sqs:ReceiveMessage and sqs:DeleteMessage on it "
-                "(`rekognition-dagster provision` makes a queue)"
+                f"cannot read the queue {queue.url}: {_said(error)}. Check its URL, region and "
+                "endpoint, and that these credentials have sqs:ReceiveMessage and "
+                "sqs:DeleteMessage on it (`rekognition-dagster provision` makes a queue)"
             ) from error
         fresh: dict[tuple[str, str, str], tuple[Completion, list[Message]]] = {}
         for message in received:
