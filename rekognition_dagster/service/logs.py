@@ -23,8 +23,8 @@ def configure(style: str = "text") -> None:
     output = logging.StreamHandler()
     output.setFormatter(JsonLines() if style == "json" else TextLines())
     logging.basicConfig(level=logging.INFO, handlers=[output], force=True)
-    # uvicorn tells of each start and stop what this package tells with more in it.
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    for library in ("uvicorn", "botocore", "boto3"):  # their news is told here with more in it
+        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from rekognition_dagster.service.settings import Settings
 from rekognition_dagster.service.store import Job, JobStore, owner_name
 from rekognition_dagster.service.writing import ResultsWriter
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("rekognition_dagster.service.worker")
 
 
 class _CalledOffError(BaseException):
@@ -146,28 +146,34 @@ class Worker:
                 extra={**attempt.about, **done, "seconds": round(seconds, 2)},
             )
             return kept
-        except _CalledOffError:
-            log.info("job given back", extra=attempt.about)
-            store.release(job, owner)
-        except _UnfetchedError as error:
-            if job.attempts < self.settings.attempts:
-                log.warning("video not fetched", extra={**attempt.about, "error": error})
-                store.release(job, owner, delay_s=2.0**job.attempts, counts=True)
+        except (Exception, _CalledOffError) as error:
+            # What calls an attempt off may surface as some other error of the library it went
+            # through; an attempt that was called off says nothing about its video.
+            if attempt.called_off.is_set():
+                log.info("job given back", extra=attempt.about)
+                store.release(job, owner)
             else:
-                store.fail(job, owner, str(error))
-        except (VideoError, ModelError, LakeError) as error:
+                self._end_badly(attempt, error)
+        return False
+
+    def _end_badly(self, attempt: _Attempt, error: BaseException) -> None:
+        """Fail the job, or let it be tried again."""
+        job, store, owner = attempt.job, self.store, self.owner
+        if isinstance(error, _UnfetchedError) and job.attempts < self.settings.attempts:
+            log.warning("video not fetched", extra={**attempt.about, "error": error})
+            store.release(job, owner, delay_s=2.0**job.attempts, counts=True)
+        elif isinstance(error, (_UnfetchedError, VideoError, ModelError, LakeError)):
             log.warning("job FAILED", extra={**attempt.about, "error": error})
             text = str(error)
             store.fail(job, owner, text if job.video in text else f"{job.video}: {text}")
-        except Exception as error:
-            log.exception("job FAILED", extra=attempt.about)
+        else:
+            log.error("job FAILED", extra=attempt.about, exc_info=error)
             store.fail(
                 job,
                 owner,
                 f"{job.video}: the analysis failed ({type(error).__name__}). The service's log "
                 f"says more under job {job.job_id}; start the job again once that is mended",
             )
-        return False
 
     def _beat(self, attempt: _Attempt) -> None:
         """Hold the lease while the job is under way; call the attempt off when it is lost."""

@@ -76,7 +76,7 @@ def http_stub() -> Iterator[Callable[..., str]]:
 
             do_GET = do_HEAD = do_POST = do_PUT = _answer
 
-            def log_request(self, *_: Any) -> None:
+            def log_request(self, code: Any = "-", size: Any = "-") -> None:
                 pass
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
