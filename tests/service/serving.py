@@ -193,8 +193,9 @@ class Service:
     def children(self) -> list[int]:
         """Process ids of its workers."""
         assert self.process is not None
-        pid = self.process.pid
-        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        # Each thread has the children that it started.
+        lists = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [int(p) for children in lists for p in children.read_text().split()]
 
     def client(self, **more: Any) -> Any:
         """boto3's client of this service; see :func:`client`."""
