@@ -139,48 +139,31 @@ def dev(videos: Sequence[Path], home: Path, port: int) -> None:
         run_dev(home, videos, port, _console())
 
 
-@main.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8722, show_default=True, help="TCP port; 0 takes a free one.")
-@click.option(
-    "--store",
-    metavar="URL",
-    help="Where jobs are kept: a folder, or an SQLAlchemy URL. None is this user's own folder.",
+@main.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
 )
-@click.option("--workers", default=1, show_default=True, help="Jobs worked on at once.")
-@_detector
-@_sample_fps
-def serve(
-    host: str,
-    port: int,
-    store: str | None,
-    workers: int,
-    detector: str | None,
-    sample_fps: float | None,
-) -> None:
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def serve(arguments: Sequence[str]) -> None:
     """Serve the Rekognition Video API with the local engine behind it.
 
-    Videos are read from S3 and completions published to SNS as the usual AWS environment says.
-    Any AWS SDK is a client:
+    Runs until SIGTERM or Ctrl-C. Videos are read from S3 and completions published to SNS as the
+    usual AWS environment says. Any AWS SDK is a client:
 
     \b
       rekognition-dagster serve --port 8722
       aws rekognition start-person-tracking --endpoint-url http://127.0.0.1:8722 \\
           --video 'S3Object={Bucket=videos,Name=lobby.mp4}'
     """
-    import logging
+    from rekognition_dagster.service.__main__ import main as service
 
-    from rekognition_dagster.service import serve as serve_api
-
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    serve_api(
-        host=host,
-        port=port,
-        store=store,
-        workers=workers,
-        detector=detector,
-        sample_fps=sample_fps,
-        on_ready=click.echo,
+    # The options are the service's own; what it is for is told here.
+    service.help = serve.help
+    service.main(
+        list(arguments),
+        prog_name="rekognition-dagster serve",
+        standalone_mode=False,
+        help_option_names=["-h", "--help"],
     )
 
 

@@ -34,8 +34,8 @@ run_retries:
 """
 
 
-def prepare(home: Path) -> None:
-    """Write the settings, and settle runs whose processes are gone.
+def prepare(home: Path) -> bool:
+    """Write the settings, and settle runs whose processes are gone; whether it was there before.
 
     Only to be called while no daemon runs in this home: a run that counts as going on would else
     hold its place in the queue for ever.
@@ -46,6 +46,7 @@ def prepare(home: Path) -> None:
     settings.write_text(_SETTINGS)
     if had_runs:
         _settle(home)
+    return had_runs
 
 
 def instance(home: Path) -> DagsterInstance:

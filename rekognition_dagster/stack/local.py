@@ -153,12 +153,14 @@ class LocalStack:
             ) from error
         try:
             _take(self._lock, self.home)
-            dagster_home.prepare(self.dagster_home)
+            had_runs = dagster_home.prepare(self.dagster_home)
             self._start_aws()
             self._provision()
             for path, key in self.videos.files():
                 self._upload(path, key)
             self._start_service()
+            if had_runs:
+                self._announce_again()
         except BaseException:
             self.stop()
             raise
@@ -269,6 +271,16 @@ class LocalStack:
         url = service.wait_for(lambda: _printed_url(service.output()), "listened", _START_S)
         service.wait_for(lambda: _answers(f"{url}/health"), "answered", _START_S)
         self._endpoints["AWS_ENDPOINT_URL_REKOGNITION"] = url
+
+    def _announce_again(self) -> None:
+        from rekognition_dagster.orchestration.settings import Settings
+        from rekognition_dagster.stack.recovery import announce_again
+
+        settings = Settings.from_env(self.process_environment())
+        assert settings.topic_arn is not None
+        announce_again(
+            self.dagster_home, self.session(), settings.topic_arn, settings.operation_list
+        )
 
     def _start(self, name: str, command: list[str], *, log: str, grace_s: float = 5.0) -> Process:
         process = Process(
