@@ -1,0 +1,119 @@
+"""The backfill job: the same tables and partitions, without the API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import boto3
+import dagster as dg
+import pytest
+from deployment import Deployment
+from made_videos import make_video
+
+WALKER = "scripted_people:Walker"
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_video(tmp_path_factory.mktemp("clips") / "clip.mp4")
+
+
+def backfill(deployment: Deployment, **config: Any) -> dg.ExecuteInProcessResult:
+    chosen = {"detector": WALKER, "operations": ["person_tracking"], **config}
+    return deployment.definitions.resolve_job_def("local_backfill").execute_in_process(
+        run_config={"ops": {"analyze_videos": {"config": chosen}}},
+        instance=deployment.instance,
+        raise_on_error=False,
+    )
+
+
+def failure(result: dg.ExecuteInProcessResult) -> str:
+    (event,) = [e for e in result.all_events if e.is_step_failure]
+    return str(event.step_failure_data.error)
+
+
+def upload(deployment: Deployment, clip: Path, *keys: str) -> None:
+    s3: Any = boto3.client("s3")
+    for key in keys:
+        s3.upload_file(str(clip), deployment.settings.bucket, key)
+
+
+def test_a_prefix_becomes_rows_and_materialized_partitions(
+    deployment: Deployment, clip: Path
+) -> None:
+    upload(deployment, clip, "cam/a.mp4", "cam/b.mp4", "cam/notes.txt", "else/c.mp4")
+    assert backfill(deployment, prefix="cam/").success
+    bucket = deployment.settings.bucket
+    partitions = {f"{bucket}/cam/a.mp4", f"{bucket}/cam/b.mp4"}
+    assert deployment.materialized("person_detections") == partitions
+    assert deployment.materialized("video") == partitions
+    assert deployment.rows(
+        "SELECT video, count(DISTINCT person_index), max(timestamp_ms)"
+        " FROM person_detections GROUP BY 1 ORDER BY 1"
+    ) == [(f"s3://{p}", 1, 1900) for p in sorted(partitions)]
+    assert deployment.rows("SELECT DISTINCT status, backend FROM jobs") == [
+        ("SUCCEEDED", f"engine:{WALKER}")
+    ]
+    # What is analysed needs no job.
+    deployment.tick("video_discovery")
+    assert deployment.dispatch() == 1
+    assert [j["Video"]["S3Object"]["Name"] for j in deployment.double.jobs.values()] == [
+        "else/c.mp4"
+    ]
+
+
+def test_what_is_done_is_skipped_for_this_version_and_detector(
+    deployment: Deployment, clip: Path
+) -> None:
+    upload(deployment, clip, "a.mp4")
+    backfill(deployment, prefix="")
+    (path,) = Path(deployment.settings.lake).glob("person_detections/*/*.parquet")
+    before = path.stat().st_ino
+    assert backfill(deployment, prefix="").success
+    assert path.stat().st_ino == before
+    key = dg.AssetKey("person_detections")
+    assert len(deployment.instance.fetch_materializations(key, limit=10).records) == 1
+    assert backfill(deployment, prefix="", sample_fps=5).success
+    assert path.stat().st_ino != before
+    assert deployment.rows("SELECT max(timestamp_ms) FROM person_detections") == [(1800,)]
+
+
+def test_one_bad_video_stops_no_other_and_is_named_at_the_end(
+    deployment: Deployment, clip: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    data = clip.read_bytes()
+    (folder / "a.mp4").write_bytes(data)
+    (folder / "b empty.mp4").write_bytes(b"")
+    (folder / "c text.mp4").write_text("this is no video")
+    (folder / "d.mp4").write_bytes(data)
+    result = backfill(deployment, folder=str(folder), videos=[str(tmp_path / "missing.mp4")])
+    assert not result.success
+    told = failure(result)
+    assert "3 videos could not be analysed (2 analysed" in told
+    for name in ("b empty.mp4", "c text.mp4", "missing.mp4"):
+        assert name in told
+    assert deployment.materialized("person_detections") == {
+        f"file:{folder}/a.mp4",
+        f"file:{folder}/d.mp4",
+    }
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({}, "configure videos, prefix or folder"),
+        ({"folder": "/no/such/folder"}, "/no/such/folder is no folder"),
+        ({"videos": ["x.mp4"], "operations": ["celebrities"]}, "there are person-tracking"),
+    ],
+)
+def test_a_wrong_request_is_told(deployment: Deployment, config: dict[str, Any], told: str) -> None:
+    assert told in failure(backfill(deployment, **config))
+
+
+def test_a_wrong_detector_stops_at_once(deployment: Deployment, clip: Path) -> None:
+    told = failure(backfill(deployment, videos=[str(clip)], detector="yolo12:best"))
+    assert "openvino:PATH, onnx:PATH, ultralytics:WEIGHTS" in told
+    assert "0 videos were analysed" in told
