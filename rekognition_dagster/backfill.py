@@ -85,7 +85,7 @@ def analyze_into_lake(
         with ExitStack() as open_writers:
             writers = {o: open_writers.enter_context(lake.writer(o.table, video)) for o in jobs}
             sinks = {
-                o.name: _sink(o, writer, video, jobs[o]["job_id"]) for o, writer in writers.items()
+                o.name: _sink(writer, video, jobs[o]["job_id"]) for o, writer in writers.items()
             }
             try:
                 metadata = engine.analyze(
@@ -147,11 +147,9 @@ def _job(operation: Operation, video: Video, backend: str, started: datetime) ->
     }
 
 
-def _sink(
-    operation: Operation, writer: TableWriter, video: Video, job_id: str
-) -> Callable[[list[dict[str, Any]]], None]:
+def _sink(writer: TableWriter, video: Video, job_id: str) -> Callable[[list[dict[str, Any]]], None]:
     def write(rows: list[dict[str, Any]]) -> None:
-        writer.write(operation.to_lake(rows, video=video.uri, job_id=job_id))
+        writer.write({"video": video.uri, "job_id": job_id, **row} for row in rows)
 
     return write
 
