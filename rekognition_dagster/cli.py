@@ -497,7 +497,7 @@ def _aws_remedy(error: Any, aws: Any) -> str:
             return "Check the AWS credentials (and that the clock is right)"
         return "Check that these credentials may do this, and the region"
     endpoint = os.environ.get("AWS_ENDPOINT_URL")
-    reached = (aws.HTTPClientError, ValueError)
+    reached = (aws.ConnectionError, aws.HTTPClientError, ValueError)
     remedies = {
         (aws.NoCredentialsError, aws.PartialCredentialsError): (
             "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"

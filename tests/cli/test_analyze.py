@@ -1,0 +1,195 @@
+"""``analyze``: the engine alone, straight into a lake; what is wrong is told in one line."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import boto3
+import pytest
+from clips import write_bad, write_clip
+from command_line import Command, assert_told
+
+from rekognition_dagster.lake import Lake
+
+PEOPLE = ("--operation", "person-tracking")
+
+
+def rows(lake: Path, sql: str) -> list[tuple]:
+    with Lake(lake).connect() as connection:
+        return connection.execute(sql).fetchall()
+
+
+def files(lake: Path) -> dict[str, bytes]:
+    return {
+        str(p.relative_to(lake)): p.read_bytes()
+        for p in sorted(lake.rglob("*.parquet"))
+        if not p.is_relative_to(lake / "jobs")
+    }
+
+
+def test_people_and_faces_of_a_video_become_tables(
+    command: Command, clip: Path, tmp_path: Path
+) -> None:
+    result = command("analyze", clip, *PEOPLE, "--operation", "face-detection", "--output", "lake")
+    assert result.exit_code == 0, result.stderr
+    assert "rows of person_detections" in result.stdout
+    [(video, people)] = rows(
+        tmp_path / "lake",
+        "SELECT video, count(DISTINCT person_index) FROM person_detections GROUP BY 1",
+    )
+    assert video == f"file://{clip}"
+    assert people >= 1
+    jobs = rows(tmp_path / "lake", "SELECT operation, status, backend FROM jobs ORDER BY 1")
+    assert jobs == [
+        ("face_detection", "SUCCEEDED", "engine:default"),
+        ("person_tracking", "SUCCEEDED", "engine:default"),
+    ]
+    assert rows(tmp_path / "lake", "SELECT width, height FROM videos") == [(640, 272)]
+
+
+def test_the_same_work_gives_the_same_files(command: Command, clip: Path, tmp_path: Path) -> None:
+    command("analyze", clip, *PEOPLE, "--output", "lake")
+    first = files(tmp_path / "lake")
+    command("analyze", clip, *PEOPLE, "--output", "lake")
+    assert first
+    assert files(tmp_path / "lake") == first
+
+
+def test_a_sample_rate_is_part_of_what_the_job_was(
+    command: Command, clip: Path, tmp_path: Path
+) -> None:
+    assert command("analyze", clip, *PEOPLE, "--sample-fps", 5).exit_code == 0
+    assert rows(tmp_path / "lake", "SELECT backend FROM jobs") == [("engine:default@5fps",)]
+
+
+@pytest.mark.parametrize("what", ["empty", "noise", "text"])
+def test_a_file_that_is_no_video_is_named(command: Command, tmp_path: Path, what: str) -> None:
+    bad = write_bad(tmp_path / f"{what}.mp4", what)
+    assert_told(command("analyze", bad, *PEOPLE), str(bad))
+    [(status, message)] = rows(tmp_path / "lake", "SELECT status, status_message FROM jobs")
+    assert status == "FAILED"
+    assert str(bad) in message
+
+
+def test_a_missing_file_is_named(command: Command) -> None:
+    assert_told(command("analyze", "nowhere.mp4", *PEOPLE), "nowhere.mp4", "no such file")
+
+
+def test_a_folder_without_videos_is_named(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "archive").mkdir()
+    assert_told(command("analyze", "archive", *PEOPLE), "archive", "no video")
+
+
+def test_a_bad_video_does_not_stop_the_others(command: Command, clip: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    write_bad(archive / "a.mp4", "noise")
+    (archive / "b.mp4").write_bytes(clip.read_bytes())
+    (archive / "notes.txt").write_text("not looked at")
+    result = command("analyze", archive, *PEOPLE)
+    assert_told(result, "a.mp4", "1 of 2 videos could not be analysed")
+    assert "b.mp4" in result.stdout
+    assert rows(tmp_path / "lake", "SELECT count(*) > 0 FROM person_detections") == [(True,)]
+
+
+def test_what_could_be_decoded_of_a_truncated_video_is_kept_and_told(
+    command: Command, tmp_path: Path
+) -> None:
+    whole = write_clip(tmp_path / "whole.avi", frames=50)
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+    assert_told(command("analyze", cut, *PEOPLE), "cut.avi", "damaged")
+    [(status, kept)] = rows(tmp_path / "lake", "SELECT status, rows FROM jobs")
+    assert status == "FAILED"
+    assert rows(tmp_path / "lake", "SELECT count(*) FROM person_detections") == [(kept,)]
+    assert kept > 0
+
+
+def test_a_damaged_copy_does_not_replace_results_that_are_good(
+    command: Command, tmp_path: Path
+) -> None:
+    video = write_clip(tmp_path / "gate.avi", frames=50)
+    assert command("analyze", video, *PEOPLE).exit_code == 0
+    before = files(tmp_path / "lake")
+    video.write_bytes(video.read_bytes()[: video.stat().st_size * 2 // 3])
+    assert_told(command("analyze", video, *PEOPLE), "gate.avi")
+    assert files(tmp_path / "lake") == before
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [("crystal-ball", "unknown detector"), ("onnx:/nowhere/model.onnx", "/nowhere/model.onnx")],
+)
+def test_a_wrong_detector_is_told_with_what_there_is(
+    command: Command, clip: Path, spec: str, told: str
+) -> None:
+    assert_told(command("analyze", clip, *PEOPLE, "--detector", spec), told)
+
+
+def test_an_unknown_operation_is_told_with_what_there_is(command: Command, clip: Path) -> None:
+    result = command("analyze", clip, "--operation", "mind-reading")
+    assert_told(result, "mind-reading", "person-tracking", status=2)
+
+
+def test_a_sample_rate_of_nothing_is_a_wrong_command_line(command: Command, clip: Path) -> None:
+    assert_told(command("analyze", clip, *PEOPLE, "--sample-fps", 0), "--sample-fps", status=2)
+
+
+def test_a_lake_that_cannot_be_written_is_named(command: Command, clip: Path) -> None:
+    assert_told(command("analyze", clip, *PEOPLE, "--output", "/proc/lake"), "/proc/lake")
+
+
+def test_a_full_disk_ends_with_one_line_and_loses_nothing(
+    command: Command, clip: Path, tmp_path: Path
+) -> None:
+    assert command("analyze", clip, *PEOPLE, "--output", "lake").exit_code == 0
+    before = files(tmp_path / "lake")
+    again = ["analyze", str(clip), *PEOPLE, "--sample-fps", "10", "--output", "lake"]
+    done = subprocess.run(
+        [sys.executable, "-c", "from rekognition_dagster.cli import main; main()", *again],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        # A file that may not grow fails as one on a full disk does.
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512)),
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: cannot write ")
+    assert "Traceback" not in done.stderr
+    assert files(tmp_path / "lake") == before
+
+
+def test_a_video_in_s3_is_fetched_and_named_by_its_uri(
+    command: Command, clip: Path, bucket: str, aws: boto3.Session, tmp_path: Path
+) -> None:
+    aws.client("s3").upload_file(str(clip), bucket, "gate/2026-01-31.mp4")
+    result = command("analyze", f"s3://{bucket}/gate/2026-01-31.mp4", *PEOPLE)
+    assert result.exit_code == 0, result.stderr
+    found = rows(tmp_path / "lake", "SELECT DISTINCT video, date::VARCHAR FROM person_detections")
+    assert found == [(f"s3://{bucket}/gate/2026-01-31.mp4", "2026-01-31")]
+    missing = command("analyze", f"s3://{bucket}/gate/gone.mp4", *PEOPLE)
+    assert_told(missing, f"s3://{bucket}/gate/gone.mp4", "no such object")
+
+
+def test_an_s3_uri_without_a_key_is_a_wrong_command_line(command: Command) -> None:
+    assert_told(command("analyze", "s3://videos", *PEOPLE), "s3://bucket/key", status=2)
+
+
+def test_an_unreachable_endpoint_is_named(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-word")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    result = command("analyze", "s3://videos/gate.mp4", *PEOPLE)
+    assert_told(result, "s3://videos/gate.mp4", "http://127.0.0.1:9", "AWS_ENDPOINT_URL")
+    assert "secret-word" not in result.stderr
+
+
+def test_missing_credentials_are_told(command: Command) -> None:
+    assert_told(command("analyze", "s3://videos/gate.mp4", *PEOPLE), "credentials")
