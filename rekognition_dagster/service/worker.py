@@ -34,6 +34,10 @@ from rekognition_dagster.service.writing import ResultsWriter
 log = logging.getLogger("rekognition_dagster.service.worker")
 
 
+_LAST_S = 30.0
+"""Seconds that a worker outlives its service at most."""
+
+
 class _CalledOffError(BaseException):
     """The job under way must stop here: the service stops, or the job is another worker's now.
 
@@ -319,14 +323,21 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: switch.no_more.set())
 
     def watch() -> None:
-        sys.stdin.read()
+        # Not sys.stdin: a library that forks would fork its lock too, held.
+        while os.read(0, 4096):
+            pass
         switch.no_more.set()
         switch.call_off.set()
+        time.sleep(_LAST_S)
+        os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
     store = JobStore(settings.database_url, job_life_s=settings.job_life_s)
     Worker(settings, store, Results(settings.results_url), switch).run()
     store.close()
+    logging.shutdown()
+    # The job's end is in the store by now; threads and children of libraries may not end at all.
+    os._exit(0)
 
 
 if __name__ == "__main__":

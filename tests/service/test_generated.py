@@ -15,6 +15,8 @@ from service.serving import BUCKET, until
 from rekognition_dagster.operations import OPERATIONS
 from rekognition_dagster.service.protocol import ApiError, operation_model, request_of
 
+pytestmark = pytest.mark.xdist_group("generated")
+
 APIS = [api for o in OPERATIONS.values() for api in (o.start_api, o.get_api)]
 EXAMPLES = int(os.environ.get("REKOGNITION_DAGSTER_EXAMPLES", "300"))
 

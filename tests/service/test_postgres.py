@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from service.serving import ended, refused, until
 
+pytestmark = pytest.mark.xdist_group("postgres")
+
 
 def _program(name: str) -> str | None:
     found = shutil.which(name)
