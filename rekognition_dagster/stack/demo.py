@@ -141,10 +141,9 @@ def analyse(
     Raises:
         StackError: A process died, a run or a sensor fails, or nothing moves any more.
     """
-    from rekognition_dagster.orchestration.settings import Settings
     from rekognition_dagster.stack.watch import Watch
 
-    operations = Settings.from_env(stack.process_environment()).operation_list
+    operations = stack.pipeline_settings().operation_list
     uploaded: dict[Video, float] = {}
     for path, name in sources:
         video = stack.put(path, name)

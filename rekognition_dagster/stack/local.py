@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.lake import Lake
@@ -28,10 +28,14 @@ from rekognition_dagster.stack.processes import Process, StackError
 from rekognition_dagster.stack.videos import VideoFolder
 from rekognition_dagster.videos import Video
 
+if TYPE_CHECKING:
+    from rekognition_dagster.orchestration.settings import Settings
+
 REGION = "us-east-1"
 DEFAULT_HOME = Path(".rekognition-dagster")
 _CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 _START_S = 60.0
+_LOCK_S = 20.0
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -137,6 +141,16 @@ class LocalStack:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
         return {**kept, **self.environment()}
 
+    def pipeline_settings(self) -> Settings:
+        """The pipeline's settings as its processes read them.
+
+        Raises:
+            ConfigurationError: One is wrong; the text names its variable.
+        """
+        from rekognition_dagster.orchestration.settings import Settings
+
+        return Settings.from_env(self.process_environment())
+
     def session(self) -> Any:
         """A boto3 session whose clients use this stack, whatever the environment says."""
         return _session(self._endpoints)
@@ -144,6 +158,7 @@ class LocalStack:
     # -- life ---------------------------------------------------------------------------------
 
     def __enter__(self) -> LocalStack:
+        self.pipeline_settings()
         try:
             self.home.mkdir(parents=True, exist_ok=True)
             self._lock = (self.home / ".lock").open("wb")
@@ -273,10 +288,9 @@ class LocalStack:
         self._endpoints["AWS_ENDPOINT_URL_REKOGNITION"] = url
 
     def _announce_again(self) -> None:
-        from rekognition_dagster.orchestration.settings import Settings
         from rekognition_dagster.stack.recovery import announce_again
 
-        settings = Settings.from_env(self.process_environment())
+        settings = self.pipeline_settings()
         assert settings.topic_arn is not None
         announce_again(
             self.dagster_home, self.session(), settings.topic_arn, settings.operation_list
@@ -323,7 +337,7 @@ def _session(endpoints: Mapping[str, str]) -> Any:
 
 def _take(lock: IO[bytes], home: Path) -> None:
     """Lock the home. Processes of a starter that was killed hold it for some seconds more."""
-    end = time.monotonic() + 20.0
+    end = time.monotonic() + _LOCK_S
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
