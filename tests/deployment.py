@@ -102,7 +102,8 @@ class Deployment:
             first = request.partition_key or span["dagster/asset_partition_range_start"]
             last = request.partition_key or span["dagster/asset_partition_range_end"]
             partitions = order[order.index(first) : order.index(last) + 1]
-            self.materialize(request.asset_selection[0].to_user_string(), partitions)
+            (key,) = request.asset_selection or ()
+            self.materialize(key.to_user_string(), partitions)
         return len(requests)
 
     def notify(self, *job_ids: str) -> None:

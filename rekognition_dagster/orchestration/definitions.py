@@ -14,9 +14,13 @@ from rekognition_dagster.orchestration.analytics import (
     build_analytics_assets,
     load_models,
 )
+from rekognition_dagster.orchestration.completions import build_completion_sensor
+from rekognition_dagster.orchestration.discovery import build_discovery_sensor
+from rekognition_dagster.orchestration.dispatch import build_dispatch_sensor
 from rekognition_dagster.orchestration.jobs import build_job_asset
 from rekognition_dagster.orchestration.local_backfill import build_local_backfill
 from rekognition_dagster.orchestration.names import VIDEO_PARTITIONS, RekognitionVideoTranslator
+from rekognition_dagster.orchestration.reconciliation import build_reconciliation_sensor
 from rekognition_dagster.orchestration.resources import (
     CompletionQueueResource,
     LakeResource,
@@ -25,11 +29,6 @@ from rekognition_dagster.orchestration.resources import (
 )
 from rekognition_dagster.orchestration.results import build_results_asset
 from rekognition_dagster.orchestration.schedules import build_nightly_batch, build_nightly_schedule
-from rekognition_dagster.orchestration.sensors import (
-    build_completion_sensor,
-    build_discovery_sensor,
-    build_dispatch_sensor,
-)
 from rekognition_dagster.orchestration.settings import Settings
 
 
@@ -87,6 +86,7 @@ def _build(
             build_discovery_sensor(settings, names),
             build_dispatch_sensor(settings, names, jobs),
             build_completion_sensor(settings, names),
+            build_reconciliation_sensor(settings, names),
             _automation(settings),
         ],
         schedules=[build_nightly_schedule(settings, batch)],
@@ -143,8 +143,6 @@ def _automation(settings: Settings) -> dg.AutomationConditionSensorDefinition:
         name="automation",
         target=dg.AssetSelection.all(),
         minimum_interval_seconds=settings.sensor_interval,
-        default_status=dg.DefaultSensorStatus.RUNNING
-        if settings.sensors == "running"
-        else dg.DefaultSensorStatus.STOPPED,
+        default_status=settings.sensor_status,
         description="Launches results for completed jobs, and analytics for new results.",
     )

@@ -16,6 +16,10 @@ BATCH_SIZE = 100
 """Partitions in one run at most; a run per video would cost a process start each."""
 
 
+TICK_S = 15.0
+"""A sensor's tick takes up no more work after so long; Dagster's own limit is 60 s."""
+
+
 class RekognitionVideoTranslator:
     """Names the assets. Subclass it to fit them into a deployment's own naming.
 

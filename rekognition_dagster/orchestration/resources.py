@@ -39,6 +39,11 @@ def _client(resource: ResourceWithBoto3Configuration, service: str, attempts: in
     )
 
 
+def said(error: Exception) -> str:
+    """An AWS error's text, to go on after."""
+    return str(error).rstrip(".")
+
+
 class RekognitionVideoResource(ResourceWithBoto3Configuration):
     """The Rekognition Video API: AWS's, or ``rekognition-dagster serve`` by its endpoint.
 

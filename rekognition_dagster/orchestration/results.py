@@ -106,6 +106,8 @@ def _page_results(
         except RekognitionDagsterError as error:
             context.log.error(str(error))
             failures[partition] = error
+            if isinstance(error, JobExpiredError):
+                _give_up_job(context, operation, names, partition, completions.get(partition))
             continue
         path = lake.path(operation.table, video)
         before = earlier[partition].metadata.get("path") if partition in earlier else None
@@ -128,6 +130,26 @@ def _page_results(
             + "; ".join(str(e) for e in list(told.values())[:20]),
             metadata={k: str(e) for k, e in list(told.items())[:50]},
             allow_retries=False,
+        )
+
+
+def _give_up_job(
+    context: dg.AssetExecutionContext,
+    operation: Operation,
+    names: RekognitionVideoTranslator,
+    partition: str,
+    completion: events.Event | None,
+) -> None:
+    """Count a job whose results expired as FAILED, so that starting it again is a new attempt."""
+    if completion is not None and completion.metadata["status"] != "FAILED":
+        context.log_event(
+            events.completion_event(
+                names.completion(operation),
+                partition,
+                job_id=str(completion.metadata["job_id"]),
+                status="FAILED",
+                completed_at_ms=None,
+            )
         )
 
 

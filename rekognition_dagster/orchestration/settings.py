@@ -66,6 +66,11 @@ class Settings(dg.Model, dg.Resolvable):
     max_jobs_in_flight: int = Field(
         default=20, ge=1, description="Jobs in flight at most; AWS allows 20 by default."
     )
+    overdue_minutes: float = Field(
+        default=120,
+        gt=0,
+        description="A job that runs for longer is asked whether its completion was lost.",
+    )
     max_attempts: int = Field(
         default=3, ge=1, description="How often the nightly batch tries a job that FAILED."
     )
@@ -122,6 +127,12 @@ class Settings(dg.Model, dg.Resolvable):
         if self.face_attributes == "DEFAULT":
             return {}
         return {FACE_DETECTION.name: {"FaceAttributes": self.face_attributes}}
+
+    @property
+    def sensor_status(self) -> dg.DefaultSensorStatus:
+        """How sensors begin."""
+        running = self.sensors == "running"
+        return dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:

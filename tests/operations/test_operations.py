@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rekognition_dagster.operations import OPERATIONS, Operation, operation, snake_case
 
-MODEL = botocore.session.get_session().get_service_model("rekognition")
+MODEL: Any = botocore.session.get_session().get_service_model("rekognition")
 
 
 @pytest.mark.parametrize("op", OPERATIONS.values(), ids=lambda o: o.name)

@@ -8,15 +8,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-import boto3
 import dagster as dg
 import pytest
 from deployment import Deployment, put_videos
 from rekognition_double import ApiFault
 
 from rekognition_dagster.errors import ConfigurationError
-from rekognition_dagster.orchestration import sensors
+from rekognition_dagster.orchestration import completions, discovery, dispatch
+from rekognition_dagster.orchestration.resources import VideoBucketResource
 
 
 def completed(deployment: Deployment) -> list[dg.EventLogRecord]:
@@ -33,9 +34,9 @@ def started(deployment: Deployment, *keys: str) -> list[str]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Received messages come back at once, as after the visibility timeout."""
-    receive = sensors._receive
-    monkeypatch.setattr(sensors, "_receive", lambda queue, visibility_s: receive(queue, 0))
-    monkeypatch.setattr(sensors, "_MOST_COMPLETIONS", 1)
+    receive = completions._receive
+    monkeypatch.setattr(completions, "_receive", lambda queue, visibility_s: receive(queue, 0))
+    monkeypatch.setattr(completions, "MOST_COMPLETIONS", 1)
 
 
 # -- I1: a completion leaves the queue only after it is durable -----------------------------------
@@ -107,6 +108,40 @@ def test_raw_delivery_is_read_too(deployment: Deployment) -> None:
     )
     deployment.tick("completions")
     assert deployment.materialized("person_tracking_completion") == {partition}
+
+
+# -- I4: a completion that never arrives ----------------------------------------------------------
+
+
+def test_a_completion_that_never_came_is_found_and_a_healthy_job_is_not_polled(
+    deployment: Deployment,
+) -> None:
+    (partition,) = started(deployment, "a.mp4")
+    assert isinstance(deployment.tick("reconciliation"), dg.SkipReason)
+    assert deployment.double.calls["GetPersonTracking"] == 0
+    deployment.settings = deployment.settings.model_copy(update={"overdue_minutes": 1e-6})
+    deployment.__post_init__()
+    deployment.tick("reconciliation")
+    assert deployment.materialized("person_tracking_completion") == {partition}
+    assert deployment.materialize("person_detections", [partition]).success
+
+
+def test_an_overdue_job_that_still_runs_is_not_asked_again_at_once(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployment.double, "_get", lambda *_: {"JobStatus": "IN_PROGRESS"})
+    deployment.settings = deployment.settings.model_copy(update={"overdue_minutes": 1e-6})
+    deployment.__post_init__()
+    started(deployment, "a.mp4")
+    job = deployment.instance.fetch_materializations(dg.AssetKey("person_tracking_job"), limit=1)
+    clock = job.records[0].timestamp + 100
+    monkeypatch.setattr("rekognition_dagster.orchestration.reconciliation.time.time", lambda: clock)
+    for _ in range(3):
+        deployment.tick("reconciliation")
+    assert deployment.double.calls["GetPersonTracking"] == 1
+    clock += 101
+    deployment.tick("reconciliation")
+    assert deployment.double.calls["GetPersonTracking"] == 2
 
 
 # -- I5: poisoned messages ------------------------------------------------------------------------
@@ -256,12 +291,12 @@ def test_nightly_starts_wait_for_the_night(deployment: Deployment) -> None:
 
 def test_slots_are_shared_fairly_between_operations() -> None:
     waiting = {"person_tracking": ["a", "b", "c", "d"], "face_detection": ["a"]}
-    assert sensors.share(waiting, 3) == {"person_tracking": ["a", "b"], "face_detection": ["a"]}
+    assert dispatch.share(waiting, 3) == {"person_tracking": ["a", "b"], "face_detection": ["a"]}
 
 
 def test_neighbours_share_a_run() -> None:
     order = {k: i for i, k in enumerate("abcdefg")}
-    assert sensors.ranges(["a", "b", "d", "f", "e", "new"], order) == [("a", "b"), ("d", "f")]
+    assert dispatch.ranges(["a", "b", "d", "f", "e", "new"], order) == [("a", "b"), ("d", "f")]
 
 
 # -- I7, I8: results ------------------------------------------------------------------------------
@@ -333,6 +368,8 @@ def test_an_expired_job_is_told_with_its_remedy(deployment: Deployment) -> None:
     assert "a.mp4" in told
     assert "7 days" in told
     assert "materialize the job asset again" in told
+    deployment.materialize("person_tracking_job", [partition])
+    assert len(deployment.double.tokens) == 2, "the remedy works: it is a new attempt"
 
 
 def test_a_video_that_moves_to_another_date_leaves_its_old_file(deployment: Deployment) -> None:
@@ -419,21 +456,16 @@ def test_an_empty_place_only_warns(deployment: Deployment) -> None:
 def test_discovery_goes_on_inside_a_listing(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listing = sensors._listing
+    make_client = VideoBucketResource.client
 
-    def small_pages(bucket: object, start_after: str) -> object:
-        client = boto3.client("s3")
-        client.list_objects_v2, original = (
-            lambda **k: original(**k, MaxKeys=2),
-            client.list_objects_v2,
-        )
-        fixed = type(
-            "Bucket", (), {"bucket": bucket.bucket, "prefix": "", "client": lambda _: client}
-        )  # type: ignore[attr-defined]
-        return listing(fixed(), start_after)
+    def client_with_small_pages(bucket: VideoBucketResource) -> Any:
+        client = make_client(bucket)
+        everything = client.list_objects_v2
+        client.list_objects_v2 = lambda **request: everything(**request, MaxKeys=2)
+        return client
 
-    monkeypatch.setattr(sensors, "_listing", small_pages)
-    monkeypatch.setattr(sensors, "MOST_DISCOVERED", 2)
+    monkeypatch.setattr(VideoBucketResource, "client", client_with_small_pages)
+    monkeypatch.setattr(discovery, "MOST_DISCOVERED", 2)
     keys = [f"{i}.mp4" for i in range(5)]
     put_videos(str(deployment.settings.bucket), *keys)
     found = []

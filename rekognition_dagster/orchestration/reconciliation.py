@@ -1,0 +1,111 @@
+"""The sensor that reconciles: it asks once for each job whose completion is overdue.
+
+A healthy job is never polled; a completion that was lost on its way is found all the same.
+"""
+
+# No postponed annotations here: Dagster reads those of the decorated functions as they stand.
+
+import json
+import time
+
+import dagster as dg
+
+from rekognition_dagster.api import RekognitionVideo
+from rekognition_dagster.errors import (
+    ApiError,
+    DelayedError,
+    JobExpiredError,
+    JobFailedError,
+    TransientError,
+)
+from rekognition_dagster.operations import Operation
+from rekognition_dagster.orchestration import events
+from rekognition_dagster.orchestration.names import TICK_S, RekognitionVideoTranslator
+from rekognition_dagster.orchestration.resources import RekognitionVideoResource
+from rekognition_dagster.orchestration.settings import Settings
+from rekognition_dagster.videos import Video
+
+_SECONDS = 60
+
+
+def build_reconciliation_sensor(
+    settings: Settings, names: RekognitionVideoTranslator
+) -> dg.SensorDefinition:
+    """Asks for jobs that run for longer than ``overdue_minutes``, and reports those that ended.
+
+    A job that still runs is asked again after twice the time, then four times, and so on. The
+    cursor holds when that is, by job.
+    """
+
+    @dg.sensor(
+        name="reconciliation",
+        minimum_interval_seconds=max(settings.sensor_interval, 60),
+        default_status=settings.sensor_status,
+        description="Finds jobs that ended although no completion came.",
+    )
+    def reconcile(
+        context: dg.SensorEvaluationContext, rekognition: RekognitionVideoResource
+    ) -> dg.SensorResult | dg.SkipReason:
+        asked_next: dict[str, float] = json.loads(context.cursor or "{}")
+        started = time.monotonic()
+        ended: list[dg.AssetMaterialization] = []
+        still: dict[str, float] = {}
+        for operation in settings.operation_list:
+            for partition, job in _in_flight(context.instance, operation, names).items():
+                job_id = str(job.metadata["job_id"])
+                due = asked_next.get(job_id, job.timestamp + settings.overdue_minutes * _SECONDS)
+                now = time.time()
+                if now < due or time.monotonic() - started > TICK_S:
+                    still |= {job_id: due} if job_id in asked_next else {}
+                    continue
+                status = _status(context, rekognition.pager(), operation, partition, job_id)
+                if status is None:
+                    still[job_id] = now + (now - job.timestamp)
+                    continue
+                ended.append(
+                    events.completion_event(
+                        names.completion(operation),
+                        partition,
+                        job_id=job_id,
+                        status=status,
+                        completed_at_ms=None,
+                    )
+                )
+        if not ended and still == asked_next:
+            return dg.SkipReason("No job is overdue")
+        return dg.SensorResult(asset_events=ended, cursor=json.dumps(still))
+
+    return reconcile
+
+
+def _in_flight(
+    instance: dg.DagsterInstance, operation: Operation, names: RekognitionVideoTranslator
+) -> dict[str, events.Event]:
+    started = events.latest_ids(instance, names.job(operation))
+    completed = events.latest_ids(instance, names.completion(operation))
+    running = [k for k, s in started.items() if completed.get(k, 0) < s]
+    return events.latest_events(instance, names.job(operation), running)
+
+
+def _status(
+    context: dg.SensorEvaluationContext,
+    api: RekognitionVideo,
+    operation: Operation,
+    partition: str,
+    job_id: str,
+) -> str | None:
+    """How the job ended; None while it runs, or where that cannot be told now."""
+    video = Video.from_partition_key(partition)
+    try:
+        api.page(operation, video, job_id, max_results=1)
+    except (JobFailedError, JobExpiredError) as error:
+        context.log.warning(f"{operation.api}: {error}")
+        return "FAILED"
+    except (DelayedError, TransientError) as error:
+        context.log.info(f"{operation.api}: {error}")
+        return None
+    except ApiError as error:
+        context.log.error(f"{operation.api}: {error}")
+        return None
+    context.log.warning(f"{video.uri}: job {job_id} ended, and its completion never came")
+    return "SUCCEEDED"
