@@ -88,7 +88,7 @@ def run_demo(home: Path, paths: Sequence[Path], console: Console) -> bool:
     with LocalStack(home) as stack:
         tell(f"S3, SNS, SQS on {stack.endpoint()}, Rekognition on {stack.endpoint('rekognition')}")
         outcome = analyse(stack, sources, console, tell)
-        _print_findings(stack, outcome, console)
+        print_findings(stack, outcome, console)
     return bool(outcome.failures)
 
 
@@ -282,7 +282,8 @@ def _progress(console: Console, steps: int) -> Any:
         yield lambda done, text: bar.update(task, completed=done, description=text)
 
 
-def _print_findings(stack: LocalStack, outcome: Outcome, console: Console) -> None:
+def print_findings(stack: LocalStack, outcome: Outcome, console: Console) -> None:
+    """Print what was found, how long it took, and where everything lies."""
     lake = stack.lake
     good = [v for v, s in outcome.stages.items() if not s.failures]
     console.print()

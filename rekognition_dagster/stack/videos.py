@@ -15,8 +15,8 @@ from rekognition_dagster.videos import DATE_PATTERN, is_video_key
 class VideoFolder:
     """Videos that the local stack puts into its bucket at every start.
 
-    The bucket forgets at its end and an object's time is that of its upload, so a key carries the
-    day of the file: the same video then has the same key, version and date ever after.
+    The bucket forgets at its end and an object's time is that of its upload, so a key without a day
+    gets that of the file: the same video then has the same key, version and date ever after.
 
     Args:
         folder: Where they lie; made when the first is added.
@@ -38,7 +38,7 @@ class VideoFolder:
         path, called = path.absolute(), Path(name or path.name)
         for number in range(1, 1000):
             numbered = f"-{number}" if number > 1 else ""
-            own = self.folder / _day(path) / f"{called.stem}{numbered}{called.suffix}"
+            own = self.folder / _dated(f"{called.stem}{numbered}{called.suffix}", path)
             if not own.exists():
                 own.parent.mkdir(parents=True, exist_ok=True)
                 own.unlink(missing_ok=True)  # a link to a video that is gone
@@ -73,12 +73,14 @@ class VideoFolder:
         return [p for p in found if p.is_file() and is_video_key(p.name)]
 
     def _key(self, path: Path) -> str:
-        key = path.relative_to(self.folder).as_posix()
-        return key if re.search(DATE_PATTERN, key) else f"{_day(path)}/{key}"
+        return _dated(path.relative_to(self.folder).as_posix(), path)
 
 
-def _day(path: Path) -> str:
-    return f"{datetime.fromtimestamp(path.stat().st_mtime, timezone.utc):%Y-%m-%d}"
+def _dated(key: str, path: Path) -> str:
+    """The key, below the day of the file unless it has a day of its own."""
+    if re.search(DATE_PATTERN, key):
+        return key
+    return f"{datetime.fromtimestamp(path.stat().st_mtime, timezone.utc):%Y-%m-%d}/{key}"
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -31,6 +31,10 @@ def test_a_key_has_the_day_of_the_file(folder: VideoFolder, tmp_path: Path) -> N
     assert [key for _, key in folder.files()] == ["2026-01-01/gate.mp4"]
 
 
+def test_a_name_with_a_day_keeps_it(folder: VideoFolder, tmp_path: Path) -> None:
+    assert folder.add(video(tmp_path / "gate 2025-12-24.mp4"))[1] == "gate 2025-12-24.mp4"
+
+
 def test_adding_a_video_again_changes_nothing(folder: VideoFolder, tmp_path: Path) -> None:
     path = video(tmp_path / "gate.mp4")
     assert folder.add(path) == folder.add(path)
