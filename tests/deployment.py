@@ -102,7 +102,7 @@ class Deployment:
             first = request.partition_key or span["dagster/asset_partition_range_start"]
             last = request.partition_key or span["dagster/asset_partition_range_end"]
             partitions = order[order.index(first) : order.index(last) + 1]
-            (key,) = request.asset_selection or ()
+            (key,) = list(request.asset_selection or [])
             self.materialize(key.to_user_string(), partitions)
         return len(requests)
 

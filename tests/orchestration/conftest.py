@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +32,10 @@ def deployment(
         topic_arn=provisioned.topic_arn,
         role_arn=provisioned.role_arn,
     )
-    (tmp_path / "dagster").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+    # In memory where there is a disk in memory: SQLite waits for the real one at every event.
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with (
+        tempfile.TemporaryDirectory(dir=memory) as home,
+        dg.DagsterInstance.local_temp(home) as instance,
+    ):
         yield Deployment(settings, instance, provisioned, rekognition)
