@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
 from botocore import exceptions as boto
 from botocore.exceptions import BotoCoreError, ClientError
 
+from rekognition_dagster.api.pages import parse_rows_with_arrow
 from rekognition_dagster.errors import (
     ApiError,
     ConfigurationError,
@@ -89,12 +91,12 @@ class Page:
     """One page of results.
 
     Args:
-        rows: API rows, e.g. the ``Persons`` of GetPersonTracking.
+        rows: API rows, e.g. the ``Persons`` of GetPersonTracking, as an Arrow array.
         metadata: ``VideoMetadata`` in snake_case with ``duration_ms``, ``width`` and ``height``.
         next_token: Where the next page starts; None on the last.
     """
 
-    rows: list[dict[str, Any]]
+    rows: pa.StructArray
     metadata: dict[str, Any]
     next_token: str | None
 
@@ -115,6 +117,9 @@ class RekognitionVideo:
     channel: NotificationChannel | None = None
     job_tag: str | None = None
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        parse_rows_with_arrow(self.client)
 
     def request(self, operation: Operation) -> dict[str, Any]:
         """The Start request for an operation, without video and token.
@@ -195,8 +200,9 @@ class RekognitionVideo:
                 f"Mend or replace the video; materialize {operation.name}_job again to retry it",
                 code=status,
             )
+        rows = response.get(operation.results, [])
         return Page(
-            response.get(operation.results, []),
+            rows if isinstance(rows, pa.Array) else pa.array(rows, operation.row_type),
             _metadata(response.get("VideoMetadata", {})),
             response.get("NextToken") or None,
         )
