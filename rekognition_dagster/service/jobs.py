@@ -119,15 +119,15 @@ class Jobs:
             "SortBy": request.get("SortBy", TIMESTAMP),
             "AggregateBy": request.get("AggregateBy", TIMESTAMPS),
         }
-        rows: list[Any] = []
+        rows = b"[]"
         if job.status == SUCCEEDED:
             total = (job.orders or {}).get(order, 0)
             rows = self.results.page(operation, job.results or "", order, offset, limit)
-            if offset + len(rows) < total:
+            if offset + limit < total:
                 response["NextToken"] = tokens.next_token(
-                    self.store.secret, job.job_id, order, offset + len(rows)
+                    self.store.secret, job.job_id, order, offset + limit
                 )
-        return response_body(operation.get_api, response, {operation.results: rows})
+        return response_body(operation.get_api, response, (operation.results, rows))
 
     def _check_bucket(self, caller: Principal, bucket: str) -> None:
         if not caller.may_read(bucket):

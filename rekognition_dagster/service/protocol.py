@@ -209,17 +209,22 @@ def shaped(shape: Shape, value: Any) -> Any:
 
 
 def response_body(
-    operation: str, value: Mapping[str, Any], rows: Mapping[str, list[Any]] | None = None
+    operation: str, value: Mapping[str, Any], rows: tuple[str, bytes] | None = None
 ) -> bytes:
     """The response as JSON.
 
     Args:
         operation: Its name.
         value: Members to be shaped by the model.
-        rows: Members that are shaped already (a page's rows, shaped column by column).
+        rows: A member that is shaped and JSON already: its name, and its text.
     """
     output: Shape = operation_model(operation).output_shape  # type: ignore[assignment]
-    return orjson.dumps({**shaped(output, value), **(rows or {})})
+    body = orjson.dumps(shaped(output, value))
+    if rows is None:
+        return body
+    name, text = rows
+    comma = b"," if len(body) > 2 else b""
+    return b'%s%s"%s":%s}' % (body[:-1], comma, name.encode(), text)
 
 
 def error_body(error: ApiError, request_id: str) -> bytes:

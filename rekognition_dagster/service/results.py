@@ -1,7 +1,7 @@
 """A job's results, read: pages cut out of the Parquet files that ``writing`` made.
 
 A page touches one or two row groups, so that the last page costs what the first one costs. Rows
-become JSON values column by column, along botocore's shapes.
+become JSON column by column, along botocore's shapes.
 """
 
 from __future__ import annotations
@@ -13,13 +13,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 from botocore.model import Shape
 
 from rekognition_dagster.lake.storage import Storage
 from rekognition_dagster.operations import Operation, snake_case
 from rekognition_dagster.service.protocol import operation_model
+
+pc: Any = pyarrow.compute  # its functions are made at run time, type checkers see none
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,8 @@ class Results:
         """The place as a lake's storage."""
         return Storage.at(self.url)
 
-    def page(self, operation: Operation, folder: str, order: str, offset: int, limit: int) -> list:
-        """Rows ``offset`` to ``offset + limit`` of a job, as the API's JSON values.
+    def page(self, operation: Operation, folder: str, order: str, offset: int, limit: int) -> bytes:
+        """Rows ``offset`` to ``offset + limit`` of a job, as the JSON of the API's list.
 
         Args:
             operation: The job's operation.
@@ -48,7 +52,7 @@ class Results:
             limit: At most so many rows.
         """
         table = _rows(self.storage, path_of(folder, order), offset, limit)
-        return wire_rows(operation, table)
+        return json_rows(operation, table)
 
     def delete(self, folder: str) -> None:
         """Remove the results in ``folder``; nothing happens where there are none."""
@@ -65,8 +69,11 @@ def path_of(folder: str, order: str) -> str:
     return f"{folder}/{order.lower()}.parquet"
 
 
-def wire_rows(operation: Operation, table: pa.Table) -> list[dict[str, Any]]:
-    """Lake rows as the API's JSON values: members of botocore's shape, nulls left out."""
+def json_rows(operation: Operation, table: pa.Table) -> bytes:
+    """Lake rows as the JSON of the API's result list: members of botocore's shape, nulls left out.
+
+    Texts are put together column by column in Arrow, without a Python object per row or member.
+    """
     output = operation_model(operation.get_api).output_shape
     shape = output.members[operation.results].member  # type: ignore[union-attr]
     columns = {
@@ -74,70 +81,90 @@ def wire_rows(operation: Operation, table: pa.Table) -> list[dict[str, Any]]:
         for c in operation.columns
         if c.name in table.column_names
     }
-    return [row or {} for row in _nested(shape, columns, table.num_rows)]
+    rows = pc.fill_null(_nested(shape, columns, table.num_rows), "{}")
+    return b"[" + b",".join(rows.cast(pa.binary()).to_pylist()) + b"]"
 
 
-def _nested(shape: Any, columns: Mapping[tuple[str, ...], pa.Array], length: int) -> list[Any]:
-    members: dict[str, list[Any]] = {}
+def _nested(shape: Any, columns: Mapping[tuple[str, ...], pa.Array], length: int) -> pa.Array:
+    """Columns that lie at paths below ``shape``, as one JSON object a row."""
+    members: dict[str, pa.Array] = {}
     for head in dict.fromkeys(path[0] for path in columns):
         member = shape.members.get(head)
         if member is None:
             continue
         below = {path[1:]: array for path, array in columns.items() if path[0] == head}
-        members[head] = (
-            _values(member, below[()]) if () in below else _nested(member, below, length)
-        )
-    return _dicts(members, length)
+        members[head] = _json(member, below[()]) if () in below else _nested(member, below, length)
+    return _objects(members, length)
 
 
-def _dicts(members: Mapping[str, list[Any]], length: int) -> list[Any]:
-    """One dict a row without its absent members; None where that leaves nothing."""
-    present = {n: v for n, v in members.items() if not all(x is None for x in v)}
-    if not present:
-        return [None] * length
-    names, columns = tuple(present), present.values()
-    if any(None in v for v in columns):
-        return [
-            {n: x for n, x in zip(names, row, strict=True) if x is not None} or None
-            for row in zip(*columns, strict=True)
-        ]
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+def _objects(members: Mapping[str, pa.Array], length: int) -> pa.Array:
+    """One JSON object a row, without its absent members; null where that leaves nothing."""
+    parts: list[Any] = []
+    for name, values in members.items():
+        if values.null_count == length:
+            continue
+        if values.null_count:
+            member = pc.binary_join_element_wise(f'"{name}":', values, ",", "")
+            parts.append(pc.fill_null(member, ""))
+        else:
+            parts += [f'"{name}":', values, ","]
+    if not parts:
+        return pa.nulls(length, pa.string())
+    texts = pc.binary_join_element_wise(*parts, "")
+    # Each member brought a comma; the last one's goes.
+    texts = pc.utf8_rtrim(texts, ",")
+    objects = pc.binary_join_element_wise("{", texts, "}", "")
+    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), objects)
 
 
-def _values(shape: Shape, array: pa.Array) -> list[Any]:
-    """An Arrow array as JSON values of one shape, None where it is null."""
-    if array.null_count == len(array):
-        return [None] * len(array)
+def _json(shape: Shape, array: pa.Array) -> pa.Array:
+    """An Arrow array as JSON texts of one shape, null where there is nothing."""
+    length = len(array)
+    if array.null_count == length:
+        return pa.nulls(length, pa.string())
     if pa.types.is_struct(array.type):
         by_name = {f.name: i for i, f in enumerate(array.type)}
         members = {
-            name: _values(member, array.field(by_name[snake_case(name)]))
+            name: _json(member, array.field(by_name[snake_case(name)]))
             for name, member in shape.members.items()  # type: ignore[attr-defined]
             if snake_case(name) in by_name
         }
-        return _where_valid(array, _dicts(members, len(array)))
+        return _where_valid(array, _objects(members, length))
     if pa.types.is_list(array.type):
-        items = _values(shape.member, array.flatten())  # type: ignore[attr-defined]
-        lists, start = [], 0
-        for size in array.value_lengths().fill_null(0).to_pylist():
-            lists.append(items[start : start + size])
-            start += size
+        items = pc.fill_null(_json(shape.member, array.flatten()), "{}")  # type: ignore[attr-defined]
+        sizes = pc.fill_null(array.value_lengths(), 0).to_pylist()
+        offsets = pa.array(itertools.accumulate(sizes, initial=0), pa.int32())
+        joined = pc.binary_join(pa.ListArray.from_arrays(offsets, items), ",")
+        lists = pc.binary_join_element_wise("[", joined, "]", "")
         return _where_valid(array, lists)
     if shape.type_name == "structure":  # a {Name} that the lake keeps as a string
         (name,) = shape.members  # type: ignore[attr-defined]
-        return [None if v is None else {name: v} for v in array.to_pylist()]
-    if array.null_count == 0 and (
-        pa.types.is_floating(array.type) or pa.types.is_integer(array.type)
-    ):
-        return array.to_numpy().tolist()
-    return array.to_pylist()
+        return _objects({name: _scalars(array)}, length)
+    return _scalars(array)
 
 
-def _where_valid(array: pa.Array, values: list[Any]) -> list[Any]:
+def _scalars(array: pa.Array) -> pa.Array:
+    """Numbers, truth values and strings as JSON texts."""
+    if pa.types.is_string(array.type):
+        encoded = array.dictionary_encode()
+        escaped = [orjson.dumps(text).decode() for text in encoded.dictionary.to_pylist()]
+        return pa.array(escaped, pa.string()).take(encoded.indices)
+    texts = array.cast(pa.string())
+    if not pa.types.is_floating(array.type):
+        return texts
+    # Larger ones may be written with an exponent, and need no more to be one.
+    whole = pc.and_(pc.equal(pc.floor(array), array), pc.less(pc.abs(array), 1e5))
+    if pc.any(whole).as_py():  # a float stays one: 50.0, not 50
+        dotted = pc.binary_join_element_wise(texts, ".0", "")
+        texts = pc.if_else(whole, dotted, texts)
+    finite = pc.is_finite(array)
+    return texts if pc.all(finite).as_py() else pc.if_else(finite, texts, None)
+
+
+def _where_valid(array: pa.Array, texts: pa.Array) -> pa.Array:
     if not array.null_count:
-        return values
-    valid = array.is_valid().to_pylist()
-    return [v if ok else None for v, ok in zip(values, valid, strict=True)]
+        return texts
+    return pc.if_else(array.is_valid(), texts, pa.scalar(None, pa.string()))
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.Array:

@@ -11,12 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from rekognition_dagster.lake.writer import TableWriter
 from rekognition_dagster.operations import LABEL_DETECTION, Operation
 from rekognition_dagster.service.results import Results, path_of
 from rekognition_dagster.service.store import Job
+
+pc: Any = pyarrow.compute  # its functions are made at run time, type checkers see none
+
 
 ROW_GROUP_ROWS = 4096
 """A page's 1,000 rows are a slice of one or two groups; larger groups cost each page more,
@@ -113,7 +116,7 @@ class ResultsWriter:
             if order.startswith(SEGMENTS) != segments:
                 continue
             if _UNSURENESS in writer.schema.names:
-                unsureness = pc.call_function("negate", [table["confidence"]])
+                unsureness = pc.negate(table["confidence"])
                 writer.write(table.append_column(_UNSURENESS, unsureness))
             else:
                 writer.write(table)
