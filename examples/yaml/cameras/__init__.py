@@ -1,0 +1,1 @@
+"""A deployment in YAML; see ``defs/videos/defs.yaml``."""

@@ -1,0 +1,99 @@
+"""The examples load, have what they say, and compute what they say."""
+
+from __future__ import annotations
+
+import importlib.util
+from datetime import datetime, timezone
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from rekognition_dagster import Lake, LakeResource, SqlModel, Video, load_models
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+VIDEO = Video("cameras", "entrance/a.mp4", last_modified=datetime(2026, 1, 31, tzinfo=timezone.utc))
+
+
+def names(definitions: dg.Definitions) -> set[str]:
+    keys = definitions.resolve_asset_graph().get_all_asset_keys()
+    return {key.to_user_string() for key in keys}
+
+
+def module_of(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("the_example", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def example() -> ModuleType:
+    return module_of(EXAMPLES / "python" / "definitions.py")
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """A lake with two people in one video: one stays three seconds, the other one."""
+    lake = Lake(tmp_path / "lake")
+    with lake.writer("person_detections", VIDEO) as writer:
+        writer.write(
+            {"video": VIDEO.uri, "job_id": "j", "timestamp_ms": at, "person_index": who}
+            for at in range(0, 3001, 1000)
+            for who in range(2)
+            if who == 0 or at <= 1000
+        )
+    return lake
+
+
+def compute(lake: Lake, model: SqlModel) -> None:
+    with lake.connect() as connection:
+        rows = connection.sql(model.sql).to_arrow_table()
+    with lake.writer(model.name, VIDEO, schema=rows.schema) as writer:
+        writer.write(rows)
+
+
+def test_the_python_example_names_its_assets_and_adds_one(example: ModuleType) -> None:
+    assert {
+        "cameras/video",
+        "cameras/person_detections",
+        "cameras/person_paths",
+        "cameras/longest_stays",
+    } <= names(example.defs)
+    assert all(name.startswith("cameras/") for name in names(example.defs))
+    dg.Definitions.validate_loadable(example.defs)
+
+
+def test_the_python_example_reads_the_lake(example: ModuleType, lake: Lake) -> None:
+    (paths,) = (m for m in load_models() if m.name == "person_paths")
+    compute(lake, paths)
+    result = dg.materialize([example.longest_stays], resources={"lake": LakeResource(url=lake.url)})
+    (event,) = result.asset_materializations_for_node("cameras__longest_stays")
+    table: Any = event.metadata["longest"]
+    assert [dict(r.data) for r in table.records] == [
+        {"video": VIDEO.uri, "person": 0, "seconds": 3},
+        {"video": VIDEO.uri, "person": 1, "seconds": 1},
+    ]
+
+
+def test_the_yaml_example_is_a_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
+    project = EXAMPLES / "yaml"
+    monkeypatch.syspath_prepend(str(project))
+    definitions = dg.load_from_defs_folder(path_within_project=project)
+    assert {"person_detections", "face_detections", "visits"} <= names(definitions)
+    assert "person_paths" not in names(definitions)
+    nightly = definitions.resolve_schedule_def("nightly")
+    assert (nightly.cron_schedule, nightly.execution_timezone) == ("30 1 * * *", "Europe/Zurich")
+
+
+def test_the_model_of_the_yaml_example_answers(lake: Lake) -> None:
+    file = EXAMPLES / "yaml" / "cameras" / "defs" / "videos" / "analytics" / "visits.sql"
+    compute(lake, SqlModel.read(file))
+    with lake.connect() as connection:
+        assert connection.sql("SELECT * EXCLUDE (date) FROM visits").fetchall() == [
+            (VIDEO.uri, 0, 0, 3000, False)
+        ]
