@@ -34,7 +34,7 @@ NAMES = InCameras()
     & ~dg.AutomationCondition.in_progress(),
     description="The ten people who stayed longest, over all videos.",
 )
-def longest_stays(lake: LakeResource) -> dg.MaterializeResult[None]:
+def longest_stays(lake: LakeResource) -> dg.MaterializeResult:
     """Unlike the analytics models, which see one video each, this looks at the whole archive."""
     with lake.connect() as duckdb:
         rows = duckdb.sql(
