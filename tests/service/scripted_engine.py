@@ -44,7 +44,8 @@ def person_row(i: int) -> dict:
 
 def face_row(i: int) -> dict:
     """The ``i``-th row of a video with two faces a frame; one has an attribute beyond DEFAULT."""
-    more = {"smile": {"value": True, "confidence": 80.0}} if i % 2 else {}
+    smile = {"value": True, "confidence": 80.0}
+    more = {"smile": smile, "face_occluded": smile} if i % 2 else {}
     return {"timestamp_ms": i // 2 * 40, "face": {**face(i), **more}}
 
 

@@ -80,6 +80,14 @@ def test_face_attributes_are_those_asked_for(cloud, rekognition, asked, smile):
     assert set(faces[0]["Face"]) == {"BoundingBox", "Confidence", "Landmarks", "Pose", "Quality"}
 
 
+def test_faces_in_video_never_tell_occlusion_or_eye_direction(cloud, rekognition):
+    video = cloud.video(rows=2)
+    job_id = rekognition.start_face_detection(Video=video, FaceAttributes="ALL")["JobId"]
+    face = ended(rekognition, "face_detection", job_id)["Faces"][1]["Face"]
+    assert "Smile" in face
+    assert "FaceOccluded" not in face
+
+
 def labels(cloud, rekognition, get=None, **start):
     job_id = rekognition.start_label_detection(Video=cloud.video(rows=30), **start)["JobId"]
     return ended(rekognition, "label_detection", job_id, **(get or {}))

@@ -30,7 +30,7 @@ def values(type_: pa.DataType) -> st.SearchStrategy[Any]:
     if pa.types.is_boolean(type_):
         return st.none() | st.booleans()
     if pa.types.is_floating(type_):
-        return st.none() | st.floats(width=32)
+        return st.none() | st.floats(-1e6, 1e6, width=32) | st.sampled_from([math.nan, math.inf])
     return st.none() | st.integers(-(2**62), 2**62)
 
 
@@ -52,9 +52,9 @@ def plain(value: Any) -> Any:
     return value
 
 
-@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=str)
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=lambda o: o.name)
 @settings(
-    max_examples=60,
+    max_examples=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
