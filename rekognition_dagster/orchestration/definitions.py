@@ -14,6 +14,7 @@ from rekognition_dagster.orchestration.analytics import (
     build_analytics_assets,
     load_models,
 )
+from rekognition_dagster.orchestration.catch_up import build_catch_up_sensor
 from rekognition_dagster.orchestration.completions import build_completion_sensor
 from rekognition_dagster.orchestration.discovery import build_discovery_sensor
 from rekognition_dagster.orchestration.dispatch import build_dispatch_sensor
@@ -71,14 +72,16 @@ def _build(
     resources: Mapping[str, Any] | None,
 ) -> dg.Definitions:
     jobs = [build_job_asset(o, settings, names) for o in operations]
-    batch = build_nightly_batch(settings, names)
+    results = [build_results_asset(o, names) for o in operations]
     chosen = load_models() if models is None else models
+    analytics = build_analytics_assets(chosen, operations, names)
+    batch = build_nightly_batch(settings, names)
     return dg.Definitions(
         assets=[
             *_external_assets(settings, names),
             *jobs,
-            *(build_results_asset(o, names) for o in operations),
-            *build_analytics_assets(chosen, operations, names),
+            *results,
+            *analytics,
             batch,
         ],
         jobs=[build_local_backfill(settings, names)],
@@ -87,6 +90,7 @@ def _build(
             build_dispatch_sensor(settings, names, jobs),
             build_completion_sensor(settings, names),
             build_reconciliation_sensor(settings, names),
+            build_catch_up_sensor(settings, names, [*results, *analytics]),
             _automation(settings),
         ],
         schedules=[build_nightly_schedule(settings, batch)],

@@ -18,6 +18,14 @@ from rekognition_dagster.orchestration.names import (
 )
 from rekognition_dagster.orchestration.settings import Settings
 
+NOT_OVER = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+"""Statuses of a run that may yet do something."""
 _STALE_RUN_S = 900  # a run that said nothing for so long does not hold up the next one
 
 
@@ -62,7 +70,7 @@ def build_dispatch_sensor(
         order = {k: i for i, k in enumerate(instance.get_dynamic_partitions("videos"))}
         return dg.SensorResult(
             run_requests=[
-                _run_request(names.job(OPERATIONS[name]), name, first, last)
+                run_request(names.job(OPERATIONS[name]), first, last, {START_TAG: name})
                 for name, keys in chosen.items()
                 for first, last in ranges(keys, order)
             ]
@@ -74,30 +82,23 @@ def build_dispatch_sensor(
 def _starting(instance: dg.DagsterInstance) -> str | None:
     """A run that the dispatch sensor launched and that is not over."""
     records = instance.get_run_records(
-        dg.RunsFilter(tags={START_TAG: list(OPERATIONS)}, statuses=_NOT_OVER), limit=20
+        dg.RunsFilter(tags={START_TAG: list(OPERATIONS)}, statuses=NOT_OVER), limit=20
     )
     fresh = (r for r in records if time.time() - r.update_timestamp.timestamp() < _STALE_RUN_S)
     return next((r.dagster_run.run_id for r in fresh), None)
 
 
-_NOT_OVER = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
-
-
-def _run_request(key: dg.AssetKey, operation: str, first: str, last: str) -> dg.RunRequest:
-    tags = {START_TAG: operation}
+def run_request(
+    key: dg.AssetKey, first: str, last: str, tags: Mapping[str, str] | None = None
+) -> dg.RunRequest:
+    """One run of an asset for the partitions from ``first`` to ``last``."""
     if first == last:
         return dg.RunRequest(asset_selection=[key], partition_key=first, tags=tags)
     span = {
         "dagster/asset_partition_range_start": first,
         "dagster/asset_partition_range_end": last,
     }
-    return dg.RunRequest(asset_selection=[key], tags={**tags, **span})
+    return dg.RunRequest(asset_selection=[key], tags={**(tags or {}), **span})
 
 
 def share(waiting: Mapping[str, Sequence[str]], slots: int) -> dict[str, list[str]]:

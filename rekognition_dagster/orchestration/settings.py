@@ -71,6 +71,11 @@ class Settings(dg.Model, dg.Resolvable):
         gt=0,
         description="A job that runs for longer is asked whether its completion was lost.",
     )
+    catch_up_minutes: float = Field(
+        default=15,
+        gt=0,
+        description="Results and analytics that are behind for longer are launched (again).",
+    )
     max_attempts: int = Field(
         default=3, ge=1, description="How often the nightly batch tries a job that FAILED."
     )
