@@ -19,7 +19,7 @@ class Spool:
     """
 
     def __init__(self, dtype: np.dtype) -> None:
-        self._dtype = dtype
+        self.dtype = dtype
         self._file = tempfile.TemporaryFile(prefix="rekognition-dagster-")  # noqa: SIM115
         self._pending: list[np.ndarray] = []
         self._waiting = 0
@@ -41,11 +41,11 @@ class Spool:
         position = 0
         while True:
             self._file.seek(position)
-            data = self._file.read(size * self._dtype.itemsize)
+            data = self._file.read(size * self.dtype.itemsize)
             if not data:
                 return
             position += len(data)
-            yield np.frombuffer(data, self._dtype)
+            yield np.frombuffer(data, self.dtype)
 
     def _flush(self) -> None:
         if self._pending:

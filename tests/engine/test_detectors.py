@@ -128,7 +128,9 @@ def test_each_family_is_recognised_and_read(tmp_path, family):
     for detections in found:
         assert detections.xyxy.tolist() == [pytest.approx(WANTED, abs=0.01)]
         assert detections.confidence == pytest.approx([0.8], abs=0.01)
-        assert [detector.labels[int(i)] for i in np.atleast_1d(detections.class_id)] == ["dog"]
+        assert [detector.labels[i] for i in np.asarray(detections.class_id, int).tolist()] == [
+            "dog"
+        ]
 
 
 def test_boxes_come_back_through_the_letterbox(tmp_path):
@@ -173,13 +175,34 @@ def test_real_networks_find_people(shared_file):
 # -- the embedded detectors -----------------------------------------------------------------------
 
 
-def test_the_anchors_cover_six_grids():
-    anchors = ssdlite._anchors(300)
+def test_at_the_trained_side_the_anchors_are_centred_on_the_picture():
+    anchors = ssdlite._anchors(300, 300)
     assert anchors.shape == (1917, 4)
-    assert anchors[0] == pytest.approx([0.02632, 0.02632, 0.1, 0.1], abs=1e-4)
+    assert anchors[0, 2:] == pytest.approx([0.1, 0.1])
     assert anchors[-1] == pytest.approx([0.5, 0.5, 0.9747, 0.9747], abs=1e-4)
+    for grid in (slice(0, 1083), slice(1083, 1683), slice(1683, 1833)):
+        assert anchors[grid, :2].mean(axis=0) == pytest.approx([0.5, 0.5], abs=1e-3)
     still = ssdlite._decode_boxes(np.zeros((1917, 4), np.float32), anchors)
-    assert still[0] == pytest.approx([0, 0, 0.07632, 0.07632], abs=1e-4)
+    assert still[-1] == pytest.approx([0.01266, 0.01266, 0.98734, 0.98734], abs=1e-4)
+
+
+@pytest.mark.parametrize("size", [(300, 300), (352, 264), (400, 232), (256, 344)])
+def test_there_is_an_anchor_for_every_output_and_its_size_in_pixels_stays(size, sample):
+    sample("person-ssdlite")
+    (network,) = [ssdlite.SsdLite()._make(*size)]
+    width, height = ssdlite.input_size(*size)
+    anchors = ssdlite._anchors(width, height)
+    assert network._compiled.outputs[0].shape[1] == len(anchors)
+    assert anchors[0, 2:] * [height, width] == pytest.approx([30, 30])
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((768, 576), (352, 264)), ((1920, 1080), (400, 224)), ((300, 300), (304, 304))],
+)
+def test_the_person_networks_input_follows_the_video(size, expected):
+    assert ssdlite.input_size(*size) == expected
+    assert ssdlite.input_size(*size[::-1]) == expected[::-1]
 
 
 @pytest.mark.parametrize(

@@ -6,17 +6,16 @@ The network is fully convolutional: its input follows the video's shape.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby
 
 import numpy as np
 import openvino as ov
 import supervision as sv
 
 from rekognition_dagster.engine import models
-from rekognition_dagster.engine.decode import Frame, Image
+from rekognition_dagster.engine.decode import Frame
 from rekognition_dagster.engine.detectors import ScoreScale
 from rekognition_dagster.engine.detectors.boxes import suppress
-from rekognition_dagster.engine.detectors.inference import Network, resized
+from rekognition_dagster.engine.detectors.inference import Network, SizedNetworks
 
 LANDMARKS = "landmarks"
 """Key in ``sv.Detections.data``: float32 (n, 5, 2), x and y in pixels, in the order of
@@ -46,27 +45,20 @@ class CenterFace:
     def __init__(self, long_side: int = _LONG_SIDE) -> None:
         self._long_side = long_side
         self._weights = models.path("face-centerface")
-        self._networks: dict[tuple[int, int], _FaceNetwork] = {}
+        self._networks = SizedNetworks(self._make)
 
     def detect(self, frames: Iterable[Frame]) -> Iterator[sv.Detections]:
         """See :class:`rekognition_dagster.engine.detectors.Detector`."""
-        for (width, height), run in groupby(frames, key=lambda f: (f.width, f.height)):
-            network = self._network(width, height)
-            for frame, outputs in network.run(run, network.fit):
-                yield self._read(outputs, frame, network)
+        for frame, outputs, network in self._networks.run(frames):
+            yield self._read(outputs, frame, network)
 
-    def _network(self, frame_width: int, frame_height: int) -> _FaceNetwork:
-        size = input_size(frame_width, frame_height, self._long_side)
-        if size not in self._networks:
-            model = ov.Core().read_model(self._weights)
-            width, height = size
-            model.reshape([1, 3, height, width])
-            self._networks[size] = _FaceNetwork(model)
-        return self._networks[size]
+    def _make(self, frame_width: int, frame_height: int) -> Network:
+        width, height = input_size(frame_width, frame_height, self._long_side)
+        model = ov.Core().read_model(self._weights)
+        model.reshape([1, 3, height, width])
+        return Network(model)
 
-    def _read(
-        self, outputs: list[np.ndarray], frame: Frame, network: _FaceNetwork
-    ) -> sv.Detections:
+    def _read(self, outputs: list[np.ndarray], frame: Frame, network: Network) -> sv.Detections:
         heat, size, offset, marks = (o[0] for o in outputs)
         rows, columns = np.nonzero(heat[0] > self.scores.noise)
         confidence = heat[0, rows, columns].copy()
@@ -98,9 +90,3 @@ def input_size(width: int, height: int, long_side: int = _LONG_SIDE) -> tuple[in
         max(_MULTIPLE, round(width * scale / _MULTIPLE) * _MULTIPLE),
         max(_MULTIPLE, round(height * scale / _MULTIPLE) * _MULTIPLE),
     )
-
-
-class _FaceNetwork(Network):
-    def fit(self, frame: Frame) -> Image:
-        """The frame's image in the size of the input."""
-        return resized(frame.image, self.width, self.height)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 from typing import Any, TypeVar
 
 import cv2
@@ -15,7 +16,7 @@ import openvino as ov
 from openvino.preprocess import PrePostProcessor
 
 from rekognition_dagster.engine import models
-from rekognition_dagster.engine.decode import Image
+from rekognition_dagster.engine.decode import Frame, Image
 
 T = TypeVar("T")
 Outputs = list[np.ndarray]
@@ -94,12 +95,37 @@ class Network:
             for _, request in busy:
                 request.cancel()
 
+    def stretch(self, frame: Frame) -> Image:
+        """The frame's image in the size of the input."""
+        return resized(frame.image, self.width, self.height)
+
     @staticmethod
     def _finish(busy: deque[tuple[T, Any]], idle: deque[Any]) -> Iterator[tuple[T, Outputs]]:
         item, request = busy.popleft()
         request.wait()
         yield item, [tensor.data for tensor in request.output_tensors]
         idle.append(request)
+
+
+class SizedNetworks:
+    """One network for pictures of several sizes, compiled when a size first comes.
+
+    Args:
+        make: Makes the network for pictures of a width and height.
+    """
+
+    def __init__(self, make: Callable[[int, int], Network]) -> None:
+        self._make = make
+        self._made: dict[tuple[int, int], Network] = {}
+
+    def run(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Outputs, Network]]:
+        """Infer each frame, stretched to the input of the network for its size."""
+        for size, run in groupby(frames, key=lambda frame: (frame.width, frame.height)):
+            if size not in self._made:
+                self._made[size] = self._make(*size)
+            network = self._made[size]
+            for frame, outputs in network.run(run, network.stretch):
+                yield frame, outputs, network
 
 
 def _with_preprocessing(model: ov.Model, mean: float, scale: float, bgr: bool) -> ov.Model:

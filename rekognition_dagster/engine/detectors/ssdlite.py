@@ -16,41 +16,63 @@ import openvino.opset13 as ops
 import supervision as sv
 
 from rekognition_dagster.engine import models
-from rekognition_dagster.engine.decode import Frame, Image
+from rekognition_dagster.engine.decode import Frame
 from rekognition_dagster.engine.detectors import ScoreScale
 from rekognition_dagster.engine.detectors.boxes import suppress
-from rekognition_dagster.engine.detectors.inference import Network, resized
+from rekognition_dagster.engine.detectors.inference import Network, SizedNetworks
 
-SIDE = 300
+_TRAINED = 300  # the side of the square pictures it was trained on
+_AREA = 91_000  # pixels of the input by default: as many as those pictures have
+_MULTIPLE = 8
+_WIDEST = 2.5  # a longer picture is squeezed to this ratio of its sides
 _INPUT = "Preprocessor/sub:0"
 _ENCODINGS = "Squeeze:0"
 _SCORES = "Postprocessor/convert_scores:0"
 _PERSON_COLUMN = 1  # column 0 is the background
 _VARIANCES = np.array([10.0, 10.0, 5.0, 5.0], np.float32)
 _OVERLAP = 0.6
+_LEVELS = 6
+_FIRST_STRIDE = 16
 
 
 class SsdLite:
-    """People only. Knows no other class."""
+    """People only. Knows no other class.
+
+    The input has the video's shape: squeezed into the square that the network was trained on,
+    people in a wide picture would be too thin for it.
+
+    Args:
+        area: Pixels of the input. More finds smaller people, and costs in proportion.
+    """
 
     labels: Mapping[int, str] = {0: "person"}
-    scores = ScoreScale(noise=0.05, sure=0.35)
+    scores = ScoreScale(noise=0.05, sure=0.3)
 
-    def __init__(self) -> None:
-        model = _cut(ov.Core().read_model(models.path("person-ssdlite")))
-        self._network = Network(model, mean=127.5, scale=127.5)
-        self._anchors = _anchors(SIDE)
+    def __init__(self, area: int = _AREA) -> None:
+        self._area = area
+        self._weights = models.path("person-ssdlite")
+        self._networks = SizedNetworks(self._make)
+        self._anchors: dict[Network, npt.NDArray] = {}
 
     def detect(self, frames: Iterable[Frame]) -> Iterator[sv.Detections]:
         """See :class:`rekognition_dagster.engine.detectors.Detector`."""
-        for frame, (encodings, scores) in self._network.run(frames, _prepare):
-            yield self._read(encodings[0], scores[0], frame)
+        for frame, (encodings, scores), network in self._networks.run(frames):
+            yield self._read(encodings[0], scores[0], frame, self._anchors[network])
 
-    def _read(self, encodings: np.ndarray, scores: np.ndarray, frame: Frame) -> sv.Detections:
+    def _make(self, frame_width: int, frame_height: int) -> Network:
+        width, height = input_size(frame_width, frame_height, self._area)
+        model = _cut(ov.Core().read_model(self._weights), width, height)
+        network = Network(model, mean=127.5, scale=127.5)
+        self._anchors[network] = _anchors(width, height)
+        return network
+
+    def _read(
+        self, encodings: npt.NDArray, scores: npt.NDArray, frame: Frame, anchors: npt.NDArray
+    ) -> sv.Detections:
         confidence = scores[:, _PERSON_COLUMN]
         likely = np.flatnonzero(confidence > self.scores.noise)
         confidence = confidence[likely].copy()
-        boxes = _decode_boxes(encodings[likely], self._anchors[likely])
+        boxes = _decode_boxes(encodings[likely], anchors[likely])
         boxes *= np.array([frame.width, frame.height] * 2, np.float32)
         keep = suppress(boxes, confidence, _OVERLAP)
         return sv.Detections(
@@ -58,11 +80,15 @@ class SsdLite:
         )
 
 
-def _prepare(frame: Frame) -> Image:
-    return resized(frame.image, SIDE, SIDE)
+def input_size(width: int, height: int, area: int = _AREA) -> tuple[int, int]:
+    """Width and height of the network's input: the frame's shape, with about ``area`` pixels."""
+    ratio = np.clip(width / height, 1 / _WIDEST, _WIDEST)
+    sides = np.sqrt(area * ratio), np.sqrt(area / ratio)
+    across, down = (max(_MULTIPLE, round(side / _MULTIPLE) * _MULTIPLE) for side in sides)
+    return across, down
 
 
-def _cut(graph: ov.Model) -> ov.Model:
+def _cut(graph: ov.Model, width: int, height: int) -> ov.Model:
     """The network alone: scaled image in, raw encodings and scores out."""
     found = {
         name: output
@@ -70,37 +96,64 @@ def _cut(graph: ov.Model) -> ov.Model:
         for output in op.outputs()
         for name in output.get_names() & {_INPUT, _ENCODINGS, _SCORES}
     }
-    image = ops.parameter([1, 3, SIDE, SIDE], np.float32, name="image")
+    image = ops.parameter([1, 3, height, width], np.float32, name="image")
     for reader in list(found[_INPUT].get_target_inputs()):
         reader.replace_source_output(image.output(0))
-    return ov.Model([found[_ENCODINGS], found[_SCORES]], [image], "person-ssdlite")  # pyright: ignore[reportGeneralTypeIssues]
+    outputs = [found[_ENCODINGS], found[_SCORES]]
+    return ov.Model(outputs, [image], "person-ssdlite")  # pyright: ignore[reportGeneralTypeIssues]
 
 
-def _anchors(side: int) -> npt.NDArray:
+def _anchors(width: int, height: int) -> npt.NDArray:
     """Anchor boxes as (centre y, centre x, height, width) in ratios of the image, shape (n, 4).
 
-    Six grids, scales 0.2 to 0.95; the finest grid has three boxes a cell, the others six.
+    Six grids, scales 0.2 to 0.95 of the side it was trained on, so that a person of a given size
+    in pixels is the same to it in any input; the finest grid has three boxes a cell, the others
+    six.
     """
-    scales = [*np.linspace(0.2, 0.95, 6), 1.0]
-    grids = [-(-side // stride) for stride in (16, 32, 64, 128, 256, 512)]
+    scales = [*np.linspace(0.2, 0.95, _LEVELS), 1.0]
     rows = []
-    for level, grid in enumerate(grids):
+    levels = zip(_centres(height), _centres(width), strict=True)
+    for level, (down, across) in enumerate(levels):
         if level == 0:
             shapes = [(0.1, 1.0), (scales[0], 2.0), (scales[0], 0.5)]
         else:
             shapes = [(scales[level], ratio) for ratio in (1.0, 2.0, 0.5, 3.0, 1 / 3)]
             shapes.append((float(np.sqrt(scales[level] * scales[level + 1])), 1.0))
-        sizes = np.array([(s / np.sqrt(r), s * np.sqrt(r)) for s, r in shapes])
-        centres = (np.arange(grid) + 0.5) / grid
-        y, x = np.meshgrid(centres, centres, indexing="ij")
+        sizes = np.array([(s / np.sqrt(r), s * np.sqrt(r)) for s, r in shapes]) * _TRAINED
+        sizes /= [height, width]
+        y, x = np.meshgrid(down / height, across / width, indexing="ij")
         cells = np.stack([y, x], axis=-1).reshape(-1, 1, 2)
-        both = np.concatenate(
-            [np.broadcast_to(cells, (len(cells), len(sizes), 2)),
-             np.broadcast_to(sizes, (len(cells), len(sizes), 2))],
-            axis=-1,
-        )  # fmt: skip
-        rows.append(both.reshape(-1, 4))
+        shape = (len(cells), len(sizes), 2)
+        both = [np.broadcast_to(cells, shape), np.broadcast_to(sizes, shape)]
+        rows.append(np.concatenate(both, axis=-1).reshape(-1, 4))
     return np.concatenate(rows).astype(np.float32)
+
+
+def _centres(side: int) -> list[npt.NDArray]:
+    """Where the anchors' centres lie along a side in pixels, for each grid.
+
+    A grid's cells look at pixels as far apart as its stride, beginning where the padding of the
+    convolutions before it puts them; that depends on the side. At the trained side the anchors
+    are centred on the whole; the network learned that offset, and it holds at any side.
+    """
+    return [
+        looks + (_TRAINED - trained[0] - trained[-1]) / 2
+        for looks, trained in zip(_looks(side), _looks(_TRAINED), strict=True)
+    ]
+
+
+def _looks(side: int) -> list[npt.NDArray]:
+    """The middle of what each cell of each grid looks at, through convolutions of three that
+    halve the picture with TensorFlow's SAME padding."""
+    first, stride, looks = 0.5, 1, []
+    while len(looks) < _LEVELS:
+        cells = -(-side // 2)
+        padding = max(2 * (cells - 1) + 3 - side, 0)
+        first += stride * (1 - padding // 2)
+        stride, side = stride * 2, cells
+        if stride >= _FIRST_STRIDE:
+            looks.append(first + stride * np.arange(cells))
+    return looks
 
 
 def _decode_boxes(encodings: npt.NDArray, anchors: npt.NDArray) -> npt.NDArray:

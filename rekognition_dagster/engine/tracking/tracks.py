@@ -1,4 +1,9 @@
-"""The second pass: tracklets on disk become people with compact numbers, and rows."""
+"""All people of one video: both passes, and what lies on disk between them.
+
+Detections go to disk as they come, numbered by tracklet. When the video has ended, tracklets are
+joined, and rows are made stretch by stretch, each with enough of its surroundings for the result
+not to depend on where a stretch begins.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +20,29 @@ from rekognition_dagster.engine.detectors import ScoreScale
 from rekognition_dagster.engine.detectors.boxes import covered
 from rekognition_dagster.engine.faces import FACE, box_struct, face_struct
 from rekognition_dagster.engine.spool import Spool
+from rekognition_dagster.engine.tracking import smooth
+from rekognition_dagster.engine.tracking.link import Tracklet, link
 from rekognition_dagster.engine.tracking.online import Association
 
-PERSON = np.dtype(
+DETECTION = np.dtype(
     [("timestamp_ms", "i8"), ("tracklet", "i4"), ("box", "f4", (4,)), ("confidence", "f4")]
 )
-"""A person in a frame as a record; box in ratios of the frame, confidence 0 to 100."""
+"""A detection that belongs to a tracklet; box in pixels, confidence 0 to 1."""
 
+TIME = np.dtype([("timestamp_ms", "i8"), ("width", "i4"), ("height", "i4")])
+"""A frame that was looked at."""
+
+PERSON = np.dtype(
+    [("timestamp_ms", "i8"), ("index", "i4"), ("box", "f4", (4,)), ("confidence", "f4")]
+)
+"""A person at a time; box in ratios of the frame, confidence 0 to 100, NaN where filled in."""
+
+_STRETCH_MS = 60_000
+_MARGIN_MS = round((smooth.FILL_S + smooth.REACH_S) * 1000)
 _HEAD = 0.5  # a head lies in the upper half of its person
+_SHORTEST_S = 0.25  # seen for less, nobody was there
+_SURE_SHARE = 0.15  # of somebody's detections that have to be sure
+_DOUBLE = 0.75  # boxes that cover each other so much, most of the time, are one person's
 
 
 class PersonTracks:
@@ -34,63 +54,155 @@ class PersonTracks:
     """
 
     def __init__(self, scores: ScoreScale, frame_rate: float) -> None:
-        self._association = Association(scores, frame_rate)
-        self._people = Spool(PERSON)
+        self._scores = scores
+        self._interval_s = 1 / frame_rate
+        self._association = Association(scores)
+        self._tracklets: dict[int, Tracklet] = {}
+        self._together: dict[tuple[int, int], int] = {}
+        self._detections = Spool(DETECTION)
+        self._times = Spool(TIME)
         self._faces = Spool(FACE)
 
     def add(self, people: sv.Detections, faces: npt.NDArray, frame: Frame) -> None:
         """Take one frame's people, and its faces as records of type ``FACE``."""
-        tracked = self._association.update(people, frame.timestamp_ms)
-        records = np.zeros(len(tracked), PERSON)
-        records["timestamp_ms"] = frame.timestamp_ms
-        if len(tracked):
-            size = np.array([frame.width, frame.height] * 2, np.float32)
-            records["tracklet"] = tracked.tracker_id
-            records["box"] = np.clip(tracked.xyxy / size, 0, 1)
-            records["confidence"] = np.asarray(tracked.confidence) * 100
-        self._people.append(records)
+        time = frame.timestamp_ms
+        self._times.append(np.array([(time, frame.width, frame.height)], TIME))
         self._faces.append(faces)
+        numbers = self._association.update(people, time)
+        ours = np.flatnonzero(numbers >= 0)
+        if not len(ours):
+            return
+        records = np.zeros(len(ours), DETECTION)
+        records["timestamp_ms"] = time
+        records["tracklet"] = numbers[ours]
+        records["box"] = people.xyxy[ours]
+        records["confidence"] = (
+            1.0 if people.confidence is None else np.asarray(people.confidence)[ours]
+        )
+        self._detections.append(records)
+        for record in records:
+            number, score = int(record["tracklet"]), float(record["confidence"])
+            if number not in self._tracklets:
+                self._tracklets[number] = Tracklet(number, time / 1000, time / 1000)
+            sure = score >= self._scores.sure
+            self._tracklets[number].add(time / 1000, record["box"].astype(float), score, sure)
+        self._count_doubles(records)
+
+    def _count_doubles(self, records: npt.NDArray) -> None:
+        if len(records) < 2:
+            return
+        for a, b in np.argwhere(covered(records["box"], records["box"]) > _DOUBLE):
+            if a != b:
+                pair = (int(records["tracklet"][a]), int(records["tracklet"][b]))
+                self._together[pair] = self._together.get(pair, 0) + 1
+
+    def people(self) -> Iterator[npt.NDArray]:
+        """Records of type ``PERSON``, by time and index, the frames of a stretch at a time."""
+        person = self._persons()
+        index: dict[int, int] = {}
+        lookup = np.full(max(self._tracklets, default=0) + 1, -1)
+        for number, first in person.items():
+            lookup[number] = first
+        detections, around_frames = _Window(self._detections), _Window(self._times)
+        for times in _stretches(self._times):
+            stamps = times["timestamp_ms"]
+            begin, end = stamps[0], stamps[-1]
+            around = detections.between(begin - _MARGIN_MS, end + _MARGIN_MS)
+            frames = around_frames.between(begin - _MARGIN_MS, end + _MARGIN_MS)
+            found = _paths(around, lookup[around["tracklet"]], frames, begin, end)
+            for first in found["index"]:
+                index.setdefault(int(first), len(index))
+            found["index"] = [index[int(first)] for first in found["index"]]
+            yield found[np.lexsort((found["index"], found["timestamp_ms"]))]
+
+    def _persons(self) -> dict[int, int]:
+        """The person of each tracklet that is one: ghosts and doubles are left out."""
+        if not self._tracklets:
+            return {}
+        size = next(iter(self._times.chunks(1)))[0]
+        doubles = {
+            a
+            for (a, b), times in self._together.items()
+            if times > 0.5 * self._tracklets[a].count
+            and (self._tracklets[b].sure, -b) > (self._tracklets[a].sure, -a)
+        }
+        alone = [t for t in self._tracklets.values() if t.number not in doubles]
+        person = link(alone, (int(size["width"]), int(size["height"])))
+        members: dict[int, list[Tracklet]] = {}
+        for number, first in person.items():
+            members.setdefault(first, []).append(self._tracklets[number])
+        real = {first for first, parts in members.items() if self._is_real(parts)}
+        return {number: first for number, first in person.items() if first in real}
+
+    def _is_real(self, parts: list[Tracklet]) -> bool:
+        count, sure = sum(t.count for t in parts), sum(t.sure for t in parts)
+        if self._interval_s > 2 * _SHORTEST_S:  # one look at a time is all there is
+            return sure > 0
+        lasted = sum(t.last - t.first for t in parts) + self._interval_s
+        return lasted > _SHORTEST_S and sure >= 2 and sure > _SURE_SHARE * count
 
     def rows(self) -> Iterator[list[dict[str, Any]]]:
-        """All rows, by time and person, in batches."""
-        numbers: dict[int, int] = {}
+        """The lake's rows, by time and person, in batches."""
         faces = _by_time(self._faces)
         waiting = next(faces, None)
-        batch: list[dict[str, Any]] = []
-        for people in _by_time(self._people):
-            time = people["timestamp_ms"][0]
-            while waiting is not None and waiting["timestamp_ms"][0] < time:
-                waiting = next(faces, None)
-            seen = waiting if waiting is not None and waiting["timestamp_ms"][0] == time else None
-            batch += _rows_of_frame(people, seen, numbers)
-            if len(batch) >= 4096:
-                yield batch
-                batch = []
-        if batch:
+        for records in self.people():
+            batch: list[dict[str, Any]] = []
+            for people in _split_by_time(records):
+                time = people["timestamp_ms"][0]
+                while waiting is not None and waiting["timestamp_ms"][0] < time:
+                    waiting = next(faces, None)
+                there = waiting is not None and waiting["timestamp_ms"][0] == time
+                batch += _rows_of_frame(people, waiting if there else None)
             yield batch
 
     def close(self) -> None:
         """Give the disk space back."""
-        self._people.close()
-        self._faces.close()
+        for spool in (self._detections, self._times, self._faces):
+            spool.close()
 
 
-def _rows_of_frame(
-    people: npt.NDArray, faces: npt.NDArray | None, numbers: dict[int, int]
-) -> list[dict[str, Any]]:
+def _paths(
+    detections: npt.NDArray, persons: npt.NDArray, frames: npt.NDArray, begin: int, end: int
+) -> npt.NDArray:
+    """Everybody between two times, numbered by their first tracklet."""
+    found = []
+    size = np.stack([frames["width"], frames["height"]] * 2, axis=1).astype(float)
+    stamps = frames["timestamp_ms"]
+    where = np.searchsorted(stamps, detections["timestamp_ms"])
+    order = np.argsort(persons, kind="stable")
+    order = order[persons[order] >= 0]
+    for rows in np.split(order, np.flatnonzero(np.diff(persons[order])) + 1):
+        if not len(rows):
+            continue
+        seen = detections[rows]
+        # two parts of one person never share a frame, but for a join across an overlap
+        seen_times, once = np.unique(seen["timestamp_ms"], return_index=True)
+        boxes = seen["box"][once] / size[where[rows]][once]
+        times, boxes, scores = smooth.path(stamps, seen_times, boxes, seen["confidence"][once])
+        inside = (times >= begin) & (times <= end)
+        records = np.zeros(int(inside.sum()), PERSON)
+        records["timestamp_ms"] = times[inside]
+        records["index"] = persons[rows[0]]
+        records["box"] = np.clip(boxes[inside], 0, 1)
+        records["confidence"] = scores[inside] * 100
+        found.append(records)
+    return np.concatenate(found) if found else np.zeros(0, PERSON)
+
+
+def _rows_of_frame(people: npt.NDArray, faces: npt.NDArray | None) -> list[dict[str, Any]]:
     faces_of = {} if faces is None else _heads(people["box"], faces["box"])
     rows = []
     for i, person in enumerate(people):
         row = {
             "timestamp_ms": int(person["timestamp_ms"]),
-            "person_index": numbers.setdefault(int(person["tracklet"]), len(numbers)),
+            "person_index": int(person["index"]),
             "bounding_box": box_struct(person["box"]),
-            "confidence": float(person["confidence"]),
+            "confidence": None if np.isnan(person["confidence"]) else float(person["confidence"]),
         }
         if faces is not None and i in faces_of:
             row["face"] = face_struct(faces[faces_of[i]])
         rows.append(row)
-    return sorted(rows, key=lambda row: row["person_index"])
+    return rows
 
 
 def _heads(people: npt.NDArray, faces: npt.NDArray) -> dict[int, int]:
@@ -110,14 +222,61 @@ def _heads(people: npt.NDArray, faces: npt.NDArray) -> dict[int, int]:
     }
 
 
+class _Window:
+    """Reads a time-sorted spool once, forwards, keeping only what later windows need."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._chunks = spool.chunks()
+        self._held: npt.NDArray = np.zeros(0, spool.dtype)
+        self._ended = False
+
+    def between(self, begin: int, end: int) -> npt.NDArray:
+        """Records from ``begin`` to ``end`` inclusive; ``begin`` may not go back."""
+        while not self._ended and (not len(self._held) or self._held["timestamp_ms"][-1] <= end):
+            chunk = next(self._chunks, None)
+            self._ended = chunk is None
+            if chunk is not None:
+                self._held = np.concatenate([self._held, chunk])
+        times = self._held["timestamp_ms"]
+        self._held = self._held[np.searchsorted(times, begin) :]
+        return self._held[: np.searchsorted(self._held["timestamp_ms"], end, side="right")]
+
+    def following(self, begin: int) -> int | None:
+        """The time of the first record from ``begin`` on, if there is one."""
+        self.between(begin, begin)
+        return int(self._held["timestamp_ms"][0]) if len(self._held) else None
+
+
+def _stretches(times: Spool) -> Iterator[npt.NDArray]:
+    """The frames' records, those of about a minute at a time."""
+    window, begin = _Window(times), 0
+    first = next(iter(times.chunks(1)), None)
+    if first is None:
+        return
+    begin = int(first["timestamp_ms"][0])
+    while True:
+        stretch = window.between(begin, begin + _STRETCH_MS - 1)
+        if len(stretch):
+            yield stretch
+            begin += _STRETCH_MS
+            continue
+        later = window.following(begin)
+        if later is None:
+            return
+        begin = later
+
+
 def _by_time(spool: Spool) -> Iterator[npt.NDArray]:
     """The records of one time after another."""
-    rest: npt.NDArray = np.zeros(0, PERSON)
+    rest: npt.NDArray = np.zeros(0, spool.dtype)
     for chunk in spool.chunks():
-        records = np.concatenate([rest, chunk]) if len(rest) else chunk
-        times = records["timestamp_ms"]
-        edges = np.flatnonzero(np.diff(times)) + 1
-        *whole, rest = np.split(records, edges)
+        *whole, rest = _split_by_time(np.concatenate([rest, chunk]))
         yield from whole
     if len(rest):
         yield rest
+
+
+def _split_by_time(records: npt.NDArray) -> list[npt.NDArray]:
+    if not len(records):
+        return []
+    return np.split(records, np.flatnonzero(np.diff(records["timestamp_ms"])) + 1)

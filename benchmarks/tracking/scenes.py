@@ -1,0 +1,298 @@
+"""Made scenes with known truth: people walk, cross, hide, leave and return.
+
+A scene is made in two steps. First the world: who is where at each time. Then what a detector
+would see of it: hidden people are missed, half hidden ones get low scores and cropped boxes, boxes
+tremble, clutter is taken for people now and then. Nothing here knows of the tracker.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+import supervision as sv
+
+from rekognition_dagster.engine.detectors import ScoreScale
+
+
+@dataclass(frozen=True)
+class Eye:
+    """A detector's habits.
+
+    Args:
+        name: For the table.
+        scores: Its scale.
+        mean: Usual score of a person in full view.
+        spread: Standard deviation of the score, person to person and moment to moment.
+        jitter: Standard deviation of a box's sides, in ratios of its size.
+        blind: Ratio of people in full view that it misses, in stretches.
+        clutter: False boxes in a frame.
+    """
+
+    name: str
+    scores: ScoreScale
+    mean: float
+    spread: float
+    jitter: float
+    blind: float
+    clutter: float
+
+
+SHARP = Eye("sharp", ScoreScale(0.1, 0.3), 0.65, 0.12, 0.025, 0.03, 0.1)
+WEAK = Eye("weak", ScoreScale(0.05, 0.35), 0.6, 0.28, 0.05, 0.10, 0.6)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What there is to see.
+
+    Args:
+        name: For the table.
+        seed: Makes it the same each time.
+        fps: Frames in a second.
+        seconds: Length.
+        size: Width and height in pixels.
+        people: How many are in the picture at a time, about.
+        posts: Things that hide people.
+        height: A person's height in the middle of the picture, in ratios of the picture's.
+        groups: Ratio of people who walk with somebody.
+        pauses: How often somebody stops, in a minute.
+    """
+
+    name: str
+    seed: int
+    fps: float = 10.0
+    seconds: float = 60.0
+    size: tuple[int, int] = (768, 576)
+    people: float = 6.0
+    posts: int = 2
+    height: float = 0.16
+    groups: float = 0.3
+    pauses: float = 2.0
+
+
+SCENES = (
+    Scene("yard 10 fps", 1),
+    Scene("yard 25 fps", 2, fps=25, seconds=40),
+    Scene("yard 5 fps", 3, fps=5),
+    Scene("crowd", 4, people=14, fps=12.5, seconds=40, groups=0.5),
+    Scene("posts", 5, posts=6),
+    Scene("hall, large people", 6, size=(1280, 720), height=0.5, people=4, fps=30, seconds=40),
+    Scene("street, small people", 7, size=(1920, 1080), height=0.06, people=10, fps=15, seconds=40),
+    Scene("waiting room", 8, pauses=12, people=5),
+)
+
+
+@dataclass
+class Truth:
+    """Who is where: for each frame its time, the people's numbers and their boxes."""
+
+    times_ms: list[int] = field(default_factory=list)
+    ids: list[np.ndarray] = field(default_factory=list)
+    boxes: list[np.ndarray] = field(default_factory=list)
+
+
+def make(scene: Scene, eye: Eye) -> tuple[Truth, list[sv.Detections]]:
+    """The truth, and what the detector sees of it frame by frame."""
+    random = np.random.default_rng(scene.seed)
+    walks = _walks(scene, random)
+    posts = _posts(scene, random)
+    moods = {i: _Mood(random, eye, scene.fps) for i in range(len(walks))}
+    clutter = random.uniform(0, 1, (6, 4))
+    truth, seen = Truth(), []
+    for n in range(int(scene.seconds * scene.fps)):
+        time = n / scene.fps
+        present = [(i, w.at(time)) for i, w in enumerate(walks) if w.begin <= time <= w.end]
+        boxes, ids = _in_picture(present, scene)
+        truth.times_ms.append(round(time * 1000))
+        truth.ids.append(ids)
+        truth.boxes.append(boxes)
+        seen.append(_look(boxes, ids, posts, moods, clutter, scene, eye, random))
+    return truth, seen
+
+
+@dataclass
+class _Walk:
+    begin: float
+    times: np.ndarray
+    feet: np.ndarray
+    stature: float
+    girth: float
+    scene: Scene
+
+    @property
+    def end(self) -> float:
+        return float(self.times[-1])
+
+    def at(self, time: float) -> np.ndarray:
+        width, height = self.scene.size
+        x = np.interp(time, self.times, self.feet[:, 0])
+        y = np.interp(time, self.times, self.feet[:, 1])
+        tall = _height_at(y, self.scene) * self.stature
+        stride = 1 + 0.12 * np.sin(time * 2 * np.pi * 1.8)
+        wide = tall * self.girth * stride * height / width
+        return np.array([x - wide / 2, y - tall, x + wide / 2, y])
+
+
+def _height_at(y: float, scene: Scene) -> float:
+    """Nearer people, lower in the picture, are taller."""
+    return scene.height * (0.45 + 1.1 * float(np.clip(y, 0, 1.2)))
+
+
+def _walks(scene: Scene, random: np.random.Generator) -> list[_Walk]:
+    walks: list[_Walk] = []
+    mean_stay = 14.0
+    rate = scene.people / mean_stay
+    time = -mean_stay
+    while time < scene.seconds:
+        time += random.exponential(1 / rate)
+        walk = _walk(scene, random, time)
+        walks.append(walk)
+        if random.random() < scene.groups:
+            beside = walk.feet + random.normal(0, [0.03, 0.012])
+            late = walk.begin + random.normal(0, 0.2)
+            times = walk.times - walk.times[0] + late
+            companion = (random.normal(1, 0.06), 0.38 + random.normal(0, 0.03), scene)
+            walks.append(_Walk(late, times, beside, *companion))
+    return walks
+
+
+def _walk(scene: Scene, random: np.random.Generator, begin: float) -> _Walk:
+    side = random.integers(4)
+    along = random.uniform(0.35, 1.0)
+    entries = [(-0.06, along), (1.06, along), (random.uniform(0.1, 0.9), 1.3)]
+    entries.append((random.uniform(0.2, 0.8), 0.3))
+    points = [np.array(entries[side])]
+    for _ in range(random.integers(1, 4)):
+        points.append(np.array([random.uniform(0.1, 0.9), random.uniform(0.35, 1.0)]))
+    leave = (side + random.integers(1, 4)) % 4
+    x, y = entries[leave]
+    points.append(np.array([x, y + (random.normal(0, 0.05) if leave < 2 else 0)]))
+    times, feet = [begin], [points[0]]
+    pace = random.uniform(0.6, 1.1)  # body heights in a second
+    ratio = scene.size[0] / scene.size[1]
+    for start, goal in pairwise(points):
+        steps = 12
+        bend = random.normal(0, 0.04, 2)
+        for k in range(1, steps + 1):
+            u = k / steps
+            place = start + (goal - start) * u + bend * np.sin(np.pi * u)
+            moved = np.hypot((place - feet[-1])[0] * ratio, (place - feet[-1])[1] * 1.8)
+            speed = pace * _height_at(float(place[1]), scene) * random.uniform(0.9, 1.1)
+            times.append(times[-1] + max(moved / speed, 1e-3))
+            feet.append(place)
+            if random.random() < scene.pauses / 60 * (times[-1] - times[-2]):
+                times.append(times[-1] + random.uniform(2, 8))
+                feet.append(place + random.normal(0, 0.004, 2))
+    stature, girth = random.normal(1, 0.06), 0.38 + random.normal(0, 0.03)
+    return _Walk(begin, np.array(times), np.array(feet), stature, girth, scene)
+
+
+def _posts(scene: Scene, random: np.random.Generator) -> np.ndarray:
+    """Boxes in ratios with the line of their foot: they hide what stands farther away."""
+    posts = []
+    for _ in range(scene.posts):
+        x, y = random.uniform(0.15, 0.85), random.uniform(0.55, 0.95)
+        tall = _height_at(y, scene) * random.uniform(0.9, 1.6)
+        wide = tall * random.uniform(0.15, 0.7) * scene.size[1] / scene.size[0]
+        posts.append([x - wide / 2, y - tall, x + wide / 2, y])
+    return np.array(posts).reshape(-1, 4)
+
+
+def _in_picture(
+    present: list[tuple[int, np.ndarray]], scene: Scene
+) -> tuple[np.ndarray, np.ndarray]:
+    kept, ids = [], []
+    for i, box in present:
+        inside = np.clip(box, 0, 1)
+        area = (box[2] - box[0]) * (box[3] - box[1])
+        part = (inside[2] - inside[0]) * (inside[3] - inside[1]) / area
+        if part > 0.5:
+            kept.append(inside * np.array([*scene.size, *scene.size]))
+            ids.append(i)
+    return np.array(kept).reshape(-1, 4), np.array(ids, int)
+
+
+class _Mood:
+    """How well one person is seen from moment to moment: scores wander, and so do boxes."""
+
+    def __init__(self, random: np.random.Generator, eye: Eye, fps: float) -> None:
+        self._random, self._eye = random, eye
+        self._keep = float(np.exp(-1 / (0.4 * fps)))
+        self._base = random.normal(eye.mean, eye.spread / 2)
+        self._score, self._shift = random.normal(0, 1), random.normal(0, 1, 4)
+        self._blind_keep = float(np.exp(-1 / (0.5 * fps)))
+        self._blind = False
+
+    def step(self) -> tuple[float, np.ndarray, bool]:
+        keep, fresh = self._keep, np.sqrt(1 - self._keep**2)
+        self._score = keep * self._score + fresh * self._random.normal()
+        self._shift = 0.5 * self._shift + np.sqrt(0.75) * self._random.normal(0, 1, 4)
+        if self._random.random() > self._blind_keep:
+            self._blind = self._random.random() < self._eye.blind
+        return self._base + self._score * self._eye.spread * 0.8, self._shift, self._blind
+
+
+def _look(
+    boxes: np.ndarray,
+    ids: np.ndarray,
+    posts: np.ndarray,
+    moods: dict[int, _Mood],
+    clutter: np.ndarray,
+    scene: Scene,
+    eye: Eye,
+    random: np.random.Generator,
+) -> sv.Detections:
+    size = np.array([*scene.size, *scene.size])
+    hiding = np.concatenate([boxes, posts * size])
+    found, scores = [], []
+    for k, whole in enumerate(boxes):
+        box = whole
+        score, shift, blind = moods[int(ids[k])].step()
+        nearer = hiding[(hiding[:, 3] > box[3] + 0.5)]
+        visible, part = _visible(box, nearer)
+        if blind or visible < 0.25 or random.random() < 0.02:
+            continue
+        if visible < 0.7:
+            score *= 0.35 + 0.9 * visible
+            if random.random() < 0.5:
+                box = part  # the detector frames what it sees
+        extent = np.array([box[2] - box[0], box[3] - box[1]] * 2)
+        found.append(box + shift * eye.jitter * extent)
+        scores.append(score)
+    for _ in range(random.poisson(eye.clutter)):
+        place = clutter[random.integers(len(clutter))]
+        if random.random() < 0.4:
+            place = random.uniform(0, 1, 4)
+        tall = _height_at(place[1], scene) * (0.6 + 0.8 * place[2])
+        wide = tall * (0.25 + 0.3 * place[3]) * scene.size[1] / scene.size[0]
+        x, y = place[:2] + random.normal(0, 0.004, 2)
+        found.append(np.array([x - wide / 2, y - tall, x + wide / 2, y]) * size)
+        scores.append(eye.scores.noise + abs(random.normal(0, 0.12)))
+    confidence = np.clip(np.array(scores, np.float32), 0, 0.99)
+    keep = confidence > eye.scores.noise
+    xyxy = np.clip(np.array(found, np.float32).reshape(-1, 4), 0, size)
+    return sv.Detections(
+        xyxy=xyxy[keep].astype(np.float32),
+        confidence=confidence[keep],
+        class_id=np.zeros(int(keep.sum()), int),
+    )
+
+
+def _visible(box: np.ndarray, nearer: np.ndarray) -> tuple[float, np.ndarray]:
+    """How much of the box is not hidden, and the frame around that, on a grid of 10x10."""
+    x = np.linspace(box[0], box[2], 11)[:-1] + (box[2] - box[0]) / 20
+    y = np.linspace(box[1], box[3], 11)[:-1] + (box[3] - box[1]) / 20
+    free = np.ones((10, 10), bool)
+    for other in nearer:
+        free &= ~(
+            ((y > other[1]) & (y < other[3]))[:, None] & ((x > other[0]) & (x < other[2]))[None]
+        )
+    if not free.any():
+        return 0.0, box
+    rows, columns = np.flatnonzero(free.any(axis=1)), np.flatnonzero(free.any(axis=0))
+    step = np.array([box[2] - box[0], box[3] - box[1]]) / 10
+    low = box[:2] + step * [columns[0], rows[0]]
+    high = box[:2] + step * [columns[-1] + 1, rows[-1] + 1]
+    return float(free.mean()), np.concatenate([low, high])
