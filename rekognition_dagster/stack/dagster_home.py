@@ -17,9 +17,9 @@ telemetry:
   enabled: false
 nux:
   enabled: false
-concurrency:
-  runs:
-    max_concurrent_runs: 2
+run_queue:
+  max_concurrent_runs: 2
+  dequeue_interval_seconds: 1
 sensors:
   use_threads: true
   num_workers: 4

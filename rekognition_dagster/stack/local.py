@@ -237,7 +237,7 @@ class LocalStack:
 
     def start_webserver(self, port: int = 0) -> str:
         """Start Dagster's web server and wait until it answers; its URL."""
-        port = port or _free_port()
+        port = _free_port(port)
         server = self._start(
             "Dagster's web server",
             [
@@ -355,9 +355,17 @@ def _script(name: str) -> str:
     return str(Path(sysconfig.get_path("scripts")) / name)
 
 
-def _free_port() -> int:
+def _free_port(port: int = 0) -> int:
+    """The port, if nothing listens on it; any free one for 0."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"port {port} cannot be had: {error.strerror}. Choose another with --port; 0 takes "
+                "a free one"
+            ) from None
         return probe.getsockname()[1]
 
 

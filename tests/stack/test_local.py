@@ -166,6 +166,12 @@ def test_a_run_whose_process_is_gone_does_not_hold_its_place_for_ever(tmp_path: 
     assert settled.status == dg.DagsterRunStatus.FAILURE
 
 
+def test_a_port_that_is_taken_is_told(stack: LocalStack) -> None:
+    taken = int(stack.endpoint().rpartition(":")[2])
+    with pytest.raises(ConfigurationError, match=f"port {taken}"):
+        stack.start_webserver(taken)
+
+
 def test_wrong_settings_are_told_before_anything_is_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
