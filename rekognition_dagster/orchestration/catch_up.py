@@ -38,7 +38,7 @@ def build_catch_up_sensor(
     @dg.sensor(
         name="catch_up",
         target=list(assets),
-        minimum_interval_seconds=max(settings.sensor_interval, 60),
+        minimum_interval_seconds=max(60, round(settings.catch_up_minutes * 60 / 5)),
         default_status=settings.sensor_status,
         description="Launches results and analytics that are behind, again if their run failed.",
     )
