@@ -96,7 +96,7 @@ def _page_results(
     for partition in partitions:
         video = videos[partition]
         try:
-            rows = _page_video(
+            job_id, rows = _page_video(
                 api, lake, operation, video, jobs.get(partition), completions.get(partition)
             )
         except (DelayedError, TransientError) as error:
@@ -109,20 +109,19 @@ def _page_results(
             if isinstance(error, JobExpiredError):
                 _give_up_job(context, operation, names, partition, completions.get(partition))
             continue
-        path = lake.path(operation.table, video)
-        before = earlier[partition].metadata.get("path") if partition in earlier else None
-        if before and before != path:
-            lake.storage.delete(str(before))  # the same video, formerly under another date
-        context.log_event(
-            dg.AssetMaterialization(
-                key, partition=partition, metadata=file_metadata(lake, path, rows)
-            )
-        )
         done.append(video)
-    yield from check_results(lake, operation, key, done)
-    lake_resource.refresh_catalogue()
+        path = lake.path(operation.table, video)
+        before = earlier[partition].metadata if partition in earlier else {}
+        if before.get("path", path) != path:
+            lake.storage.delete(str(before["path"]))  # the same video, formerly of another date
+        if context.retry_number and before.get("job_id") == job_id:
+            continue  # said by an earlier try of this run
+        metadata = {**file_metadata(lake, path, rows), "job_id": job_id}
+        context.log_event(dg.AssetMaterialization(key, partition=partition, metadata=metadata))
     if again and context.retry_number < _RETRIES:
         raise dg.RetryRequested(max_retries=_RETRIES, seconds_to_wait=_RETRY_AFTER_S)
+    yield from check_results(lake, operation, key, done)
+    lake_resource.refresh_catalogue()
     if failures or again:
         told = {**failures, **again}
         raise dg.Failure(
@@ -160,8 +159,9 @@ def _page_video(
     video: Video,
     job: events.Event | None,
     completion: events.Event | None,
-) -> int:
-    """Write a video's rows; returns how many. What the lake has of this job stays as it is."""
+) -> tuple[str, int]:
+    """Write a video's rows; returns whose they are and how many. What the lake has of this job
+    stays as it is."""
     latest = max(filter(None, (job, completion)), key=lambda e: e.storage_id, default=None)
     if latest is None:
         raise JobExpiredError(
@@ -178,7 +178,7 @@ def _page_video(
         and written["status"] == "SUCCEEDED"
         and lake.storage.exists(lake.path(operation.table, video))
     ):
-        return int(written["rows"])
+        return job_id, int(written["rows"])
     own = job if job is not None and job.metadata.get("job_id") == job_id else None
     ended = completion.metadata.get("completed_at") if completion is not None else None
     facts = {
@@ -201,7 +201,7 @@ def _page_video(
     lake.write_video(video, video_metadata)
     # Last, for it says that everything else of this job is there.
     lake.write_job(video, operation.name, {**facts, "status": "SUCCEEDED", "rows": writer.rows})
-    return writer.rows
+    return job_id, writer.rows
 
 
 def _time(seconds: object) -> datetime | None:

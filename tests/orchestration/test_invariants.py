@@ -356,6 +356,26 @@ job.execute_in_process(asset_selection=[dg.AssetKey("person_detections")],
     assert deployment.rows("SELECT count(*) FROM person_detections") == [(3000,)]
 
 
+def test_what_is_only_late_is_tried_again_and_nothing_is_said_twice(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rekognition_dagster.orchestration.results._RETRY_AFTER_S", 0)
+    partitions = started(deployment, "a.mp4", "b.mp4")
+    deployment.notify()
+    deployment.tick("completions")
+    get, late = deployment.double._get, iter([True, False])
+
+    def b_is_late(operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        if request["JobId"] == "job-1" and next(late, False):
+            return {"JobStatus": "IN_PROGRESS"}
+        return get(operation, request)
+
+    monkeypatch.setattr(deployment.double, "_get", b_is_late)
+    assert deployment.materialize("person_detections", partitions).success
+    said = deployment.instance.fetch_materializations(dg.AssetKey("person_detections"), limit=9)
+    assert sorted(str(r.partition_key) for r in said.records) == partitions
+
+
 def test_an_expired_job_is_told_with_its_remedy(deployment: Deployment) -> None:
     (partition,) = started(deployment, "a.mp4")
     deployment.notify()

@@ -1,0 +1,1 @@
+"""Measurements beside what they are compared with; see each module."""
