@@ -35,7 +35,7 @@ format: .venv/.test ## Let ruff mend what it can.
 	$(BIN)/ruff format .
 
 .PHONY: bench
-bench: .venv/.test ## Measure; ARGS are the benchmarks' own.
+bench: .venv/.test ## Measure; ARGS="paging --rows 500000" for one with its own arguments.
 	$(BIN)/python -m benchmarks $(ARGS)
 
 .PHONY: clean
