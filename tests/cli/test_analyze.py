@@ -42,6 +42,8 @@ def test_people_and_faces_of_a_video_become_tables(
     )
     assert video == f"file://{clip}"
     assert people >= 1
+    empty = "timestamp_ms IS NULL OR bounding_box.width IS NULL"
+    assert rows(tmp_path / "lake", f"FROM person_detections WHERE {empty}") == []
     jobs = rows(tmp_path / "lake", "SELECT operation, status, backend FROM jobs ORDER BY 1")
     assert jobs == [
         ("face_detection", "SUCCEEDED", "engine:default"),
