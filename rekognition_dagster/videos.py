@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".m4v", ".mkv"})
-"""Keys that end so (in any case) are videos; the engine reads them all."""
+VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".m4v"})
+"""Keys that end so (in any case) are videos: the containers that the API takes."""
 
 DATE_PATTERN = r"(?<!\d)(?P<year>20\d\d)(?P<sep>[-/_]?)(?P<month>\d\d)(?P=sep)(?P<day>\d\d)(?!\d)"
 """Finds the day of recording in a key: ``2026-01-31``, ``2026/01/31`` or ``20260131``."""
 
 _LOCAL = "file:"
 # Spelled out rather than by Unicode category, which changes with Python's version.
+_SPACE = "[ \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+"
 _ESCAPED = re.compile(
     "[%\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
-    "|^ +| +\\Z"
+    rf"|^{_SPACE}|{_SPACE}\Z"
 )
 
 

@@ -12,20 +12,22 @@ from types import TracebackType
 from typing import IO, Any, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rekognition_dagster.lake.storage import Storage, lake_errors
 
 ROW_GROUP_ROWS = 128 * 1024
+_STAY_BACK = 1 / 8  # of a row group
 
 
 class TableWriter:
     """Streams rows into one Parquet file of a lake; a context manager.
 
     Leaving the ``with`` block normally publishes the file, replacing what was there; leaving it by
-    an exception, or dying, leaves what was there. Memory holds two row groups at most. Rows should
-    come in the order of ``sort_columns``; where they come from further back than that, the file is
-    sorted once at the end, on disk.
+    an exception, or dying, leaves what was there. Memory holds little more than a row group. Rows
+    should come in the order of ``sort_columns``; where they come from further back than that, the
+    file is sorted once at the end, on disk.
 
     Args:
         storage: Where the file goes.
@@ -80,8 +82,8 @@ class TableWriter:
         self.rows += table.num_rows
         self._pending.append(table)
         self._pending_rows += table.num_rows
-        # One row group stays back, for a page may repeat the timestamp that the last one ended on.
-        while self._pending_rows >= 2 * self._row_group_rows:
+        # Some rows stay back, for a page may repeat the timestamp that the last one ended on.
+        while self._pending_rows >= self._row_group_rows * (1 + _STAY_BACK):
             self._write_group(self._take_pending())
 
     def __exit__(
@@ -120,12 +122,21 @@ class TableWriter:
 
     def _take_pending(self) -> pa.Table:
         """The next row group in order; the rest stays pending."""
-        table = pa.concat_tables(self._pending)
-        if self.order:
-            table = table.sort_by(self.order)
+        table = self._ordered(pa.concat_tables(self._pending))
         rest = table.slice(self._row_group_rows)
         self._pending, self._pending_rows = [rest], rest.num_rows
         return table.slice(0, self._row_group_rows)
+
+    def _ordered(self, table: pa.Table) -> pa.Table:
+        """The table in order; not copied where it is so already, as it mostly is."""
+        if not self.order or table.num_rows < 2:
+            return table
+        keys = table.select([c for c, _ in self.order])
+        options = pc.SortOptions(sort_keys=self.order)
+        indices = pc.call_function("sort_indices", [keys], options)
+        pairs = [indices.slice(0, len(indices) - 1), indices.slice(1)]
+        in_order = pc.call_function("all", [pc.call_function("less", pairs)])
+        return table if in_order.as_py() else table.take(indices)
 
     def _write_group(self, group: pa.Table) -> None:
         if self.order:

@@ -22,7 +22,7 @@ def build_nightly_batch(
     @dg.asset(
         key=names.nightly_batch(),
         deps=[names.video()],
-        group_name=names.group_name("videos"),
+        group_name=names.group_name("nightly"),
         description="Opens a batch: what is not yet analysed is asked (again). Its metadata says "
         "how every operation stood then.",
     )
