@@ -24,7 +24,7 @@ from rekognition_dagster.engine.decode import (
     open_video,
 )
 from rekognition_dagster.engine.detectors import Detector, open_detector
-from rekognition_dagster.engine.detectors.centerface import CenterFace
+from rekognition_dagster.engine.detectors.centerface import shared as open_face_detector
 from rekognition_dagster.engine.faces import FACE, describe, face_struct
 from rekognition_dagster.engine.labels import label_rows
 from rekognition_dagster.engine.metadata import VideoMetadata
@@ -103,9 +103,9 @@ class _Analysis:
         self._report(1.0)
         return self._video.metadata
 
-    def _detectors(self) -> tuple[Detector | None, CenterFace | None]:
+    def _detectors(self) -> tuple[Detector | None, Detector | None]:
         people = open_detector(self._spec) if {_PERSONS, _LABELS} & set(self._sinks) else None
-        faces = CenterFace() if {_PERSONS, _FACES} & set(self._sinks) else None
+        faces = open_face_detector() if {_PERSONS, _FACES} & set(self._sinks) else None
         return people, faces
 
     def _rate(self) -> float:
@@ -174,7 +174,7 @@ class _until_damage:
 def _detect(
     frames: Iterable[Frame],
     people: Detector | None,
-    faces: CenterFace | None,
+    faces: Detector | None,
     looks_for_faces: Callable[[Frame], bool],
 ) -> Iterator[tuple[Frame, sv.Detections | None, sv.Detections | None]]:
     """Each frame with what the detectors found in it. Each detector reads ahead on its own."""

@@ -20,7 +20,7 @@ WALKERS = f"{scripted.__name__}:Walkers"
 
 @pytest.fixture(autouse=True)
 def scripted_faces(monkeypatch):
-    monkeypatch.setattr(pipeline, "CenterFace", scripted.HeadOfFirst)
+    monkeypatch.setattr(pipeline, "open_face_detector", scripted.HeadOfFirst)
 
 
 def analyzed(path, *operations, **how):

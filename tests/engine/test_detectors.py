@@ -189,7 +189,7 @@ def test_at_the_trained_side_the_anchors_are_centred_on_the_picture():
 @pytest.mark.parametrize("size", [(300, 300), (352, 264), (400, 232), (256, 344)])
 def test_there_is_an_anchor_for_every_output_and_its_size_in_pixels_stays(size, sample):
     sample("person-ssdlite")
-    (network,) = [ssdlite.SsdLite()._make(*size)]
+    network = ssdlite.SsdLite()._make(*size)
     width, height = ssdlite.input_size(*size)
     anchors = ssdlite._anchors(width, height)
     assert network._compiled.outputs[0].shape[1] == len(anchors)

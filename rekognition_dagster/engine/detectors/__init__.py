@@ -7,8 +7,10 @@ everything from here to the rows.
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import supervision as sv
@@ -17,7 +19,8 @@ from rekognition_dagster.engine.decode import Frame
 from rekognition_dagster.errors import ModelError
 
 SPECS = (
-    "nothing (the embedded default), openvino:PATH, onnx:PATH, ultralytics:WEIGHTS, "
+    "nothing (the embedded default), embedded:fine (small people, at twice the cost), "
+    "openvino:PATH, onnx:PATH, ultralytics:WEIGHTS, "
     "or your own package.module:Class"
 )
 
@@ -59,22 +62,42 @@ def open_detector(spec: str | None = None) -> Detector:
     Raises:
         ModelError: The spec is unknown, or what it names is missing or cannot be used.
     """
-    if not spec:
-        from rekognition_dagster.engine.detectors.ssdlite import SsdLite
-
-        return SsdLite()
+    spec = spec or "embedded"
     kind, _, rest = spec.partition(":")
+    if kind in ("embedded", "openvino", "onnx"):
+        return _compiled(kind, rest, _changed(rest))
     if not rest:
         raise ModelError(f"unknown detector {spec!r}; write {SPECS}")
-    if kind in ("openvino", "onnx"):
-        from rekognition_dagster.engine.detectors.generic import GenericDetector
-
-        return GenericDetector(rest, kind)
     if kind == "ultralytics":
         from rekognition_dagster.engine.detectors.ultralytics import UltralyticsDetector
 
         return UltralyticsDetector(rest)
     return _own(spec, kind, rest)
+
+
+@lru_cache(maxsize=4)
+def _compiled(kind: str, rest: str, changed: int) -> Detector:
+    """A detector on OpenVINO. It has no state between frames, so videos that are analysed one
+    after another, or side by side, share it and what it compiled."""
+    if kind != "embedded":
+        from rekognition_dagster.engine.detectors.generic import GenericDetector
+
+        if not rest:
+            raise ModelError(f"unknown detector {kind!r}; write {SPECS}")
+        return GenericDetector(rest, kind)
+    from rekognition_dagster.engine.detectors.ssdlite import FINE_AREA, SsdLite
+
+    if rest not in ("", "fine"):
+        raise ModelError(f"unknown detector 'embedded:{rest}'; write {SPECS}")
+    return SsdLite(FINE_AREA) if rest else SsdLite()
+
+
+def _changed(path: str) -> int:
+    """When a model's file was written: a new one under the same name is another detector."""
+    try:
+        return os.stat(path).st_mtime_ns if path else 0
+    except OSError:
+        return 0
 
 
 def _own(spec: str, module: str, name: str) -> Detector:

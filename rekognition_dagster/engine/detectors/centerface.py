@@ -6,6 +6,7 @@ The network is fully convolutional: its input follows the video's shape.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 
 import numpy as np
 import openvino as ov
@@ -15,7 +16,7 @@ from rekognition_dagster.engine import models
 from rekognition_dagster.engine.decode import Frame
 from rekognition_dagster.engine.detectors import ScoreScale
 from rekognition_dagster.engine.detectors.boxes import suppress
-from rekognition_dagster.engine.detectors.inference import Network, SizedNetworks
+from rekognition_dagster.engine.detectors.inference import Network, SizedNetworks, stored
 
 LANDMARKS = "landmarks"
 """Key in ``sv.Detections.data``: float32 (n, 5, 2), x and y in pixels, in the order of
@@ -29,6 +30,12 @@ _MULTIPLE = 32
 _LONG_SIDE = 640
 _SHORT_SIDE = 256
 _OVERLAP = 0.3
+
+
+@lru_cache(maxsize=1)
+def shared() -> CenterFace:
+    """The detector that all videos share, with what it compiled."""
+    return CenterFace()
 
 
 class CenterFace:
@@ -54,9 +61,12 @@ class CenterFace:
 
     def _make(self, frame_width: int, frame_height: int) -> Network:
         width, height = input_size(frame_width, frame_height, self._long_side)
+        return Network(stored(self._weights, f"{width}x{height}", lambda: self._cut(width, height)))
+
+    def _cut(self, width: int, height: int) -> ov.Model:
         model = ov.Core().read_model(self._weights)
         model.reshape([1, 3, height, width])
-        return Network(model)
+        return model
 
     def _read(self, outputs: list[np.ndarray], frame: Frame, network: Network) -> sv.Detections:
         heat, size, offset, marks = (o[0] for o in outputs)

@@ -91,6 +91,10 @@ class GenericDetector:
         for frame, outputs in self._network.run(frames, self._prepare):
             yield self._read(outputs, frame)
 
+    def network_for(self, frame: Frame) -> Network:
+        """The network that frames go through."""
+        return self._network
+
     def _read(self, outputs: list[np.ndarray], frame: Frame) -> sv.Detections:
         boxes, scores, classes = self._layout.read(outputs, self.scores.noise)
         if self._layout.overlap is not None:

@@ -5,9 +5,13 @@ What goes in is an image as the decoder gives it; scaling and layout are part of
 
 from __future__ import annotations
 
+import os
+import tempfile
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
+from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
@@ -21,6 +25,8 @@ from rekognition_dagster.engine.decode import Frame, Image
 T = TypeVar("T")
 Outputs = list[np.ndarray]
 
+_SIZES = 6  # networks kept for pictures of different sizes
+
 
 def core() -> ov.Core:
     """OpenVINO, with compiled networks cached beside the models for a fast start."""
@@ -32,6 +38,36 @@ def core() -> ov.Core:
     except (OSError, RuntimeError):
         pass  # a cache that cannot be written costs a second at each start, nothing else
     return runtime
+
+
+def stored(weights: Path, name: str, make: Callable[[], ov.Model]) -> ov.Model:
+    """A network that was cut or reshaped from weights, kept beside the compiled ones.
+
+    Reading a TensorFlow graph takes a second, reading its OpenVINO form a tenth of that.
+
+    Args:
+        weights: Where it comes from; part of the key.
+        name: What was made of it; the rest of the key.
+        make: Makes it.
+    """
+    release = ov.get_version().partition("-")[0]
+    path = models.cache_folder() / "compiled" / f"{weights.stem}-{name}-{release}.xml"
+    runtime = ov.Core()
+    if path.is_file():
+        try:
+            return runtime.read_model(path)
+        except RuntimeError:
+            path.unlink(missing_ok=True)  # half a file from a full disk
+    model = make()
+    try:
+        with tempfile.TemporaryDirectory(prefix=".ir-", dir=path.parent) as scratch:
+            made = Path(scratch) / path.name
+            ov.save_model(model, made, compress_to_fp16=False)
+            for suffix in (".bin", ".xml"):  # the description last: with it, all is there
+                os.replace(made.with_suffix(suffix), path.with_suffix(suffix))
+    except (OSError, RuntimeError):
+        pass  # a cache that cannot be written costs a second at each start, nothing else
+    return model
 
 
 def resized(image: Image, width: int, height: int) -> Image:
@@ -66,10 +102,9 @@ class Network:
         )
         # One more than run at once, so that the next is ready while results are being read.
         self._depth = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") + 1
-        self._requests = [self._compiled.create_infer_request() for _ in range(self._depth)]
 
     def run(self, items: Iterable[T], prepare: Callable[[T], Image]) -> Iterator[tuple[T, Outputs]]:
-        """Infer each item's image; results come in the items' order.
+        """Infer each item's image; results come in the items' order. Runs may go on side by side.
 
         Args:
             items: Anything that an image can be made of.
@@ -78,7 +113,7 @@ class Network:
         Yields:
             Each item and the network's outputs; valid until the next one is asked for.
         """
-        idle = deque(self._requests)
+        idle = deque(self._compiled.create_infer_request() for _ in range(self._depth))
         busy: deque[tuple[T, Any]] = deque()
         try:
             for item in items:
@@ -93,7 +128,7 @@ class Network:
                 yield from self._finish(busy, idle)
         finally:
             for _, request in busy:
-                request.cancel()
+                request.wait()
 
     def stretch(self, frame: Frame) -> Image:
         """The frame's image in the size of the input."""
@@ -117,13 +152,21 @@ class SizedNetworks:
     def __init__(self, make: Callable[[int, int], Network]) -> None:
         self._make = make
         self._made: dict[tuple[int, int], Network] = {}
+        self._lock = threading.Lock()
+
+    def of(self, width: int, height: int) -> Network:
+        """The network for pictures of a size."""
+        with self._lock:
+            if (width, height) not in self._made:
+                if len(self._made) >= _SIZES:
+                    self._made.pop(next(iter(self._made)))
+                self._made[width, height] = self._make(width, height)
+            return self._made[width, height]
 
     def run(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Outputs, Network]]:
         """Infer each frame, stretched to the input of the network for its size."""
         for size, run in groupby(frames, key=lambda frame: (frame.width, frame.height)):
-            if size not in self._made:
-                self._made[size] = self._make(*size)
-            network = self._made[size]
+            network = self.of(*size)
             for frame, outputs in network.run(run, network.stretch):
                 yield frame, outputs, network
 

@@ -8,6 +8,7 @@ Detector, and the TensorFlow Object Detection API's ``ssd_anchor_generator``).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +20,13 @@ from rekognition_dagster.engine import models
 from rekognition_dagster.engine.decode import Frame
 from rekognition_dagster.engine.detectors import ScoreScale
 from rekognition_dagster.engine.detectors.boxes import suppress
-from rekognition_dagster.engine.detectors.inference import Network, SizedNetworks
+from rekognition_dagster.engine.detectors.inference import Network, SizedNetworks, stored
 
 _TRAINED = 300  # the side of the square pictures it was trained on
 _AREA = 91_000  # pixels of the input by default: as many as those pictures have
+FINE_AREA = 196_608
+"""Pixels of the input for small people: 512 by 384 for a picture of 4 to 3."""
+
 _MULTIPLE = 8
 _WIDEST = 2.5  # a longer picture is squeezed to this ratio of its sides
 _INPUT = "Preprocessor/sub:0"
@@ -52,19 +56,26 @@ class SsdLite:
         self._area = area
         self._weights = models.path("person-ssdlite")
         self._networks = SizedNetworks(self._make)
-        self._anchors: dict[Network, npt.NDArray] = {}
 
     def detect(self, frames: Iterable[Frame]) -> Iterator[sv.Detections]:
         """See :class:`rekognition_dagster.engine.detectors.Detector`."""
         for frame, (encodings, scores), network in self._networks.run(frames):
-            yield self._read(encodings[0], scores[0], frame, self._anchors[network])
+            yield self._read(
+                encodings[0], scores[0], frame, _anchors(network.width, network.height)
+            )
+
+    def network_for(self, frame: Frame) -> Network:
+        """The network that frames of this size go through."""
+        return self._networks.of(frame.width, frame.height)
 
     def _make(self, frame_width: int, frame_height: int) -> Network:
         width, height = input_size(frame_width, frame_height, self._area)
-        model = _cut(ov.Core().read_model(self._weights), width, height)
-        network = Network(model, mean=127.5, scale=127.5)
-        self._anchors[network] = _anchors(width, height)
-        return network
+        model = stored(
+            self._weights,
+            f"{width}x{height}",
+            lambda: _cut(ov.Core().read_model(self._weights), width, height),
+        )
+        return Network(model, mean=127.5, scale=127.5)
 
     def _read(
         self, encodings: npt.NDArray, scores: npt.NDArray, frame: Frame, anchors: npt.NDArray
@@ -103,6 +114,7 @@ def _cut(graph: ov.Model, width: int, height: int) -> ov.Model:
     return ov.Model(outputs, [image], "person-ssdlite")  # pyright: ignore[reportGeneralTypeIssues]
 
 
+@lru_cache(maxsize=16)
 def _anchors(width: int, height: int) -> npt.NDArray:
     """Anchor boxes as (centre y, centre x, height, width) in ratios of the image, shape (n, 4).
 

@@ -17,10 +17,11 @@ from scipy.optimize import linear_sum_assignment
 _MAX_GAP_S = 6.0
 _END_S = 0.8  # how much of a tracklet's end tells its speed there
 _SAMPLES = 40  # at most so many of its detections
-_BASE = 0.30  # deviation of the place after no time, in heights
+_BASE = 0.20  # deviation of the place after no time, in heights, of a detector without tremble
 _WANDER = 0.2  # and what each second adds
 _FAST = 1.8  # heights per second that nobody walks
-_SIZE = 0.16  # deviation of the logarithm of the height
+_SIZE = 0.12  # and of the logarithm of the height
+_TREMBLE = 1.5  # what a detector's own tremble, measured in the video, adds to both
 _FADE_S = 1.0  # a longer gap is the less likely by this
 _ACCEPT = 2.5
 _BORDER = 0.015
@@ -72,6 +73,8 @@ class _Ends:
     stop_speed: npt.NDArray
     start_size: npt.NDArray  # width, height
     stop_size: npt.NDArray
+    place_tremble: float  # deviation from a straight walk, in heights
+    size_tremble: float  # deviation of the logarithm of the height
 
 
 def link(tracklets: Iterable[Tracklet], frame_size: tuple[int, int]) -> dict[int, int]:
@@ -135,9 +138,10 @@ def _cost(ends: _Ends, rows: npt.NDArray, columns: npt.NDArray, frame: npt.NDArr
     # two speeds, each good for its side of the gap; together never for longer than the gap
     carried *= np.minimum(1, gap / np.maximum(2 * lasting, 1e-9))[:, None]
     off = np.hypot(*(moved - carried).T) / height
-    deviation = _BASE + _WANDER * gap
+    deviation = _BASE + _TREMBLE * ends.place_tremble + _WANDER * gap
+    expected_size = _SIZE + _TREMBLE * ends.size_tremble
     size = np.log(ends.start_size[columns, 1] / ends.stop_size[rows, 1])
-    cost = 0.5 * (off / deviation) ** 2 + 0.5 * (size / _SIZE) ** 2 + gap / _FADE_S
+    cost = 0.5 * (off / deviation) ** 2 + 0.5 * (size / expected_size) ** 2 + gap / _FADE_S
     too_fast = np.hypot(*moved.T) / height > _FAST * gap + 0.7
     return np.where(too_fast | _left(ends, rows, gap, frame), np.inf, cost)
 
@@ -177,22 +181,36 @@ def _ends(items: list[Tracklet]) -> _Ends:
         stop_speed=np.array([s[1] for s in stops]),
         start_size=np.array([s[2] for s in starts]),
         stop_size=np.array([s[2] for s in stops]),
+        place_tremble=_typical([line[3] for line in starts + stops]),
+        size_tremble=_typical([line[4] for line in starts + stops]),
     )
+
+
+def _typical(values: list[float]) -> float:
+    known = [value for value in values if value >= 0]
+    return float(np.median(known)) if known else 0.0
 
 
 def _last_part(rows: npt.NDArray) -> npt.NDArray:
     return rows[rows[:, 0] >= rows[-1, 0] - _END_S]
 
 
-def _line(rows: npt.NDArray, at_end: bool) -> tuple[npt.NDArray, npt.NDArray, npt.NDArray]:
-    """Place at the end, speed, and median size of a straight walk through the rows."""
+def _line(
+    rows: npt.NDArray, at_end: bool
+) -> tuple[npt.NDArray, npt.NDArray, npt.NDArray, float, float]:
+    """A straight walk through the rows: its place at the end, its speed, the median size, and how
+    far places (in heights) and sizes (logarithm of the height) lie from it; -1 if that is unknown.
+    """
     size = np.median(rows[:, 3:], axis=0)
     time = rows[:, 0] - rows[-1 if at_end else 0, 0]
     if len(rows) < 3 or np.ptp(time) < 0.15:
-        return rows[-1 if at_end else 0, 1:3], np.zeros(2), size
+        return rows[-1 if at_end else 0, 1:3], np.zeros(2), size, -1.0, -1.0
     mean_time, mean_place = time.mean(), rows[:, 1:3].mean(axis=0)
     spread = ((time - mean_time) ** 2).sum()
     speed = ((time - mean_time)[:, None] * (rows[:, 1:3] - mean_place)).sum(axis=0) / spread
+    off = rows[:, 1:3] - mean_place - speed * (time - mean_time)[:, None]
+    place_off = float(np.sqrt((off**2).mean()) / size[1])
+    size_off = float(np.log(rows[:, 4] / size[1]).std())
     # few detections over a short time tell a speed badly: hold it back
-    speed *= np.ptp(time) / (np.ptp(time) + 0.2)
-    return mean_place - speed * mean_time, speed, size
+    speed = speed * (np.ptp(time) / (np.ptp(time) + 0.2))
+    return mean_place - speed * mean_time, speed, size, place_off, size_off

@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 
 from rekognition_dagster.engine.decode import Frame
 from rekognition_dagster.engine.detectors import ScoreScale
-from rekognition_dagster.engine.detectors.boxes import covered
+from rekognition_dagster.engine.detectors.boxes import covered, iou
 from rekognition_dagster.engine.faces import FACE, box_struct, face_struct
 from rekognition_dagster.engine.spool import Spool
 from rekognition_dagster.engine.tracking import smooth
@@ -42,7 +42,12 @@ _MARGIN_MS = round((smooth.FILL_S + smooth.REACH_S) * 1000)
 _HEAD = 0.5  # a head lies in the upper half of its person
 _SHORTEST_S = 0.25  # seen for less, nobody was there
 _SURE_SHARE = 0.15  # of somebody's detections that have to be sure
-_DOUBLE = 0.75  # boxes that cover each other so much, most of the time, are one person's
+_THING_S = 5.0  # what stays in its place for so long
+_THING_MOVES = 0.5  # within so many heights
+_THING_SHARE = 0.5  # and is sure more rarely, is a thing
+_DOUBLE = 0.75  # a box that lies in another so much
+_ALIKE = 0.5  # or is so much like it
+_DOUBLE_SHARE = 0.5  # for this part of its time, is the same person's
 
 
 class PersonTracks:
@@ -91,7 +96,9 @@ class PersonTracks:
     def _count_doubles(self, records: npt.NDArray) -> None:
         if len(records) < 2:
             return
-        for a, b in np.argwhere(covered(records["box"], records["box"]) > _DOUBLE):
+        boxes = records["box"]
+        same = (covered(boxes, boxes) > _DOUBLE) | (iou(boxes, boxes) > _ALIKE)
+        for a, b in np.argwhere(same):
             if a != b:
                 pair = (int(records["tracklet"][a]), int(records["tracklet"][b]))
                 self._together[pair] = self._together.get(pair, 0) + 1
@@ -123,7 +130,7 @@ class PersonTracks:
         doubles = {
             a
             for (a, b), times in self._together.items()
-            if times > 0.5 * self._tracklets[a].count
+            if times > _DOUBLE_SHARE * self._tracklets[a].count
             and (self._tracklets[b].sure, -b) > (self._tracklets[a].sure, -a)
         }
         alone = [t for t in self._tracklets.values() if t.number not in doubles]
@@ -139,6 +146,8 @@ class PersonTracks:
         if self._interval_s > 2 * _SHORTEST_S:  # one look at a time is all there is
             return sure > 0
         lasted = sum(t.last - t.first for t in parts) + self._interval_s
+        if lasted > _THING_S and sure < _THING_SHARE * count and _stays(parts):
+            return False
         return lasted > _SHORTEST_S and sure >= 2 and sure > _SURE_SHARE * count
 
     def rows(self) -> Iterator[list[dict[str, Any]]]:
@@ -159,6 +168,12 @@ class PersonTracks:
         """Give the disk space back."""
         for spool in (self._detections, self._times, self._faces):
             spool.close()
+
+
+def _stays(parts: list[Tracklet]) -> bool:
+    """Whether somebody was never anywhere else."""
+    ends = np.array([row for t in parts for row in (t.head[0], t.tail[-1])])
+    return float(np.ptp(ends[:, 1:3], axis=0).max()) < _THING_MOVES * float(np.median(ends[:, 4]))
 
 
 def _paths(

@@ -1,0 +1,122 @@
+"""Frames a second of the whole engine beside the bare network, alternating in one run.
+
+    python -m benchmarks.engine.throughput VIDEO [--detector SPEC] [--rounds 3] [--peer]
+
+The bare rate is the network alone on noise, as many requests in flight as OpenVINO wants: nothing
+that decodes, tracks or writes can be faster. ``--peer`` adds ``ultralytics track`` on the same
+weights, where Ultralytics is installed.
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from rekognition_dagster.engine import analyze, open_detector
+from rekognition_dagster.engine.decode import Frame, open_video
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Frames a second, by the clock, and milliseconds of processor time a frame, over all cores:
+    on a machine that others use too, the second is the one to compare."""
+
+    per_second: float
+    cpu_ms: float
+
+    @classmethod
+    def of(cls, work: Callable[[], int]) -> Rate:
+        """Do the work, which tells its number of frames."""
+        begin, cpu = time.perf_counter(), time.process_time()
+        count = work()
+        spent = time.process_time() - cpu
+        return cls(count / (time.perf_counter() - begin), spent / count * 1000)
+
+    def __str__(self) -> str:
+        return f"{self.per_second:.1f}/s ({self.cpu_ms:.1f} ms)"
+
+
+def bare(detector: Any, frame: Frame, seconds: float) -> int:
+    """Inferences of the detector's network in some seconds, on one picture again and again."""
+    network = detector.network_for(frame)
+    picture = np.random.default_rng(0).integers(
+        0, 255, (network.height, network.width, 3), np.uint8
+    )
+    begin, count = time.perf_counter(), 0
+    for _ in network.run(repeat(frame), lambda _: picture):
+        count += 1
+        if time.perf_counter() - begin > seconds:
+            break
+    return count
+
+
+def whole(video: Path, spec: str | None, frames: int) -> int:
+    """People of the whole video, from opening the file to the last row."""
+    rows = [0]
+    analyze(video, {"person_tracking": lambda batch: rows.append(len(batch))}, detector=spec)
+    return frames
+
+
+def frames_of(video: Path) -> int:
+    """How many frames the video has."""
+    with open_video(video) as opened:
+        return sum(1 for _ in opened.frames())
+
+
+def peer(video: Path, weights: str) -> Callable[[], int]:
+    """A run of ``ultralytics track`` with ByteTrack on the same weights."""
+    from ultralytics import YOLO  # pyright: ignore
+
+    model = YOLO(weights, task="detect")
+
+    def run() -> int:
+        results = model.track(str(video), tracker="bytetrack.yaml", stream=True, verbose=False)
+        return sum(1 for _ in results)
+
+    return run
+
+
+@click.command()
+@click.argument("video", type=click.Path(exists=True, path_type=Path))
+@click.option("--detector", default=None, help="As for analyze.")
+@click.option("--rounds", default=3, help="Alternations.")
+@click.option("--seconds", default=5.0, help="Of each bare run.")
+@click.option("--peer", "with_peer", is_flag=True, help="Also ultralytics track.")
+def main(video: Path, detector: str | None, rounds: int, seconds: float, with_peer: bool) -> None:
+    """Print each round's rates and their ratio."""
+    opened = open_detector(detector)
+    with open_video(video) as source:
+        frame = next(iter(source.frames()))
+    frame.image  # noqa: B018 - decoded once, not in the measured time
+    run_peer = peer(video, (detector or "").partition(":")[2]) if with_peer else None
+    count = frames_of(video)
+    by_clock, by_cpu = [], []
+    for number in range(rounds):
+        before = Rate.of(lambda: bare(opened, frame, seconds))
+        ours = Rate.of(lambda: whole(video, detector, count))
+        after = Rate.of(lambda: bare(opened, frame, seconds))
+        by_clock.append(2 * ours.per_second / (before.per_second + after.per_second))
+        by_cpu.append((before.cpu_ms + after.cpu_ms) / 2 / ours.cpu_ms)
+        line = f"round {number + 1}: bare {before} and {after}, engine {ours}"
+        if run_peer is not None:
+            line += f", ultralytics {Rate.of(run_peer)}"
+        click.echo(line)
+    click.echo(
+        f"engine/bare, median: {statistics.median(by_clock):.2f} by the clock, "
+        f"{statistics.median(by_cpu):.2f} by processor time"
+    )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    click.echo(f"peak memory {peak:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
