@@ -116,6 +116,12 @@ def rss_mib(process: subprocess.Popen[str]) -> float:
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
+def cpu_s(process: subprocess.Popen[str]) -> float:
+    """Processor time that a process has used, in seconds."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def start_request(number: int) -> dict:
     """A Start that is like no other."""
     video = {"S3Object": {"Bucket": "footage", "Name": f"clip-{number}.mp4"}}
@@ -210,14 +216,18 @@ def page_tokens(settings: Settings, job_id: str, rows: int) -> list[str]:
     return tokens
 
 
-def median_ms(call: Callable[[], object], times: int) -> float:
-    """The median time of ``call`` in milliseconds."""
-    took = []
+def in_turns(
+    one: Callable[[], object], other: Callable[[], object], times: int
+) -> tuple[float, float]:
+    """The median times of two calls in milliseconds, taken in turns so that both see the same."""
+    took: tuple[list[float], list[float]] = ([], [])
     for _ in range(times):
-        began = time.perf_counter()
-        call()
-        took.append(time.perf_counter() - began)
-    return 1000 * sorted(took)[times // 2]
+        for call, list_ in zip((one, other), took, strict=True):
+            began = time.perf_counter()
+            call()
+            list_.append(time.perf_counter() - began)
+    one_s, other_s = (sorted(t)[times // 2] for t in took)
+    return 1000 * one_s, 1000 * other_s
 
 
 def main() -> None:
@@ -252,47 +262,46 @@ def _measure(
     rows: int,
     seconds: float,
 ) -> None:
-    at_rate(url, 20, 2)  # connections, clients and caches as they are after a while
-    print(f"Start at 50/s: {at_rate(url, 50, seconds)}   (p99 is to be under 50 ms)")
-    rate, took = together(
-        url, 8, seconds, lambda caller, n: caller.call("StartPersonTracking", start_request(n))
-    )
-    print(f"Start, 8 clients: {rate:.0f}/s, {took}")
-
     get = {"JobId": job_id}
     tokens = page_tokens(settings, job_id, rows)
+
+    def start(caller: Caller, number: int) -> object:
+        return caller.call("StartPersonTracking", start_request(number))
 
     def page(caller: Caller, number: int) -> object:
         return caller.call("GetPersonTracking", {**get, "NextToken": tokens[number % len(tokens)]})
 
-    rate, took = together(url, 2, seconds, page)
-    before = rss_mib(service)
-    print(f"Get, full pages with faces, 2 clients: {rate:.1f} pages/s, {took}   (30/s or more)")
-    caller = Caller(url)
-    first = median_ms(lambda: caller.call("GetPersonTracking", {**get, "NextToken": tokens[0]}), 41)
-    last = median_ms(lambda: caller.call("GetPersonTracking", {**get, "NextToken": tokens[-1]}), 41)
-    print(f"first page {first:.1f} ms, last page {last:.1f} ms: {last / first:.2f}   (1.2 or less)")
-    rate, took = together(
-        url,
-        50,
-        seconds,
-        lambda caller, _: caller.call("GetPersonTracking", {**get, "MaxResults": 10}),
-    )
-    print(f"Get, 10 rows, 50 clients: {rate:.0f}/s, {took}")
-
-    def mixed(caller: Caller, number: int) -> object:
-        if number % 10 == 0:
-            return page(caller, number)
-        if number % 10 < 5:
-            return caller.call("StartPersonTracking", start_request(number))
+    def short(caller: Caller, _: int) -> object:
         return caller.call("GetPersonTracking", {**get, "MaxResults": 10})
 
-    rate, took = together(url, 50, seconds, mixed)
-    print(f"mixed (5 short Gets, 4 Starts, 1 full page), 50 clients: {rate:.0f}/s, {took}")
-    for _ in range(2):
-        together(url, 2, seconds, page)
+    def mixed(caller: Caller, number: int) -> object:
+        kind = (page, start, start, start, start, short, short, short, short, short)
+        return kind[number // 50 % 10](caller, number)
+
+    def say(what: str, clients: int, ask: Callable[[Caller, int], object], goal: str = "") -> None:
+        used = cpu_s(service)
+        rate, took = together(url, clients, seconds, ask)
+        cpu = 1000 * (cpu_s(service) - used) / len(took.seconds)
+        print(f"{what}, {clients} clients: {rate:.1f}/s, {took}, {cpu:.1f} ms of CPU each   {goal}")
+
+    at_rate(url, 20, 2)  # connections, clients and caches as they are after a while
+    used = cpu_s(service)
+    took = at_rate(url, 50, seconds)
+    cpu = 1000 * (cpu_s(service) - used) / len(took.seconds)
+    print(f"Start at 50/s: {took}, {cpu:.1f} ms of CPU each   (p99 is to be under 50 ms)")
+    say("Start", 8, start)
+    say("Get, full pages with faces", 2, page, "(30/s or more)")
+    caller = Caller(url)
+    first, last = in_turns(lambda: page(caller, 0), lambda: page(caller, len(tokens) - 1), 41)
+    print(f"first page {first:.1f} ms, last page {last:.1f} ms: {last / first:.2f}   (1.2 or less)")
+    say("Get, 10 rows", 50, short)
+    say("mixed (5 short Gets, 4 Starts, 1 full page)", 50, mixed)
+    say("Get, full pages with faces", 50, page)
+    before = rss_mib(service)
+    for ask in (mixed, page):
+        together(url, 50, seconds, ask)
     after = rss_mib(service)
-    print(f"memory of the service: {before:.0f} MiB, {after:.0f} MiB after all of it   (flat)")
+    print(f"memory of the service: {before:.0f} MiB, {after:.0f} MiB after as much again   (flat)")
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
@@ -62,6 +64,9 @@ def application(
         credentials,
         Admission(settings.requests_at_once),
         {"Start": Throughput(settings.start_per_s), "Get": Throughput(settings.get_per_s)},
+        # A Start waits for S3 and the disk, a Get computes: more threads than processors would make
+        # each page slower, and Arrow keeps memory for each thread that it ever ran on.
+        {"Start": ThreadPoolExecutor(40), "Get": ThreadPoolExecutor(max(2, os.cpu_count() or 2))},
         observe,
     )
 
@@ -103,6 +108,7 @@ class _Api:
     credentials: Credentials | None
     admission: Admission
     throughput: dict[str, Throughput]
+    threads: dict[str, ThreadPoolExecutor]
     observe: Callable[[str, str, float], None]
 
     async def answer(self, request: Request) -> Response:
@@ -139,7 +145,8 @@ class _Api:
             )
         kind = "Start" if name.startswith("Start") else "Get"
         self.throughput[kind].take(f"{name} by {caller.account}")
-        return await run_in_threadpool(call, caller, body)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.threads[kind], call, caller, body)
 
     def _caller(self, request: Request, body: bytes) -> Principal:
         if self.credentials is None:

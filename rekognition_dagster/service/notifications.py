@@ -15,7 +15,8 @@ from rekognition_dagster.service.store import JobStore, Notification
 
 log = logging.getLogger(__name__)
 
-_HOLD_S = 60.0
+_HOLD_S = 30.0
+"""Seconds that others leave an announcement alone which one process is about to make."""
 _MAX_DELAY_S = 300.0
 
 
@@ -47,6 +48,7 @@ def publish_due(
     *,
     life_s: float,
     now: Callable[[], float],
+    stopping: Callable[[], bool] = lambda: False,
 ) -> int:
     """Publish what is due; how many went out.
 
@@ -55,6 +57,7 @@ def publish_due(
         publish: Sends one, or raises.
         life_s: Seconds after which an announcement is given up.
         now: Seconds since 1970.
+        stopping: Whether the first failure should be the last try.
     """
     sent = 0
     for notification in store.due_notifications(_HOLD_S):
@@ -69,6 +72,8 @@ def publish_due(
             delay = min(2.0 ** min(notification.attempts - 1, 20), _MAX_DELAY_S)
             log.warning("announcement failed", extra={**about, "again_s": delay, "error": error})
             store.announce_later(notification.job_id, delay)
+            if stopping():
+                break
         else:
             # A crash before the next line sends it again: at least once, never not at all.
             store.announced(notification.job_id)
@@ -85,10 +90,12 @@ def publish_forever(
     life_s: float,
     now: Callable[[], float],
 ) -> None:
-    """Publish what is due until ``stop`` is set."""
-    while not stop.is_set():
+    """Publish what is due until ``stop`` is set, and what jobs left that ended last."""
+    stopped = False
+    while not stopped:
+        stopped = stop.is_set()
         try:
-            sent = publish_due(store, life_s=life_s, now=now)
+            sent = publish_due(store, life_s=life_s, now=now, stopping=stop.is_set)
         except Exception:
             log.exception("the outbox cannot be read; trying again")
             sent = 0

@@ -39,7 +39,7 @@ class Results:
     @functools.cached_property
     def storage(self) -> Storage:
         """The place as a lake's storage."""
-        return Storage.at(self.url)
+        return _storage(self.url)
 
     def page(self, operation: Operation, folder: str, order: str, offset: int, limit: int) -> bytes:
         """Rows ``offset`` to ``offset + limit`` of a job, as the JSON of the API's list.
@@ -182,11 +182,16 @@ def _rows(storage: Storage, path: str, offset: int, limit: int) -> pa.Table:
     return pa.concat_tables(groups).slice(offset - starts[first], end - offset)
 
 
+@functools.cache
+def _storage(url: str) -> Storage:
+    return Storage.at(url)
+
+
 # Results never change once a job has them, so what was read of them may be kept.
 @functools.lru_cache(maxsize=32)
 def _footer(url: str, path: str) -> tuple[pq.FileMetaData, list[int]]:
     """A file's footer, and the row that each of its row groups starts at, with the end."""
-    storage = Storage.at(url)
+    storage = _storage(url)
     with storage.filesystem.open_input_file(storage.full(path)) as source:
         footer = pq.read_metadata(source)
     sizes = (footer.row_group(i).num_rows for i in range(footer.num_row_groups))
@@ -195,7 +200,7 @@ def _footer(url: str, path: str) -> tuple[pq.FileMetaData, list[int]]:
 
 @functools.lru_cache(maxsize=16)
 def _group(url: str, path: str, index: int) -> pa.Table:
-    storage = Storage.at(url)
+    storage = _storage(url)
     with storage.filesystem.open_input_file(storage.full(path)) as source:
         file = pq.ParquetFile(source, metadata=_footer(url, path)[0])
         return file.read_row_group(index, use_threads=False)

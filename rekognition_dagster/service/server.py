@@ -31,7 +31,7 @@ from rekognition_dagster.service.jobs import Jobs
 from rekognition_dagster.service.notifications import publish_forever
 from rekognition_dagster.service.results import Results
 from rekognition_dagster.service.settings import Settings, is_loopback
-from rekognition_dagster.service.store import JobStore, is_dead_here, owner_name
+from rekognition_dagster.service.store import JobStore, is_dead_here, owner_name, scratch_prefix
 
 log = logging.getLogger(__name__)
 
@@ -172,10 +172,7 @@ class _Crew:
     def keep_up(self, stop: threading.Event) -> None:
         """Start workers, and others in the place of those that died."""
         quick_deaths = 0
-        try:
-            self.store.release_dead(is_dead_here)
-        except Exception:
-            log.exception("leases of dead workers were not released; they end by themselves")
+        self._clean_after_the_last_time()
         while not stop.is_set() and not self._draining:
             dead = [w for w in self._workers if w.poll() is not None]
             for worker in dead:
@@ -226,9 +223,23 @@ class _Crew:
 
     def _clean_after(self, worker: subprocess.Popen[str]) -> None:
         name = owner_name().rpartition(":")[0] + f":{worker.pid}"
-        self.store.release_dead(lambda owner: owner == name)
-        for left in self.settings.scratch_folder.glob(f"{worker.pid}-*"):
+        try:
+            self.store.release_dead(lambda owner: owner == name)
+        except Exception:
+            log.exception("the lease of a dead worker was not released; it ends by itself")
+        for left in self.settings.scratch_folder.glob(f"{scratch_prefix(worker.pid)}*"):
             shutil.rmtree(left, ignore_errors=True)
+
+    def _clean_after_the_last_time(self) -> None:
+        """What workers left that were killed together with their service."""
+        try:
+            self.store.release_dead(is_dead_here)
+        except Exception:
+            log.exception("leases of dead workers were not released; they end by themselves")
+        ours = owner_name().rpartition(":")[0]
+        for left in self.settings.scratch_folder.glob(f"{scratch_prefix().split('-')[0]}-*-*"):
+            if is_dead_here(f"{ours}:{left.name.split('-')[1]}"):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _upkeep(store: JobStore, results: Results, stop: threading.Event) -> None:

@@ -7,10 +7,12 @@ SQLite (WAL) serves one host, PostgreSQL several. What a job computes lies in it
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -196,6 +198,7 @@ class JobStore:
         self, url: str, *, clock: Callable[[], float] = time.time, job_life_s: float = 7 * 86400.0
     ):
         self._clock, self._life = clock, job_life_s
+        self._turn = threading.Lock()
         try:
             self._engine = _engine(url)
             with self._write() as connection:
@@ -223,7 +226,10 @@ class JobStore:
 
     @contextlib.contextmanager
     def _write(self) -> Iterator[sa.Connection]:
-        with self._engine.execution_options(writes=True).begin() as connection:
+        # Threads that wait for SQLite's own lock sleep and look again, some of them for seconds; a
+        # queue in front of it serves them in turn. Other processes still meet at SQLite's lock.
+        in_turn = self._turn if self._engine.dialect.name == "sqlite" else contextlib.nullcontext()
+        with in_turn, self._engine.execution_options(writes=True).begin() as connection:
             yield connection
 
     @contextlib.contextmanager
@@ -662,6 +668,12 @@ def is_dead_here(owner: str) -> bool:
     except OSError:
         return False
     return False
+
+
+def scratch_prefix(pid: int | None = None) -> str:
+    """What names of this process's temporary folders begin with, told apart by host likewise."""
+    place = hashlib.sha256(_place().encode()).hexdigest()[:8]
+    return f"{place}-{os.getpid() if pid is None else pid}-"
 
 
 def _place() -> str:

@@ -11,6 +11,7 @@ import importlib
 import json
 import logging
 import os
+import secrets
 import signal
 import sys
 import tempfile
@@ -28,7 +29,7 @@ from rekognition_dagster.service import objects
 from rekognition_dagster.service.logs import configure
 from rekognition_dagster.service.results import Results
 from rekognition_dagster.service.settings import Settings
-from rekognition_dagster.service.store import Job, JobStore, owner_name
+from rekognition_dagster.service.store import Job, JobStore, owner_name, scratch_prefix
 from rekognition_dagster.service.writing import ResultsWriter
 
 log = logging.getLogger("rekognition_dagster.service.worker")
@@ -62,6 +63,7 @@ class _Attempt:
     """One go at one job: whether it is still to go on, and how far it is."""
 
     job: Job
+    folder: str
     called_off: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
     frames: int = 0
@@ -76,11 +78,6 @@ class _Attempt:
             "video": job.video,
             "attempt": job.attempts,
         }
-
-    @property
-    def folder(self) -> str:
-        """Results of each attempt lie apart, so that one that lost its lease spoils nothing."""
-        return f"{self.job.job_id}/{self.job.attempts}"
 
     def check(self, *_: Any) -> None:
         if self.called_off.is_set():
@@ -121,7 +118,9 @@ class Worker:
 
     def work(self, job: Job) -> None:
         """Bring one job to its end, or give it back."""
-        attempt = _Attempt(job)
+        # Results of each attempt lie apart, so that one that lost its lease spoils nothing. Its
+        # number would not do: one that is called off does not count, and the next has it too.
+        attempt = _Attempt(job, f"{job.job_id}/{secrets.token_hex(4)}")
         log.info("job taken up", extra=attempt.about)
         heart = threading.Thread(target=self._beat, args=(attempt,), name="heartbeat")
         heart.start()
@@ -132,7 +131,7 @@ class Worker:
             attempt.ended.set()
             heart.join()
             if not kept:
-                self.results.delete(attempt.folder)
+                self._remove(attempt)
 
     def _bring_to_end(self, attempt: _Attempt) -> bool:
         """Whether the attempt's results are now the job's."""
@@ -159,6 +158,16 @@ class Worker:
             else:
                 self._end_badly(attempt, error)
         return False
+
+    def _remove(self, attempt: _Attempt) -> None:
+        """Remove the results of an attempt, unless they are the job's after all: the database may
+        have ended the job and only the answer got lost."""
+        try:
+            job = self.store.job(attempt.job.job_id)
+            if job is None or job.results != attempt.folder:
+                self.results.delete(attempt.folder)
+        except Exception:
+            log.exception("results are left until the job expires", extra=attempt.about)
 
     def _end_badly(self, attempt: _Attempt, error: BaseException) -> None:
         """Fail the job, or let it be tried again."""
@@ -214,7 +223,7 @@ class Worker:
         operation = OPERATIONS[job.operation]
         scratch = settings.scratch_folder
         scratch.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-", dir=scratch) as temporary:
+        with tempfile.TemporaryDirectory(prefix=scratch_prefix(), dir=scratch) as temporary:
             path = Path(temporary) / f"video{Path(job.name).suffix[:16]}"
             _fetch(attempt, path)
             self._check_video(job, path)

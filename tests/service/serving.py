@@ -35,7 +35,7 @@ ENV = {
 ROLE = "arn:aws:iam::123456789012:role/rekognition"
 
 
-def until(condition: Callable[[], Any], seconds: float = 20.0, every: float = 0.02) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 60.0, every: float = 0.02) -> Any:
     """What ``condition`` answers once that is true; fails after ``seconds``."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -236,7 +236,7 @@ def starter(folder: Path, aws_endpoint: str, started: list[Service]) -> Callable
 
 
 def ended(
-    rekognition: Any, operation: str, job_id: str, seconds: float = 20.0, **more: Any
+    rekognition: Any, operation: str, job_id: str, seconds: float = 60.0, **more: Any
 ) -> dict:
     """The first page of a job once it is no longer in progress."""
 

@@ -18,7 +18,7 @@ from rekognition_dagster.service.protocol import ApiError, operation_model, requ
 pytestmark = pytest.mark.xdist_group("generated")
 
 APIS = [api for o in OPERATIONS.values() for api in (o.start_api, o.get_api)]
-EXAMPLES = int(os.environ.get("REKOGNITION_DAGSTER_EXAMPLES", "300"))
+EXAMPLES = int(os.environ.get("REKOGNITION_DAGSTER_EXAMPLES", "100"))
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
