@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from rekognition_dagster.engine import analyze
+from rekognition_dagster.engine import analyze, open_detector
+from rekognition_dagster.engine.decode import Frame
 from rekognition_dagster.operations import OPERATIONS
 
 
@@ -26,3 +28,15 @@ def test_the_man_in_the_car_is_one_person_with_one_face(sample):
     assert abs(first["pose"]["yaw"]) < 30
     # his head leans to the picture's left throughout, counter-clockwise
     assert max(first["pose"]["roll"], last["pose"]["roll"]) < 0
+
+
+@pytest.mark.parametrize(
+    "size", [(640, 272), (640, 360), (640, 480), (176, 144), (720, 1280), (480, 480)]
+)
+def test_nobody_is_in_a_blank_picture_of_any_shape(sample, size):
+    sample("person-ssdlite")
+    detector = open_detector()
+    for grey in (0, 90, 128, 200, 255):
+        image = np.full((size[1], size[0], 3), grey, np.uint8)
+        (found,) = detector.detect([Frame(0, 0, *size, _raw=None, _image=image)])
+        assert not (found.confidence >= detector.scores.sure / 2).any()

@@ -56,13 +56,15 @@ class SsdLite:
         self._area = area
         self._weights = models.path("person-ssdlite")
         self._networks = SizedNetworks(self._make)
+        self._blind: dict[tuple[int, int], npt.NDArray] = {}
 
     def detect(self, frames: Iterable[Frame]) -> Iterator[sv.Detections]:
         """See :class:`rekognition_dagster.engine.detectors.Detector`."""
         for frame, (encodings, scores), network in self._networks.run(frames):
-            yield self._read(
-                encodings[0], scores[0], frame, _anchors(network.width, network.height)
-            )
+            confidence = scores[0][:, _PERSON_COLUMN].copy()
+            confidence[self._blind[network.width, network.height]] = 0
+            anchors = _anchors(network.width, network.height)
+            yield self._read(encodings[0], confidence, frame, anchors)
 
     def network_for(self, frame: Frame) -> Network:
         """The network that frames of this size go through."""
@@ -75,12 +77,13 @@ class SsdLite:
             f"{width}x{height}",
             lambda: _cut(ov.Core().read_model(self._weights), width, height),
         )
-        return Network(model, mean=127.5, scale=127.5)
+        network = Network(model, mean=127.5, scale=127.5)
+        self._blind[width, height] = _blind_anchors(network, self.scores.noise)
+        return network
 
     def _read(
-        self, encodings: npt.NDArray, scores: npt.NDArray, frame: Frame, anchors: npt.NDArray
+        self, encodings: npt.NDArray, confidence: npt.NDArray, frame: Frame, anchors: npt.NDArray
     ) -> sv.Detections:
-        confidence = scores[:, _PERSON_COLUMN]
         likely = np.flatnonzero(confidence > self.scores.noise)
         confidence = confidence[likely].copy()
         boxes = _decode_boxes(encodings[likely], anchors[likely])
@@ -112,6 +115,20 @@ def _cut(graph: ov.Model, width: int, height: int) -> ov.Model:
         reader.replace_source_output(image.output(0))
     outputs = [found[_ENCODINGS], found[_SCORES]]
     return ov.Model(outputs, [image], "person-ssdlite")  # pyright: ignore[reportGeneralTypeIssues]
+
+
+def _blind_anchors(network: Network, noise: float) -> npt.NDArray:
+    """Anchors that see people in blank pictures, a dozen in two thousand.
+
+    Those of the coarsest grids look mostly at the padding of the convolutions before them, which
+    in any other shape than the trained square is not the padding that the network learned.
+    """
+    shape = (network.height, network.width, 3)
+    blanks = (np.full(shape, grey, np.uint8) for grey in (0, 64, 128, 192, 255))
+    seen = np.zeros(len(_anchors(network.width, network.height)), np.float32)
+    for _, (_, scores) in network.run(blanks, lambda image: image):
+        np.maximum(seen, scores[0][:, _PERSON_COLUMN], out=seen)
+    return np.flatnonzero(seen > noise)
 
 
 @lru_cache(maxsize=16)
