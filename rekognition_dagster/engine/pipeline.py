@@ -24,6 +24,7 @@ from rekognition_dagster.engine.decode import (
     open_video,
 )
 from rekognition_dagster.engine.detectors import Detector, open_detector
+from rekognition_dagster.engine.detectors.centerface import input_size
 from rekognition_dagster.engine.detectors.centerface import shared as open_face_detector
 from rekognition_dagster.engine.faces import FACE, describe, face_struct
 from rekognition_dagster.engine.labels import label_rows
@@ -36,6 +37,9 @@ Rows = list[dict[str, Any]]
 _PERSONS, _FACES, _LABELS = "person_tracking", "face_detection", "label_detection"
 _BATCH = 2048
 _GLANCE_MS = 1000  # where only people are asked for, how often their faces are looked for
+_RARE_GLANCE_MS = 8000  # and at least, where there was none to see
+_FACE_IN_PERSON = 0.1  # a face's width in heights of its person
+_SMALLEST_FACE = 8  # pixels of the face network's input
 
 
 def analyze(
@@ -90,7 +94,11 @@ class _Analysis:
                 )
             )
             source = _until_damage(frames)
-            for frame, found, seen in _detect(source, people, faces, self._looks_for_faces):
+            every = faces if _FACES in self._sinks else None
+            glance = _Glance(faces) if faces is not None and every is None else None
+            for frame, found, seen in _detect(source, people, every):
+                if glance is not None and found is not None:
+                    seen = glance.at(frame, found)  # noqa: PLW2901
                 self._take(frame, found, seen, people, tracks)
             damage = source.damage
             if tracks is not None:
@@ -111,12 +119,6 @@ class _Analysis:
     def _rate(self) -> float:
         rate = self._video.metadata.frame_rate or 25.0
         return min(rate, self._sample_fps) if self._sample_fps else rate
-
-    def _looks_for_faces(self, frame: Frame) -> bool:
-        """Every frame where faces are asked for; else often enough to know whose face it is."""
-        if _FACES in self._sinks:
-            return True
-        return frame.timestamp_ms % _GLANCE_MS < 1000 / self._rate()
 
     def _take(
         self,
@@ -172,25 +174,45 @@ class _until_damage:
 
 
 def _detect(
-    frames: Iterable[Frame],
-    people: Detector | None,
-    faces: Detector | None,
-    looks_for_faces: Callable[[Frame], bool],
+    frames: Iterable[Frame], people: Detector | None, faces: Detector | None
 ) -> Iterator[tuple[Frame, sv.Detections | None, sv.Detections | None]]:
     """Each frame with what the detectors found in it. Each detector reads ahead on its own."""
     ours, for_people, for_faces = tee(frames, 3)
     found = people.detect(for_people) if people is not None else None
-    seen = faces.detect(filter(looks_for_faces, for_faces)) if faces is not None else None
-    if found is None:
-        del for_people  # an unread branch would keep every frame
-    if seen is None:
-        del for_faces
+    seen = faces.detect(for_faces) if faces is not None else None
+    del for_people, for_faces  # an unread branch would keep every frame
     for frame in ours:
         yield (
             frame,
             None if found is None else next(found),
-            next(seen) if seen is not None and looks_for_faces(frame) else None,
+            None if seen is None else next(seen),
         )
+
+
+class _Glance:
+    """Looks for people's faces now and then: often where there are faces, rarely where not.
+
+    Which frames are looked at depends on the video alone, so the same video gives the same rows.
+    """
+
+    def __init__(self, faces: Detector) -> None:
+        self._faces = faces
+        self._due_ms = 0
+        self._interval_ms = _GLANCE_MS
+
+    def at(self, frame: Frame, people: sv.Detections) -> sv.Detections | None:
+        """The faces of a frame, if it is time to look and somebody is near enough."""
+        if frame.timestamp_ms < self._due_ms or not len(people):
+            return None
+        tallest = float((people.xyxy[:, 3] - people.xyxy[:, 1]).max())
+        scale = input_size(frame.width, frame.height)[0] / frame.width
+        if tallest * _FACE_IN_PERSON * scale < _SMALLEST_FACE:
+            return None
+        seen = next(self._faces.detect([frame]))
+        sure = seen.confidence is not None and (seen.confidence >= self._faces.scores.sure).any()
+        self._interval_ms = _GLANCE_MS if sure else min(2 * self._interval_ms, _RARE_GLANCE_MS)
+        self._due_ms = frame.timestamp_ms + self._interval_ms
+        return seen
 
 
 def _only_people(found: sv.Detections, labels: Mapping[int, str]) -> sv.Detections:
