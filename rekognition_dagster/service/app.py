@@ -25,6 +25,7 @@ from rekognition_dagster.service import signing
 from rekognition_dagster.service.credentials import ANYONE, Credentials, Principal
 from rekognition_dagster.service.jobs import Jobs
 from rekognition_dagster.service.limits import Admission, Throughput
+from rekognition_dagster.service.metrics import Metrics
 from rekognition_dagster.service.protocol import (
     CONTENT_TYPE,
     TARGET_PREFIX,
@@ -51,13 +52,7 @@ def application(
         credentials: Whom it serves; None is anyone.
         workers_alive: How many workers are up, for ``/ready``.
     """
-    try:
-        from rekognition_dagster.service.metrics import Metrics
-
-        metrics = Metrics(jobs.store, workers_alive)
-    except ImportError:
-        metrics = None
-    observe = metrics.answered if metrics else lambda *_: None
+    metrics = Metrics(jobs.store, workers_alive)
     settings = jobs.settings
     api = _Api(
         jobs,
@@ -67,7 +62,7 @@ def application(
         # A Start waits for S3 and the disk, a Get computes: more threads than processors would make
         # each page slower, and Arrow keeps memory for each thread that it ever ran on.
         {"Start": ThreadPoolExecutor(40), "Get": ThreadPoolExecutor(max(2, os.cpu_count() or 2))},
-        observe,
+        metrics.answered,
     )
 
     async def health(_: Request) -> Response:
@@ -86,8 +81,6 @@ def application(
         )
 
     async def measured(_: Request) -> Response:
-        if metrics is None:
-            return Response("install prometheus-client for metrics\n", 501)
         return Response(
             await run_in_threadpool(metrics.text), media_type="text/plain; version=0.0.4"
         )

@@ -29,9 +29,10 @@ from rekognition_dagster.service.connection import KEEP_ALIVE_S, MAX_HEADER_BYTE
 from rekognition_dagster.service.credentials import Credentials
 from rekognition_dagster.service.jobs import Jobs
 from rekognition_dagster.service.notifications import publish_forever
+from rekognition_dagster.service.owners import is_dead_here, owner_name, scratch_prefix
 from rekognition_dagster.service.results import Results
 from rekognition_dagster.service.settings import Settings, is_loopback
-from rekognition_dagster.service.store import JobStore, is_dead_here, owner_name, scratch_prefix
+from rekognition_dagster.service.store import JobStore
 
 log = logging.getLogger(__name__)
 

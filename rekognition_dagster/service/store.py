@@ -7,87 +7,31 @@ SQLite (WAL) serves one host, PostgreSQL several. What a job computes lies in it
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import os
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import event
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from rekognition_dagster.errors import ConfigurationError
+from rekognition_dagster.operations import OPERATIONS
+from rekognition_dagster.service.database import (
+    COUNTERS,
+    FACTS,
+    JOBS,
+    OUTBOX,
+    SCHEMA,
+    TOKENS,
+    open_engine,
+    without_password,
+)
 
 IN_PROGRESS, SUCCEEDED, FAILED = "IN_PROGRESS", "SUCCEEDED", "FAILED"
-
-_SCHEMA = sa.MetaData()
-_JOBS = sa.Table(
-    "jobs",
-    _SCHEMA,
-    sa.Column("job_id", sa.String(64), primary_key=True),
-    sa.Column("operation", sa.String(64), nullable=False),
-    sa.Column("account", sa.String(128), nullable=False),
-    sa.Column("bucket", sa.String(255), nullable=False),
-    sa.Column("name", sa.Text, nullable=False),
-    sa.Column("version", sa.Text),
-    sa.Column("job_tag", sa.Text),
-    sa.Column("topic_arn", sa.Text),
-    sa.Column("request", sa.Text, nullable=False),
-    sa.Column("status", sa.String(16), nullable=False),
-    sa.Column("status_message", sa.Text),
-    sa.Column("created_at", sa.Double, nullable=False),
-    sa.Column("completed_at", sa.Double),
-    sa.Column("expires_at", sa.Double, nullable=False),
-    sa.Column("available_at", sa.Double, nullable=False),
-    sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("lease_owner", sa.String(128)),
-    sa.Column("lease_until", sa.Double),
-    sa.Column("metadata", sa.Text),
-    sa.Column("results", sa.Text),
-    sa.Column("orders", sa.Text),
-    sa.Index("jobs_by_status", "status", "available_at"),
-    sa.Index("jobs_by_expiry", "expires_at"),
-)
-_TOKENS = sa.Table(
-    "tokens",
-    _SCHEMA,
-    sa.Column("account", sa.String(128), primary_key=True),
-    sa.Column("operation", sa.String(64), primary_key=True),
-    sa.Column("token", sa.String(64), primary_key=True),
-    sa.Column("request_hash", sa.String(64), nullable=False),
-    sa.Column("job_id", sa.String(64), nullable=False),
-    sa.Column("expires_at", sa.Double, nullable=False),
-)
-_OUTBOX = sa.Table(
-    "outbox",
-    _SCHEMA,
-    sa.Column("job_id", sa.String(64), primary_key=True),
-    sa.Column("topic_arn", sa.Text, nullable=False),
-    sa.Column("message", sa.Text, nullable=False),
-    sa.Column("created_at", sa.Double, nullable=False),
-    sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("next_at", sa.Double, nullable=False),
-    sa.Index("outbox_by_time", "next_at"),
-)
-_COUNTERS = sa.Table(
-    "counters",
-    _SCHEMA,
-    sa.Column("name", sa.String(64), primary_key=True),
-    sa.Column("value", sa.BigInteger, nullable=False),
-)
-_FACTS = sa.Table(
-    "facts",
-    _SCHEMA,
-    sa.Column("name", sa.String(64), primary_key=True),
-    sa.Column("value", sa.Text, nullable=False),
-)
 
 
 @dataclass(frozen=True)
@@ -200,22 +144,20 @@ class JobStore:
         self._clock, self._life = clock, job_life_s
         self._turn = threading.Lock()
         try:
-            self._engine = _engine(url)
+            self._engine = open_engine(url)
             with self._write() as connection:
                 if self._engine.dialect.name == "postgresql":
                     # Two hosts that start at once must not both create the tables.
                     connection.execute(sa.text("SELECT pg_advisory_xact_lock(7236501)"))
-                _SCHEMA.create_all(connection)
-                secret = connection.scalar(
-                    sa.select(_FACTS.c.value).where(_FACTS.c.name == "secret")
-                )
+                SCHEMA.create_all(connection)
+                secret = connection.scalar(sa.select(FACTS.c.value).where(FACTS.c.name == "secret"))
                 if secret is None:
                     secret = secrets.token_hex(32)
-                    connection.execute(_FACTS.insert().values(name="secret", value=secret))
-                    connection.execute(_COUNTERS.insert().values(name="frames", value=0))
+                    connection.execute(FACTS.insert().values(name="secret", value=secret))
+                    connection.execute(COUNTERS.insert().values(name="frames", value=0))
         except (SQLAlchemyError, ImportError, OSError) as error:
             raise ConfigurationError(
-                f"cannot open the job store {_without_password(url)}: {_first_line(error)}. "
+                f"cannot open the job store {without_password(url)}: {_first_line(error)}. "
                 "Check the store's address, its permissions and its driver"
             ) from error
         self.secret = bytes.fromhex(secret)
@@ -259,11 +201,11 @@ class JobStore:
         request_hash: str,
     ) -> str | None:
         row = connection.execute(
-            sa.select(_TOKENS.c.job_id, _TOKENS.c.request_hash).where(
-                _TOKENS.c.account == account,
-                _TOKENS.c.operation == operation,
-                _TOKENS.c.token == token,
-                _TOKENS.c.expires_at > self._clock(),
+            sa.select(TOKENS.c.job_id, TOKENS.c.request_hash).where(
+                TOKENS.c.account == account,
+                TOKENS.c.operation == operation,
+                TOKENS.c.token == token,
+                TOKENS.c.expires_at > self._clock(),
             )
         ).first()
         if row is None:
@@ -305,20 +247,20 @@ class JobStore:
             # On PostgreSQL this row is the lock under which jobs are counted and added; SQLite
             # lets one transaction write at a time anyway.
             connection.execute(
-                sa.select(_FACTS.c.value).where(_FACTS.c.name == "secret").with_for_update()
+                sa.select(FACTS.c.value).where(FACTS.c.name == "secret").with_for_update()
             )
             if token is not None:
                 known = self._job_of_token(connection, account, operation, token, request_hash)
                 if known is not None:
                     return known, False
             running = connection.scalar(
-                sa.select(sa.func.count()).select_from(_JOBS).where(_JOBS.c.status == IN_PROGRESS)
+                sa.select(sa.func.count()).select_from(JOBS).where(JOBS.c.status == IN_PROGRESS)
             )
             if (running or 0) >= limit:
                 raise TooManyJobsError
             job_id = secrets.token_hex(32)
             connection.execute(
-                _JOBS.insert().values(
+                JOBS.insert().values(
                     job_id=job_id,
                     operation=operation,
                     account=account,
@@ -337,14 +279,14 @@ class JobStore:
             )
             if token is not None:
                 connection.execute(
-                    _TOKENS.delete().where(
-                        _TOKENS.c.account == account,
-                        _TOKENS.c.operation == operation,
-                        _TOKENS.c.token == token,
+                    TOKENS.delete().where(
+                        TOKENS.c.account == account,
+                        TOKENS.c.operation == operation,
+                        TOKENS.c.token == token,
                     )
                 )
                 connection.execute(
-                    _TOKENS.insert().values(
+                    TOKENS.insert().values(
                         account=account,
                         operation=operation,
                         token=token,
@@ -359,9 +301,9 @@ class JobStore:
         """The job, unless there is none or it has expired."""
         with self._read() as connection:
             row = connection.execute(
-                sa.select(_JOBS).where(
-                    _JOBS.c.job_id == job_id,
-                    sa.or_(_JOBS.c.status == IN_PROGRESS, _JOBS.c.expires_at > self._clock()),
+                sa.select(JOBS).where(
+                    JOBS.c.job_id == job_id,
+                    sa.or_(JOBS.c.status == IN_PROGRESS, JOBS.c.expires_at > self._clock()),
                 )
             ).first()
         return _job(row) if row is not None else None
@@ -375,18 +317,18 @@ class JobStore:
         died of it.
         """
         due = sa.and_(
-            _JOBS.c.status == IN_PROGRESS,
-            _JOBS.c.available_at <= self._clock(),
-            sa.or_(_JOBS.c.lease_until.is_(None), _JOBS.c.lease_until <= self._clock()),
+            JOBS.c.status == IN_PROGRESS,
+            JOBS.c.available_at <= self._clock(),
+            sa.or_(JOBS.c.lease_until.is_(None), JOBS.c.lease_until <= self._clock()),
         )
         with self._read() as connection:  # most looks find nothing; they need no write lock
-            if connection.scalar(sa.select(_JOBS.c.job_id).where(due).limit(1)) is None:
+            if connection.scalar(sa.select(JOBS.c.job_id).where(due).limit(1)) is None:
                 return None
         with self._write() as connection:
             row = connection.execute(
-                sa.select(_JOBS)
+                sa.select(JOBS)
                 .where(due)
-                .order_by(_JOBS.c.available_at)
+                .order_by(JOBS.c.available_at)
                 .limit(1)
                 .with_for_update(skip_locked=True)
             ).first()
@@ -403,8 +345,8 @@ class JobStore:
                 )
                 return None
             connection.execute(
-                _JOBS.update()
-                .where(_JOBS.c.job_id == job.job_id)
+                JOBS.update()
+                .where(JOBS.c.job_id == job.job_id)
                 .values(
                     attempts=job.attempts + 1,
                     lease_owner=owner,
@@ -417,7 +359,7 @@ class JobStore:
         """Hold a job for another ``lease_s`` seconds; False where it is no longer this owner's."""
         with self._write() as connection:
             result = connection.execute(
-                _JOBS.update().where(*_held(job, owner)).values(lease_until=self._clock() + lease_s)
+                JOBS.update().where(*_held(job, owner)).values(lease_until=self._clock() + lease_s)
             )
         return result.rowcount == 1
 
@@ -425,9 +367,9 @@ class JobStore:
         """Frames that were analysed since this was last called."""
         with self._write() as connection:
             connection.execute(
-                _COUNTERS.update()
-                .where(_COUNTERS.c.name == "frames")
-                .values(value=_COUNTERS.c.value + number)
+                COUNTERS.update()
+                .where(COUNTERS.c.name == "frames")
+                .values(value=COUNTERS.c.value + number)
             )
 
     def release(self, job: Job, owner: str, *, delay_s: float = 0.0, counts: bool = False) -> None:
@@ -441,7 +383,7 @@ class JobStore:
         """
         with self._write() as connection:
             connection.execute(
-                _JOBS.update()
+                JOBS.update()
                 .where(*_held(job, owner))
                 .values(
                     lease_owner=None,
@@ -492,10 +434,10 @@ class JobStore:
         **values: Any,
     ) -> bool:
         now = self._clock()
-        held = _held(job, owner) if owner else [_JOBS.c.job_id == job.job_id]
+        held = _held(job, owner) if owner else [JOBS.c.job_id == job.job_id]
         ended = connection.execute(
-            _JOBS.update()
-            .where(*held, _JOBS.c.status == IN_PROGRESS)
+            JOBS.update()
+            .where(*held, JOBS.c.status == IN_PROGRESS)
             .values(
                 status=status,
                 status_message=message,
@@ -509,7 +451,7 @@ class JobStore:
             return False
         if job.topic_arn:
             connection.execute(
-                _OUTBOX.insert().values(
+                OUTBOX.insert().values(
                     job_id=job.job_id,
                     topic_arn=job.topic_arn,
                     message=json.dumps(completion_message(job, status, now)),
@@ -527,8 +469,8 @@ class JobStore:
         """
         with self._read() as connection:
             owners = connection.scalars(
-                sa.select(_JOBS.c.lease_owner)
-                .where(_JOBS.c.status == IN_PROGRESS, _JOBS.c.lease_owner.is_not(None))
+                sa.select(JOBS.c.lease_owner)
+                .where(JOBS.c.status == IN_PROGRESS, JOBS.c.lease_owner.is_not(None))
                 .distinct()
             ).all()
         dead = [o for o in owners if o and is_dead(o)]
@@ -536,8 +478,8 @@ class JobStore:
             return 0
         with self._write() as connection:
             result = connection.execute(
-                _JOBS.update()
-                .where(_JOBS.c.status == IN_PROGRESS, _JOBS.c.lease_owner.in_(dead))
+                JOBS.update()
+                .where(JOBS.c.status == IN_PROGRESS, JOBS.c.lease_owner.in_(dead))
                 .values(lease_owner=None, lease_until=None)
             )
         return result.rowcount
@@ -547,22 +489,22 @@ class JobStore:
     def due_notifications(self, hold_s: float, limit: int = 20) -> list[Notification]:
         """Announcements that are due; others leave them alone for ``hold_s`` seconds."""
         now = self._clock()
-        due = _OUTBOX.c.next_at <= now
+        due = OUTBOX.c.next_at <= now
         with self._read() as connection:
-            if connection.scalar(sa.select(_OUTBOX.c.job_id).where(due).limit(1)) is None:
+            if connection.scalar(sa.select(OUTBOX.c.job_id).where(due).limit(1)) is None:
                 return []
         with self._write() as connection:
             rows = connection.execute(
-                sa.select(_OUTBOX)
+                sa.select(OUTBOX)
                 .where(due)
-                .order_by(_OUTBOX.c.next_at)
+                .order_by(OUTBOX.c.next_at)
                 .limit(limit)
                 .with_for_update(skip_locked=True)
             ).all()
             connection.execute(
-                _OUTBOX.update()
-                .where(_OUTBOX.c.job_id.in_([r.job_id for r in rows]))
-                .values(next_at=now + hold_s, attempts=_OUTBOX.c.attempts + 1)
+                OUTBOX.update()
+                .where(OUTBOX.c.job_id.in_([r.job_id for r in rows]))
+                .values(next_at=now + hold_s, attempts=OUTBOX.c.attempts + 1)
             )
         return [
             Notification(r.job_id, r.topic_arn, r.message, r.attempts + 1, r.created_at)
@@ -572,14 +514,14 @@ class JobStore:
     def announced(self, job_id: str) -> None:
         """The announcement has been published, or given up: forget it."""
         with self._write() as connection:
-            connection.execute(_OUTBOX.delete().where(_OUTBOX.c.job_id == job_id))
+            connection.execute(OUTBOX.delete().where(OUTBOX.c.job_id == job_id))
 
     def announce_later(self, job_id: str, delay_s: float) -> None:
         """Try an announcement again after ``delay_s`` seconds."""
         with self._write() as connection:
             connection.execute(
-                _OUTBOX.update()
-                .where(_OUTBOX.c.job_id == job_id)
+                OUTBOX.update()
+                .where(OUTBOX.c.job_id == job_id)
                 .values(next_at=self._clock() + delay_s)
             )
 
@@ -589,8 +531,8 @@ class JobStore:
         """Ended jobs whose life is over."""
         with self._read() as connection:
             rows = connection.execute(
-                sa.select(_JOBS)
-                .where(_JOBS.c.status != IN_PROGRESS, _JOBS.c.expires_at <= self._clock())
+                sa.select(JOBS)
+                .where(JOBS.c.status != IN_PROGRESS, JOBS.c.expires_at <= self._clock())
                 .limit(limit)
             ).all()
         return [_job(r) for r in rows]
@@ -598,15 +540,15 @@ class JobStore:
     def forget(self, job_id: str) -> None:
         """Remove an expired job and what belongs to it."""
         with self._write() as connection:
-            connection.execute(_OUTBOX.delete().where(_OUTBOX.c.job_id == job_id))
-            connection.execute(_JOBS.delete().where(_JOBS.c.job_id == job_id))
-            connection.execute(_TOKENS.delete().where(_TOKENS.c.expires_at <= self._clock()))
+            connection.execute(OUTBOX.delete().where(OUTBOX.c.job_id == job_id))
+            connection.execute(JOBS.delete().where(JOBS.c.job_id == job_id))
+            connection.execute(TOKENS.delete().where(TOKENS.c.expires_at <= self._clock()))
 
     def counts(self) -> dict[str, int]:
         """Jobs by status."""
         with self._read() as connection:
             rows = connection.execute(
-                sa.select(_JOBS.c.status, sa.func.count()).group_by(_JOBS.c.status)
+                sa.select(JOBS.c.status, sa.func.count()).group_by(JOBS.c.status)
             ).all()
         return {IN_PROGRESS: 0, SUCCEEDED: 0, FAILED: 0, **{r[0]: r[1] for r in rows}}
 
@@ -614,21 +556,21 @@ class JobStore:
         """What waits in the store now."""
         now = self._clock()
         idle = sa.and_(
-            _JOBS.c.status == IN_PROGRESS,
-            sa.or_(_JOBS.c.lease_until.is_(None), _JOBS.c.lease_until <= now),
+            JOBS.c.status == IN_PROGRESS,
+            sa.or_(JOBS.c.lease_until.is_(None), JOBS.c.lease_until <= now),
         )
         with self._read() as connection:
             jobs, oldest = connection.execute(
-                sa.select(sa.func.count(), sa.func.min(_JOBS.c.created_at)).where(idle)
+                sa.select(sa.func.count(), sa.func.min(JOBS.c.created_at)).where(idle)
             ).one()
-            pending = connection.scalar(sa.select(sa.func.count()).select_from(_OUTBOX))
+            pending = connection.scalar(sa.select(sa.func.count()).select_from(OUTBOX))
         return Waiting(jobs, max(0.0, now - oldest) if oldest is not None else 0.0, pending or 0)
 
     def frames(self) -> int:
         """Frames analysed since the store was made."""
         with self._read() as connection:
             return (
-                connection.scalar(sa.select(_COUNTERS.c.value).where(_COUNTERS.c.name == "frames"))
+                connection.scalar(sa.select(COUNTERS.c.value).where(COUNTERS.c.name == "frames"))
                 or 0
             )
 
@@ -639,7 +581,7 @@ def completion_message(job: Job, status: str, at: float) -> dict[str, Any]:
     message: dict[str, Any] = {
         "JobId": job.job_id,
         "Status": status,
-        "API": f"Start{_api_name(job.operation)}",
+        "API": OPERATIONS[job.operation].start_api,
     }
     if job.job_tag is not None:
         message["JobTag"] = job.job_tag
@@ -648,55 +590,13 @@ def completion_message(job: Job, status: str, at: float) -> dict[str, Any]:
     return message
 
 
-def owner_name() -> str:
-    """This process's name as a lease owner: host, process namespace and process id."""
-    return f"{_place()}:{os.getpid()}"
-
-
-def is_dead_here(owner: str) -> bool:
-    """Whether a lease owner was a process of this host that is no more.
-
-    Of owners elsewhere (another host, another container) nothing is known, so they are not.
-    """
-    place, _, pid = owner.rpartition(":")
-    if place != _place() or not pid.isdigit():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def scratch_prefix(pid: int | None = None) -> str:
-    """What names of this process's temporary folders begin with, told apart by host likewise."""
-    place = hashlib.sha256(_place().encode()).hexdigest()[:8]
-    return f"{place}-{os.getpid() if pid is None else pid}-"
-
-
-def _place() -> str:
-    try:
-        namespace = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        namespace = "-"
-    return f"{socket.gethostname()}:{namespace}"
-
-
-def _api_name(operation: str) -> str:
-    from rekognition_dagster.operations import OPERATIONS
-
-    return OPERATIONS[operation].api
-
-
 def _held(job: Job, owner: str) -> list[sa.ColumnElement[bool]]:
     """What holds while this attempt at the job is this owner's."""
     return [
-        _JOBS.c.job_id == job.job_id,
-        _JOBS.c.status == IN_PROGRESS,
-        _JOBS.c.lease_owner == owner,
-        _JOBS.c.attempts == job.attempts,
+        JOBS.c.job_id == job.job_id,
+        JOBS.c.status == IN_PROGRESS,
+        JOBS.c.lease_owner == owner,
+        JOBS.c.attempts == job.attempts,
     ]
 
 
@@ -706,37 +606,6 @@ def _job(row: sa.Row[Any], **changed: Any) -> Job:
         values[name] = json.loads(values[name]) if values[name] else None
     values.update(changed)
     return Job(**{name: values[name] for name in Job.__dataclass_fields__})
-
-
-def _engine(url: str) -> sa.Engine:
-    parsed = sa.make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return sa.create_engine(parsed, pool_pre_ping=True, pool_size=20, max_overflow=30)
-    if parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(parsed, connect_args={"timeout": 30}, pool_size=20, max_overflow=30)
-
-    @event.listens_for(engine, "connect")
-    def _open(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # transactions are begun below, not by the driver
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")  # an accepted job survives a power cut
-        connection.execute("PRAGMA foreign_keys=ON")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: sa.Connection) -> None:
-        # A transaction that reads first and writes later can fail half-way: take the lock at once.
-        writes = connection.get_execution_options().get("writes")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
-
-
-def _without_password(url: str) -> str:
-    try:
-        return sa.make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return "(unreadable URL)"
 
 
 def _first_line(error: BaseException) -> str:

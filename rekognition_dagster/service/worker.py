@@ -27,9 +27,10 @@ from rekognition_dagster.errors import LakeError, ModelError, VideoError
 from rekognition_dagster.operations import OPERATIONS
 from rekognition_dagster.service import objects
 from rekognition_dagster.service.logs import configure
+from rekognition_dagster.service.owners import owner_name, scratch_prefix
 from rekognition_dagster.service.results import Results
 from rekognition_dagster.service.settings import Settings
-from rekognition_dagster.service.store import Job, JobStore, owner_name, scratch_prefix
+from rekognition_dagster.service.store import Job, JobStore
 from rekognition_dagster.service.writing import ResultsWriter
 
 log = logging.getLogger("rekognition_dagster.service.worker")

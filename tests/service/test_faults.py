@@ -194,7 +194,6 @@ def test_health_readiness_and_metrics_tell_of_the_service(cloud, service):
 
     assert json.loads(page("/health")) == {"status": "ok"}
     assert json.loads(page("/ready")) == {"status": "ok", "workers": 1}
-    pytest.importorskip("prometheus_client")
     text = page("/metrics")
     for name in (
         'rekognition_jobs{status="IN_PROGRESS"}',

@@ -11,13 +11,12 @@ import pytest
 
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.service.notifications import publish_due
+from rekognition_dagster.service.owners import is_dead_here, owner_name
 from rekognition_dagster.service.store import (
     FAILED,
     SUCCEEDED,
     JobStore,
     TooManyJobsError,
-    is_dead_here,
-    owner_name,
 )
 
 REQUEST = {

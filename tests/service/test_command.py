@@ -1,0 +1,77 @@
+"""The command: a wrong setting is one line on standard error, and never a traceback."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from click.testing import CliRunner
+
+from rekognition_dagster.errors import ConfigurationError
+from rekognition_dagster.service import Settings
+from rekognition_dagster.service.__main__ import main
+
+
+def said(*arguments: str) -> str:
+    """What the command says before it refuses to start."""
+    result = CliRunner().invoke(main, list(arguments))
+    assert result.exit_code == 1, result.output
+    assert result.stderr.startswith("rekognition-dagster: ")
+    assert len(result.stderr.splitlines()) == 1
+    return result.stderr
+
+
+def test_a_port_that_is_taken_is_told(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        assert f"127.0.0.1:{port}" in said("--port", port, "--store", str(tmp_path))
+
+
+def test_an_address_that_is_not_ours_is_told(tmp_path):
+    assert "203.0.113.1" in said("--host", "203.0.113.1", "--store", str(tmp_path))
+
+
+def test_no_authentication_beyond_loopback_is_refused(tmp_path):
+    text = said("--no-auth", "--host", "0.0.0.0", "--store", str(tmp_path))
+    assert "loopback only" in text
+
+
+def test_a_credentials_file_that_is_not_there_is_told(tmp_path):
+    assert "cannot be read" in said("--credentials", str(tmp_path / "x"), "--store", str(tmp_path))
+
+
+def test_a_store_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "cannot open the job store" in said("--store", str(tmp_path / "file"))
+
+
+def test_half_of_tls_is_told(tmp_path):
+    assert "key file" in said("--tls-cert", "cert.pem", "--store", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"workers": -1}, {"lease_s": 0}, {"jobs_in_flight": 0}, {"colour": "red"}]
+)
+def test_a_setting_out_of_its_range_is_named(wrong):
+    (name,) = wrong
+    with pytest.raises(ConfigurationError, match=name):
+        Settings.of(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("store", "database", "results"),
+    [
+        ("/data/jobs", "sqlite:////data/jobs/jobs.sqlite", "/data/jobs/results"),
+        ("file:///data/jobs", "sqlite:////data/jobs/jobs.sqlite", "/data/jobs/results"),
+        ("sqlite:////data/x.db", "sqlite:////data/x.db", "/data/results"),
+        ("postgresql://u@h/d?results=s3://b/p", "postgresql://u@h/d", "s3://b/p"),
+        (
+            "postgresql://u@h/d?sslmode=require&results=/mnt/r",
+            "postgresql://u@h/d?sslmode=require",
+            "/mnt/r",
+        ),
+    ],
+)
+def test_a_store_is_a_folder_or_a_database_with_a_place_for_results(store, database, results):
+    settings = Settings.of(store=store)
+    assert (settings.database_url, settings.results_url) == (database, results)
