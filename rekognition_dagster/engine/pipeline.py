@@ -6,9 +6,9 @@ for results, tracks and hands out rows, so that the three overlap.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
-from itertools import tee
 from pathlib import Path
 from typing import Any
 
@@ -177,16 +177,37 @@ def _detect(
     frames: Iterable[Frame], people: Detector | None, faces: Detector | None
 ) -> Iterator[tuple[Frame, sv.Detections | None, sv.Detections | None]]:
     """Each frame with what the detectors found in it. Each detector reads ahead on its own."""
-    ours, for_people, for_faces = tee(frames, 3)
-    found = people.detect(for_people) if people is not None else None
-    seen = faces.detect(for_faces) if faces is not None else None
-    del for_people, for_faces  # an unread branch would keep every frame
+    ours, *others = _fan_out(frames, 1 + sum(d is not None for d in (people, faces)))
+    found = people.detect(others.pop()) if people is not None else None
+    seen = faces.detect(others.pop()) if faces is not None else None
     for frame in ours:
         yield (
             frame,
             None if found is None else next(found),
             None if seen is None else next(seen),
         )
+
+
+def _fan_out(items: Iterable[Frame], readers: int) -> list[Iterator[Frame]]:
+    """Several iterators over the same items, holding only those that some have yet to read.
+
+    ``itertools.tee`` holds what all have read too, in blocks of dozens: too much of frames.
+    """
+    source = iter(items)
+    unread: list[deque[Frame]] = [deque() for _ in range(readers)]
+
+    def read(mine: deque[Frame]) -> Iterator[Frame]:
+        while True:
+            if not mine:
+                try:
+                    item = next(source)
+                except StopIteration:
+                    return
+                for queue in unread:
+                    queue.append(item)
+            yield mine.popleft()
+
+    return [read(mine) for mine in unread]
 
 
 class _Glance:
