@@ -7,6 +7,7 @@ kills it (a decoder's crash, a kill -9) leaves a lease that runs out, and the jo
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import json
 import logging
@@ -32,6 +33,7 @@ from rekognition_dagster.service.results import Results
 from rekognition_dagster.service.settings import Settings
 from rekognition_dagster.service.store import Job, JobStore
 from rekognition_dagster.service.writing import ResultsWriter
+from rekognition_dagster.videos import VIDEO_SUFFIXES
 
 log = logging.getLogger("rekognition_dagster.service.worker")
 
@@ -180,6 +182,14 @@ class Worker:
             log.warning("job FAILED", extra={**attempt.about, "error": error})
             text = str(error)
             store.fail(job, owner, text if job.video in text else f"{job.video}: {text}")
+        elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            log.error("job FAILED", extra={**attempt.about, "error": error})
+            store.fail(
+                job,
+                owner,
+                f"{job.video}: there is no space left where the service keeps videos and results. "
+                "Free some, or name another place with --results, then start the job again",
+            )
         else:
             log.error("job FAILED", extra=attempt.about, exc_info=error)
             store.fail(
@@ -225,7 +235,9 @@ class Worker:
         scratch = settings.scratch_folder
         scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=scratch_prefix(), dir=scratch) as temporary:
-            path = Path(temporary) / f"video{Path(job.name).suffix[:16]}"
+            # A decoder may go by how a name ends; nothing else of it reaches the disk.
+            suffix = Path(job.name).suffix.lower()
+            path = Path(temporary) / f"video{suffix if suffix in VIDEO_SUFFIXES else ''}"
             _fetch(attempt, path)
             self._check_video(job, path)
             analyze = _analyzer(settings.analyzer)

@@ -97,6 +97,8 @@ def analyze(
         os.kill(os.getpid(), signal.SIGSEGV)
     if error := script.get("error"):
         raise VideoError(str(video), error, "Re-encode it")
+    if number := script.get("errno"):
+        raise OSError(number, os.strerror(number))
     if error := script.get("bug"):
         raise ZeroDivisionError(error)
     rows = script.get("rows", 10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -151,6 +152,14 @@ def test_a_fault_of_the_analysis_fails_the_job_without_its_traceback(cloud, make
     assert "ZeroDivisionError" in page["StatusMessage"]
     assert "secret detail" not in page["StatusMessage"]
     assert "secret detail" in service.logged()
+
+
+def test_a_full_disk_fails_the_job_and_says_what_to_do(cloud, rekognition):
+    video = cloud.video("full.mp4", errno=errno.ENOSPC)
+    job_id = rekognition.start_face_detection(Video=video)["JobId"]
+    page = ended(rekognition, "face_detection", job_id)
+    assert page["JobStatus"] == "FAILED"
+    assert page["StatusMessage"].startswith("s3://footage/full.mp4: there is no space left")
 
 
 @pytest.mark.parametrize(
