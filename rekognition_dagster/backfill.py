@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -100,6 +101,12 @@ def analyze_into_lake(
                 if not error.rows_kept or any(_has_succeeded(video, o, lake) for o in jobs):
                     raise
                 damage = error  # leaving the block normally keeps the rows
+            except OSError as error:  # what the lake's own disk says comes as LakeError
+                raise VideoError(
+                    video.uri,
+                    f"the analysis was broken off: {error}",
+                    f"See that there is space in {tempfile.gettempdir()} and run this again",
+                ) from error
     except VideoError as error:
         _write_jobs(video, lake, jobs, "FAILED", message=str(error))
         raise
