@@ -29,6 +29,7 @@ from rekognition_dagster.engine.detectors.centerface import shared as open_face_
 from rekognition_dagster.engine.faces import FACE, describe, face_struct
 from rekognition_dagster.engine.labels import label_rows
 from rekognition_dagster.engine.metadata import VideoMetadata
+from rekognition_dagster.engine.tracking.cuts import Cuts
 from rekognition_dagster.engine.tracking.tracks import PersonTracks
 from rekognition_dagster.operations import OPERATIONS
 
@@ -79,6 +80,7 @@ class _Analysis:
         self._progress = progress
         self._waiting: dict[str, Rows] = {name: [] for name in sinks}
         self._kept = 0
+        self._cuts = Cuts()
 
     def run(self) -> VideoMetadata:
         damage: DamagedVideo | None = None
@@ -139,7 +141,8 @@ class _Analysis:
                 rows = label_rows(found, frame, people.labels, people.scores.sure)
                 self._give(_LABELS, rows)
             if tracks is not None:
-                tracks.add(_only_people(found, people.labels), faces, frame)
+                cut = self._cuts.between(frame.image)
+                tracks.add(_only_people(found, people.labels), faces, frame, cut=cut)
         if duration := self._video.metadata.duration_ms:
             self._report(min(frame.timestamp_ms / duration, 0.99))
 

@@ -7,7 +7,7 @@ at the same size. All joins of a stretch are decided together, as an assignment.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -77,12 +77,15 @@ class _Ends:
     size_tremble: float  # deviation of the logarithm of the height
 
 
-def link(tracklets: Iterable[Tracklet], frame_size: tuple[int, int]) -> dict[int, int]:
+def link(
+    tracklets: Iterable[Tracklet], frame_size: tuple[int, int], cuts: Sequence[float] = ()
+) -> dict[int, int]:
     """The person of each tracklet.
 
     Args:
         tracklets: All of a video, as the first pass made them.
         frame_size: Width and height in pixels.
+        cuts: Times in seconds, ascending, at which a new shot begins; nobody is joined across.
 
     Returns:
         For each tracklet's number the number of the first tracklet of the same person.
@@ -92,14 +95,15 @@ def link(tracklets: Iterable[Tracklet], frame_size: tuple[int, int]) -> dict[int
     if len(items) < 2:
         return person
     ends = _ends(items)
-    for earlier, later in _joins(ends, np.array(frame_size, float)):
+    shots = np.array(cuts, float)
+    for earlier, later in _joins(ends, np.array(frame_size, float), shots):
         person[items[later].number] = person[items[earlier].number]
     return person
 
 
-def _joins(ends: _Ends, frame: npt.NDArray) -> list[tuple[int, int]]:
+def _joins(ends: _Ends, frame: npt.NDArray, cuts: npt.NDArray) -> list[tuple[int, int]]:
     """Pairs to join, in order of the later one's beginning."""
-    rows, columns, costs = _candidates(ends, frame)
+    rows, columns, costs = _candidates(ends, frame, cuts)
     pairs = []
     for part in _components(rows, columns, len(ends.first)):
         befores, r = np.unique(rows[part], return_inverse=True)
@@ -114,7 +118,9 @@ def _joins(ends: _Ends, frame: npt.NDArray) -> list[tuple[int, int]]:
     return sorted(pairs, key=lambda pair: (ends.first[pair[1]], pair[1]))
 
 
-def _candidates(ends: _Ends, frame: npt.NDArray) -> tuple[npt.NDArray, npt.NDArray, npt.NDArray]:
+def _candidates(
+    ends: _Ends, frame: npt.NDArray, cuts: npt.NDArray
+) -> tuple[npt.NDArray, npt.NDArray, npt.NDArray]:
     """Which tracklet could go on as which, and at what cost, as three arrays of one length."""
     order = np.argsort(ends.first, kind="stable")
     starts = ends.first[order]
@@ -125,7 +131,8 @@ def _candidates(ends: _Ends, frame: npt.NDArray) -> tuple[npt.NDArray, npt.NDArr
     within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     columns = order[np.repeat(low, counts) + within]
     costs = _cost(ends, rows, columns, frame)
-    good = costs < _ACCEPT
+    shot, next_shot = (np.searchsorted(cuts, t, side="right") for t in (ends.last, ends.first))
+    good = (costs < _ACCEPT) & (shot[rows] == next_shot[columns])
     return rows[good], columns[good], costs[good]
 
 

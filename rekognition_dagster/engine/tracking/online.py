@@ -102,6 +102,10 @@ class Association:
         self._begin(boxes, scores, numbers, time)
         return numbers
 
+    def forget(self) -> None:
+        """Follow nobody any more: a cut shows other people, or the same ones elsewhere."""
+        self._live = Live()
+
     def _predict(self, time: float) -> None:
         if self._time is not None and len(self._live):
             step = max(time - self._time, 1e-3)

@@ -62,17 +62,26 @@ class PersonTracks:
         self._scores = scores
         self._interval_s = 1 / frame_rate
         self._association = Association(scores)
+        self._cuts: list[float] = []
         self._tracklets: dict[int, Tracklet] = {}
         self._together: dict[tuple[int, int], int] = {}
         self._detections = Spool(DETECTION)
         self._times = Spool(TIME)
         self._faces = Spool(FACE)
 
-    def add(self, people: sv.Detections, faces: npt.NDArray, frame: Frame) -> None:
-        """Take one frame's people, and its faces as records of type ``FACE``."""
+    def add(
+        self, people: sv.Detections, faces: npt.NDArray, frame: Frame, *, cut: bool = False
+    ) -> None:
+        """Take one frame's people, and its faces as records of type ``FACE``.
+
+        ``cut`` says that a new shot begins with this frame.
+        """
         time = frame.timestamp_ms
         self._times.append(np.array([(time, frame.width, frame.height)], TIME))
         self._faces.append(faces)
+        if cut:
+            self._cuts.append(time / 1000)
+            self._association.forget()
         numbers = self._association.update(people, time)
         ours = np.flatnonzero(numbers >= 0)
         if not len(ours):
@@ -134,7 +143,7 @@ class PersonTracks:
             and (self._tracklets[b].sure, -b) > (self._tracklets[a].sure, -a)
         }
         alone = [t for t in self._tracklets.values() if t.number not in doubles]
-        person = link(alone, (int(size["width"]), int(size["height"])))
+        person = link(alone, (int(size["width"]), int(size["height"])), self._cuts)
         members: dict[int, list[Tracklet]] = {}
         for number, first in person.items():
             members.setdefault(first, []).append(self._tracklets[number])
