@@ -19,9 +19,10 @@ demo: .venv/.local ## The whole pipeline on this machine, and its findings; VIDE
 dev: .venv/.local ## The same stack with Dagster's UI, until Ctrl-C; VIDEO=path, PORT=3000.
 	@$(BIN)/rekognition-dagster dev $(if $(VIDEO),--video "$(VIDEO)") $(if $(PORT),--port $(PORT))
 
+# By file, so that what a file sets up for all its tests (a stack, a daemon) is set up once.
 .PHONY: test
 test: lint ## Lint, types, and every test that a change must pass; ARGS="tests/lake -k sorted".
-	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 .PHONY: lint
 lint: .venv/.test ## ruff and pyright.

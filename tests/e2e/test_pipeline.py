@@ -24,7 +24,6 @@ from rekognition_dagster.stack import LocalStack, dagster_home
 from rekognition_dagster.stack.demo import Outcome, analyse, print_findings
 from rekognition_dagster.videos import Video
 
-pytestmark = pytest.mark.xdist_group("e2e")
 OPERATIONS = (PERSON_TRACKING, FACE_DETECTION)
 ANALYTICS = ("person_paths", "video_summary", "activity_by_minute")
 

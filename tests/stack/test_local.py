@@ -19,7 +19,6 @@ from rekognition_dagster.orchestration.names import RekognitionVideoTranslator
 from rekognition_dagster.stack import LocalStack, dagster_home, local
 from rekognition_dagster.videos import Video
 
-pytestmark = pytest.mark.xdist_group("stack")
 NAMES = RekognitionVideoTranslator()
 
 
