@@ -118,14 +118,14 @@ def test_two_hosts_share_jobs_limits_tokens_and_pages(cloud, make_service, postg
     assert len(accepted) == 15
     first.stop(signal.SIGKILL)  # what its worker was at is taken up by the other host's
     for job in accepted:
-        assert ended(two, "face_detection", job, 40)["JobStatus"] == "SUCCEEDED"
+        assert ended(two, "face_detection", job, 90)["JobStatus"] == "SUCCEEDED"
     announced: list[str] = []
     until(
         lambda: (
             announced.extend(m["JobId"] for m in cloud.completions())
             or set(announced) >= set(accepted)
         ),
-        70,
+        120,
     )
 
 
