@@ -1,6 +1,6 @@
 """Frames a second of the whole engine beside the bare network, alternating in one run.
 
-    python -m benchmarks.engine.throughput VIDEO [--detector SPEC] [--rounds 3] [--peer]
+    python -m benchmarks engine [VIDEO] [--detector SPEC] [--rounds 3] [--peer]
 
 The bare rate is the network alone on noise, as many requests in flight as OpenVINO wants: nothing
 that decodes, tracks or writes can be faster. ``--peer`` adds ``ultralytics track`` on the same
@@ -21,7 +21,7 @@ from typing import Any
 import click
 import numpy as np
 
-from rekognition_dagster.engine import analyze, open_detector
+from rekognition_dagster.engine import analyze, models, open_detector
 from rekognition_dagster.engine.decode import Frame, open_video
 
 
@@ -86,13 +86,14 @@ def peer(video: Path, weights: str) -> Callable[[], int]:
 
 
 @click.command()
-@click.argument("video", type=click.Path(exists=True, path_type=Path))
+@click.argument("video", required=False, type=click.Path(exists=True, path_type=Path))
 @click.option("--detector", default=None, help="As for analyze.")
 @click.option("--rounds", default=3, help="Alternations.")
 @click.option("--seconds", default=5.0, help="Of each bare run.")
 @click.option("--peer", "with_peer", is_flag=True, help="Also ultralytics track.")
 def main(video: Path, detector: str | None, rounds: int, seconds: float, with_peer: bool) -> None:
-    """Print each round's rates and their ratio."""
+    """Print each round's rates and their ratio; without VIDEO on the sample with bicycles."""
+    video = video or models.path("bikes.mp4")
     opened = open_detector(detector)
     with open_video(video) as source:
         frame = next(iter(source.frames()))

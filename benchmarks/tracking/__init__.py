@@ -1,0 +1,1 @@
+"""How good the engine's tracks are."""

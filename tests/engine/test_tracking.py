@@ -1,0 +1,143 @@
+"""Two passes: who is hidden stays who they are, what is no person is nobody."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import supervision as sv
+
+from rekognition_dagster.engine.decode import Frame
+from rekognition_dagster.engine.detectors import ScoreScale
+from rekognition_dagster.engine.faces import FACE
+from rekognition_dagster.engine.tracking import smooth, tracks
+from rekognition_dagster.engine.tracking.tracks import PersonTracks
+
+SIZE = (640, 480)
+BLANK = np.zeros((8, 8, 3), np.uint8)
+SCORES = ScoreScale(noise=0.1, sure=0.4)
+
+
+def walker(x, y=200.0, height=100.0):
+    return x - height * 0.2, y, x + height * 0.2, y + height
+
+
+def tracked(frames, fps=10.0):
+    """Records of the people in frames, each a list of (box, score)."""
+    people = PersonTracks(SCORES, fps)
+    for index, found in enumerate(frames):
+        boxes = np.array([b for b, _ in found], np.float32).reshape(-1, 4)
+        detections = sv.Detections(
+            xyxy=boxes,
+            confidence=np.array([s for _, s in found], np.float32),
+            class_id=np.zeros(len(found), int),
+        )
+        frame = Frame(index, round(index * 1000 / fps), *SIZE, None, 0, BLANK)
+        people.add(detections, np.zeros(0, FACE), frame)
+    stretches = list(people.people())
+    people.close()
+    return np.concatenate(stretches) if stretches else np.zeros(0, tracks.PERSON)
+
+
+def test_somebody_behind_a_post_stays_who_they_are_and_is_filled_in_without_a_confidence():
+    frames = [[] if 220 < x < 300 else [(walker(x), 0.9)] for x in range(60, 560, 8)]
+    found = tracked(frames)
+    assert set(found["index"]) == {0}
+    assert len(found) == len(frames)
+    hidden = np.isnan(found["confidence"])
+    assert hidden.tolist() == [not frame for frame in frames]
+    centre = (found["box"][:, 0] + found["box"][:, 2]) / 2 * SIZE[0]
+    assert centre == pytest.approx(np.arange(60, 560, 8), abs=4)
+
+
+def test_two_who_cross_keep_their_numbers():
+    frames = []
+    for x in range(100, 540, 6):
+        left, right = walker(x), walker(640 - x, y=190)
+        near = abs(2 * x - 640) < 30
+        frames.append([(left, 0.9)] if near else [(left, 0.9), (right, 0.8)])
+    found = tracked(frames)
+    assert set(found["index"]) == {0, 1}
+    for index, rises in ((0, 1), (1, -1)):
+        centre = found["box"][found["index"] == index][:, [0, 2]].mean(axis=1)
+        assert np.all(np.diff(centre) * rises > -0.01)
+
+
+def test_ghosts_of_a_frame_and_things_that_are_never_sure_are_nobody():
+    frames = []
+    for i in range(100):
+        found = [(walker(100 + 3 * i), 0.9), (walker(600, y=20, height=80), 0.25)]
+        if i % 30 == 7:
+            found.append((walker(320, y=350), 0.9))
+        if i % 12 == 3:
+            found[1] = (found[1][0], 0.45)
+        frames.append(found)
+    found = tracked(frames)
+    assert set(found["index"]) == {0}
+    assert len(found) == 100
+
+
+def test_two_boxes_on_one_person_are_one_person():
+    frames = [
+        [(walker(100 + 3 * i), 0.9), (walker(101 + 3 * i, y=205, height=90), 0.6)]
+        for i in range(60)
+    ]
+    assert set(tracked(frames)["index"]) == {0}
+
+
+def test_doubtful_detections_carry_on_what_sure_ones_began():
+    frames = [[(walker(60 + 5 * i), 0.9 if i % 4 == 0 else 0.2)] for i in range(80)]
+    found = tracked(frames)
+    assert set(found["index"]) == {0}
+    assert len(found) == 80
+    assert not np.isnan(found["confidence"]).any()
+
+
+def test_somebody_who_left_is_not_who_comes_later_elsewhere():
+    away = [[] for _ in range(40)]
+    first = [[(walker(x), 0.9)] for x in range(300, 650, 10)]
+    second = [[(walker(x), 0.9)] for x in range(5, 300, 10)]
+    assert set(tracked(first + away + second)["index"]) == {0, 1}
+
+
+@pytest.mark.parametrize("fps", [5.0, 10.0, 30.0])
+def test_numbers_do_not_depend_on_the_frame_rate(fps):
+    frames = [
+        [(walker(60 + 60 * i / fps), 0.9), (walker(580 - 60 * i / fps, y=60), 0.9)]
+        for i in range(int(8 * fps))
+    ]
+    assert set(tracked(frames, fps)["index"]) == {0, 1}
+
+
+def test_the_result_does_not_depend_on_where_stretches_begin(monkeypatch):
+    random = np.random.default_rng(5)
+    frames = []
+    for i in range(300):
+        found = [(walker(100 + i + random.normal(0, 2)), 0.9)] if i % 37 > 12 else []
+        frames.append([*found, (walker(500 - i, y=60), 0.8)])
+    whole = tracked(frames)
+    monkeypatch.setattr(tracks, "_STRETCH_MS", 1700)
+    pieces = tracked(frames)
+    for name in whole.dtype.names or ():
+        assert np.allclose(pieces[name], whole[name], equal_nan=True), name
+
+
+def test_smoothing_takes_out_tremble_and_does_not_lag():
+    random = np.random.default_rng(3)
+    times = np.arange(0, 6000, 40)
+    left = 100 + times * 0.05
+    true = np.stack([left, left * 0 + 50, left + 40, left * 0 + 150], axis=1)
+    shaken = true + random.normal(0, 2, true.shape)
+    at, boxes, _ = smooth.path(times, times, shaken, np.full(len(times), 0.9))
+    assert np.array_equal(at, times)
+    assert np.abs(boxes - true).mean() < 0.6 * np.abs(shaken - true).mean()
+    assert (boxes - true)[:, 0].mean() == pytest.approx(0, abs=0.3)
+    assert boxes[0] == pytest.approx(true[0], abs=3)
+    assert boxes[-1] == pytest.approx(true[-1], abs=3)
+
+
+def test_a_gap_that_is_too_long_is_not_filled():
+    times = np.arange(0, 20_000, 100)
+    seen = np.concatenate([times[:30], times[-30:]])
+    boxes = np.tile([10.0, 10.0, 50.0, 110.0], (60, 1))
+    at, _, _ = smooth.path(times, seen, boxes, np.full(60, 0.9))
+    assert np.array_equal(at, seen)
