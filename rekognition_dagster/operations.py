@@ -71,11 +71,13 @@ class Column:
         name: The column's name in the lake.
         path: Member names from the API row down, e.g. ``("Person", "Index")``.
         type: Its Arrow type with the API's names.
+        description: What it says, with its unit.
     """
 
     name: str
     path: tuple[str, ...]
     type: pa.DataType
+    description: str
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,15 @@ class Operation:
             + [(c.name, lake_type(c.type)) for c in self.columns]
         )
 
+    @property
+    def descriptions(self) -> dict[str, str]:
+        """What each column of the lake's table says."""
+        return {
+            "video": "The video, as s3://bucket/key or file:///path.",
+            "job_id": "The job that found it.",
+            **{c.name: c.description for c in self.columns},
+        }
+
     def to_lake(
         self, rows: Sequence[Mapping[str, Any]] | pa.StructArray, *, video: str, job_id: str
     ) -> pa.Table:
@@ -175,11 +186,26 @@ PERSON_TRACKING = Operation(
     results="Persons",
     table="person_detections",
     columns=(
-        Column("timestamp_ms", ("Timestamp",), _I64),
-        Column("person_index", ("Person", "Index"), _I64),
-        Column("bounding_box", ("Person", "BoundingBox"), BOUNDING_BOX),
-        Column("confidence", ("Person", "Confidence"), _F32),
-        Column("face", ("Person", "Face"), FACE_DETAIL),
+        Column("timestamp_ms", ("Timestamp",), _I64, "Milliseconds since the start of the video."),
+        Column("person_index", ("Person", "Index"), _I64, "Which person of this video, from 0."),
+        Column(
+            "bounding_box",
+            ("Person", "BoundingBox"),
+            BOUNDING_BOX,
+            "Where, in ratios of the frame.",
+        ),
+        Column(
+            "confidence",
+            ("Person", "Confidence"),
+            _F32,
+            "0 to 100, from the local engine; the API has none.",
+        ),
+        Column(
+            "face",
+            ("Person", "Face"),
+            FACE_DETAIL,
+            "Their face, where it was seen; see face_detections.",
+        ),
     ),
     sort_by="TIMESTAMP",
     _sort_columns=("timestamp_ms", "person_index"),
@@ -190,8 +216,13 @@ FACE_DETECTION = Operation(
     results="Faces",
     table="face_detections",
     columns=(
-        Column("timestamp_ms", ("Timestamp",), _I64),
-        Column("face", ("Face",), FACE_DETAIL),
+        Column("timestamp_ms", ("Timestamp",), _I64, "Milliseconds since the start of the video."),
+        Column(
+            "face",
+            ("Face",),
+            FACE_DETAIL,
+            "Box and landmarks in ratios of the frame, pose in degrees, quality and confidences 0 to 100.",
+        ),
     ),
     request_members=("FaceAttributes",),
 )
@@ -201,16 +232,26 @@ LABEL_DETECTION = Operation(
     results="Labels",
     table="label_detections",
     columns=(
-        Column("timestamp_ms", ("Timestamp",), _I64),
-        Column("name", ("Label", "Name"), _STR),
-        Column("confidence", ("Label", "Confidence"), _F32),
-        Column("instances", ("Label", "Instances"), pa.list_(_INSTANCE)),
-        Column("parents", ("Label", "Parents"), _NAMES),
-        Column("categories", ("Label", "Categories"), _NAMES),
-        Column("aliases", ("Label", "Aliases"), _NAMES),
-        Column("start_timestamp_ms", ("StartTimestampMillis",), _I64),
-        Column("end_timestamp_ms", ("EndTimestampMillis",), _I64),
-        Column("duration_ms", ("DurationMillis",), _I64),
+        Column("timestamp_ms", ("Timestamp",), _I64, "Milliseconds since the start of the video."),
+        Column("name", ("Label", "Name"), _STR, "What it is, e.g. Person or Car."),
+        Column("confidence", ("Label", "Confidence"), _F32, "0 to 100."),
+        Column(
+            "instances",
+            ("Label", "Instances"),
+            pa.list_(_INSTANCE),
+            "Each one in the frame, with its box, where the detector has boxes.",
+        ),
+        Column("parents", ("Label", "Parents"), _NAMES, "More general labels."),
+        Column("categories", ("Label", "Categories"), _NAMES, "What kind of label it is."),
+        Column("aliases", ("Label", "Aliases"), _NAMES, "Other names for it."),
+        Column(
+            "start_timestamp_ms",
+            ("StartTimestampMillis",),
+            _I64,
+            "Start of its segment, where labels are aggregated by segments.",
+        ),
+        Column("end_timestamp_ms", ("EndTimestampMillis",), _I64, "End of its segment."),
+        Column("duration_ms", ("DurationMillis",), _I64, "Length of its segment."),
     ),
     request_members=("MinConfidence", "Features", "Settings"),
     sort_by="TIMESTAMP",

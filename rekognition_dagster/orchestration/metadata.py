@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,21 @@ import pyarrow as pa
 from rekognition_dagster.lake import Lake
 
 
-def column_schema(schema: pa.Schema) -> dg.TableSchema:
+def column_schema(
+    schema: pa.Schema, descriptions: Mapping[str, str] | None = None
+) -> dg.TableSchema:
     """An Arrow schema as Dagster's UI shows one."""
+    told = descriptions or {}
     return dg.TableSchema(
         columns=[
-            dg.TableColumn(
-                f.name, str(f.type) if len(str(f.type)) < 80 else str(f.type).split("<")[0]
-            )
-            for f in schema
+            dg.TableColumn(f.name, _type_name(f.type), description=told.get(f.name)) for f in schema
         ]
     )
+
+
+def _type_name(type_: pa.DataType) -> str:
+    name = str(type_)
+    return name if len(name) < 80 else name.split("<")[0]
 
 
 def file_metadata(lake: Lake, path: str, rows: int) -> dict[str, Any]:

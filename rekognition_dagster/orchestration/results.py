@@ -61,7 +61,7 @@ def build_results_asset(
         group_name=names.group_name(operation.name),
         kinds={"rekognition", "parquet"},
         output_required=False,
-        metadata={"dagster/column_schema": column_schema(operation.schema)},
+        metadata={"dagster/column_schema": column_schema(operation.schema, operation.descriptions)},
         check_specs=results_checks(operation, key),
         description=f"{TABLES[operation.table].row.capitalize()}: the pages of "
         f"{operation.get_api}, as Parquet.",
