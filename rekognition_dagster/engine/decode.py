@@ -244,6 +244,9 @@ class OpenVideo:
         while True:
             try:
                 packet = next(packets, None)
+            except IndexError:  # a stream that began later than the headers; PyAV knows it not
+                packets = self._container.demux(self._stream)
+                continue
             except (av.error.FFmpegError, OSError) as error:
                 self._read_error = _said(error)
                 packet = None
