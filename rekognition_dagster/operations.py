@@ -221,7 +221,7 @@ FACE_DETECTION = Operation(
             "face",
             ("Face",),
             FACE_DETAIL,
-            "Box and landmarks in ratios of the frame, pose in degrees, quality and confidences 0 to 100.",
+            "Box and landmarks in ratios of the frame, pose in degrees, the rest 0 to 100.",
         ),
     ),
     request_members=("FaceAttributes",),

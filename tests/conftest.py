@@ -8,7 +8,12 @@ from collections.abc import Iterator
 
 import boto3
 import pytest
+from hypothesis import HealthCheck, settings
 from rekognition_double import RekognitionDouble, serve
+
+# How fast a machine is has nothing to do with what is right.
+settings.register_profile("any", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any")
 
 _CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",

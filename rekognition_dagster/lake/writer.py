@@ -94,7 +94,8 @@ class TableWriter:
     ) -> None:
         assert self._file is not None
         assert self._parquet is not None
-        with self._file as spooled:
+        spooled = self._file
+        try:
             if kind is not None:
                 with contextlib.suppress(OSError):  # the first error is the one to tell
                     self._parquet.close()
@@ -109,6 +110,9 @@ class TableWriter:
                     with self.storage.spool(self.path) as ordered:
                         self._sort(spooled, ordered)
                         self.storage.publish(ordered, self.path)
+        finally:
+            with contextlib.suppress(OSError):  # a full disk is told above, and once
+                spooled.close()
 
     def _open(self, file: IO[bytes]) -> pq.ParquetWriter:
         return pq.ParquetWriter(

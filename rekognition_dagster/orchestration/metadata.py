@@ -26,7 +26,7 @@ def column_schema(
 
 def _type_name(type_: pa.DataType) -> str:
     name = str(type_)
-    return name if len(name) < 80 else name.split("<")[0]
+    return name if len(name) < 80 else name.split("<", maxsplit=1)[0]
 
 
 def file_metadata(lake: Lake, path: str, rows: int) -> dict[str, Any]:
