@@ -30,7 +30,7 @@ _TURN_S = 1.2  # a speed measured now says less and less about later
 
 @dataclass
 class Tracklet:
-    """What linking needs to know of one tracklet; a few kilobytes however long it is.
+    """What linking needs to know of one tracklet; a kilobyte or two however long it is.
 
     Times in seconds, places (bottom centre) and sizes in pixels.
     """
@@ -41,8 +41,8 @@ class Tracklet:
     count: int = 0
     sure: int = 0
     best: float = 0.0
-    head: list[npt.NDArray] = field(default_factory=list)
-    tail: deque[npt.NDArray] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
+    head: list[npt.NDArray] | npt.NDArray = field(default_factory=list)
+    tail: deque[npt.NDArray] | npt.NDArray = field(default_factory=lambda: deque(maxlen=_SAMPLES))
 
     def add(self, time: float, box: npt.NDArray, score: float, is_sure: bool) -> None:
         """Count one detection."""
@@ -52,6 +52,8 @@ class Tracklet:
                 *np.maximum(box[2:] - box[:2], 1),
             ]
         )
+        assert isinstance(self.head, list)
+        assert isinstance(self.tail, deque)
         if len(self.head) < _SAMPLES and time <= self.first + _END_S:
             self.head.append(row)
         self.tail.append(row)
@@ -59,6 +61,11 @@ class Tracklet:
         self.count += 1
         self.sure += is_sure
         self.best = max(self.best, score)
+
+    def close(self) -> None:
+        """Nothing more is coming: keep the ends alone, packed. A long video has many tracklets."""
+        self.head = np.array(self.head, np.float32)
+        self.tail = _last_part(np.array(self.tail)).astype(np.float32)
 
 
 @dataclass(frozen=True)

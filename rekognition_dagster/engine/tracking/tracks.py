@@ -38,6 +38,7 @@ PERSON = np.dtype(
 """A person at a time; box in ratios of the frame, confidence 0 to 100, NaN where filled in."""
 
 _STRETCH_MS = 60_000
+_SWEEP_MS = 10_000  # longer than anybody is awaited
 _MARGIN_MS = round((smooth.FILL_S + smooth.REACH_S) * 1000)
 _HEAD = 0.5  # a head lies in the upper half of its person
 _SHORTEST_S = 0.25  # seen for less, nobody was there
@@ -64,6 +65,8 @@ class PersonTracks:
         self._association = Association(scores)
         self._cuts: list[float] = []
         self._tracklets: dict[int, Tracklet] = {}
+        self._open: dict[int, Tracklet] = {}
+        self._swept_ms = 0
         self._together: dict[tuple[int, int], int] = {}
         self._detections = Spool(DETECTION)
         self._times = Spool(TIME)
@@ -98,9 +101,15 @@ class PersonTracks:
             number, score = int(record["tracklet"]), float(record["confidence"])
             if number not in self._tracklets:
                 self._tracklets[number] = Tracklet(number, time / 1000, time / 1000)
+                self._open[number] = self._tracklets[number]
             sure = score >= self._scores.sure
             self._tracklets[number].add(time / 1000, record["box"].astype(float), score, sure)
         self._count_doubles(records)
+        if time - self._swept_ms > _SWEEP_MS:
+            self._swept_ms = time
+            gone = [t for t in self._open.values() if time / 1000 - t.last > _SWEEP_MS / 1000]
+            for tracklet in gone:
+                self._open.pop(tracklet.number).close()
 
     def _count_doubles(self, records: npt.NDArray) -> None:
         if len(records) < 2:
