@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -231,3 +233,13 @@ def test_suppression_keeps_the_best_and_no_two_that_overlap(items):
     assert (overlaps[~np.eye(len(kept), dtype=bool)] <= 0.5).all()
     gone = np.setdiff1d(np.arange(len(found)), kept)
     assert all(boxes.iou(found[[g]], found[kept]).max() > 0.5 for g in gone)
+
+
+def test_openvino_reports_nothing_to_its_makers():
+    code = (
+        "import sys; from rekognition_dagster.engine.detectors import inference, ssdlite\n"
+        "import openvino.tools.ovc\n"
+        "print([m for m in sys.modules if m.startswith('openvino_telemetry') and sys.modules[m]])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +18,10 @@ import supervision as sv
 
 from rekognition_dagster.engine.decode import Frame
 from rekognition_dagster.errors import ModelError
+
+# OpenVINO reports its use to its makers where this package can be imported; videos are nobody's
+# business. Absent, OpenVINO has a stand-in for it that reports nothing.
+sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType]
 
 SPECS = (
     "nothing (the embedded default), embedded:fine (small people, at twice the cost), "
