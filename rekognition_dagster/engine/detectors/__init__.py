@@ -38,10 +38,13 @@ class ScoreScale:
         noise: Below this a detection is worth nothing.
         sure: From here on a detection is more likely right than wrong: it may start a track, and
             it counts as a label.
+        clear: A person is seen so at least once, or it was somebody's shape in a shadow. Nothing
+            is demanded by default.
     """
 
     noise: float
     sure: float
+    clear: float = 0.0
 
 
 @runtime_checkable

@@ -50,7 +50,7 @@ class SsdLite:
     """
 
     labels: Mapping[int, str] = {0: "person"}
-    scores = ScoreScale(noise=0.1, sure=0.3)
+    scores = ScoreScale(noise=0.1, sure=0.3, clear=0.7)
 
     def __init__(self, area: int = _AREA) -> None:
         self._area = area

@@ -160,6 +160,8 @@ class PersonTracks:
         return {number: first for number, first in person.items() if first in real}
 
     def _is_real(self, parts: list[Tracklet]) -> bool:
+        if max(t.best for t in parts) < self._scores.clear:
+            return False
         count, sure = sum(t.count for t in parts), sum(t.sure for t in parts)
         if self._interval_s > 2 * _SHORTEST_S:  # one look at a time is all there is
             return sure > 0
