@@ -24,6 +24,16 @@ dev: .venv/.local ## The same stack with Dagster's UI, until Ctrl-C; VIDEO=path,
 test: lint ## Lint, types, and every test that a change must pass; ARGS="tests/lake -k sorted".
 	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
+.PHONY: peers
+peers: .venv/.test ## The service under the real AWS CLI and the AWS SDK for JavaScript (needs node).
+	$(BIN)/python tests/service/clients/install.py .venv/clients
+	REKOGNITION_DAGSTER_CLIENTS=$(CURDIR)/.venv/clients $(BIN)/pytest tests/service/test_clients.py
+
+.PHONY: fuzz
+fuzz: .venv/.test ## Thousands of made requests, and hundreds of broken videos.
+	REKOGNITION_DAGSTER_EXAMPLES=2000 $(BIN)/pytest tests/service/test_generated.py
+	REKOGNITION_DAGSTER_FUZZ=400 $(BIN)/pytest tests/engine/test_mutated.py
+
 .PHONY: lint
 lint: .venv/.test ## ruff and pyright.
 	$(BIN)/ruff check .
