@@ -95,8 +95,8 @@ class Settings(dg.Model, dg.Resolvable):
     )
     detector: str | None = Field(
         default=None,
-        description="The local backfill's detector: openvino:PATH, onnx:PATH,"
-        " ultralytics:WEIGHTS; the embedded one by default.",
+        description="The local backfill's detector: embedded:fine, openvino:PATH, onnx:PATH,"
+        " ultralytics:WEIGHTS or package.module:Class; the embedded one by default.",
     )
     sample_fps: float | None = Field(
         default=None, gt=0, description="The local backfill looks at so many frames a second."
