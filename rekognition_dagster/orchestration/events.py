@@ -40,6 +40,8 @@ def latest_ids(
     instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Collection[str] | None = None
 ) -> Mapping[str, int]:
     """The storage id of each partition's latest materialization; one query."""
+    if partitions is not None and not partitions:
+        return {}  # Dagster takes an empty set for all of them
     wanted = None if partitions is None else set(partitions)
     return instance.get_latest_storage_id_by_partition(key, _MATERIALIZED, wanted)
 

@@ -126,6 +126,17 @@ def test_a_completion_that_never_came_is_found_and_a_healthy_job_is_not_polled(
     assert deployment.materialize("person_detections", [partition]).success
 
 
+def test_a_job_that_has_ended_is_never_asked_about_again(deployment: Deployment) -> None:
+    deployment.settings = deployment.settings.model_copy(update={"overdue_minutes": 1e-6})
+    deployment.__post_init__()
+    started(deployment, "a.mp4")
+    deployment.notify()
+    deployment.tick("completions")
+    assert isinstance(deployment.tick("reconciliation"), dg.SkipReason)
+    assert deployment.double.calls["GetPersonTracking"] == 0
+    assert len(completed(deployment)) == 1
+
+
 def test_an_overdue_job_that_still_runs_is_not_asked_again_at_once(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
