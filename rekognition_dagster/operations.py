@@ -198,7 +198,14 @@ PERSON_TRACKING = Operation(
             "confidence",
             ("Person", "Confidence"),
             _F32,
-            "0 to 100, from the local engine; the API has none.",
+            "0 to 100, from the local engine where it saw them; the API has none.",
+        ),
+        Column(
+            "interpolated",
+            ("Person", "Interpolated"),
+            pa.bool_(),
+            "Whether the local engine filled the box in, between two times at which it saw them; "
+            "the API does not tell.",
         ),
         Column(
             "face",

@@ -39,6 +39,15 @@ class Walkers:
             )
 
 
+class Blinking(Walkers):
+    """Closes its eyes from 600 to 760 milliseconds."""
+
+    def detect(self, frames: Iterable[Frame]) -> Iterator[sv.Detections]:
+        for frame in frames:
+            shut = 600 <= frame.timestamp_ms < 800
+            yield found() if shut else next(super().detect([frame]))
+
+
 class NoDetector:
     """Lacks all that a detector needs."""
 

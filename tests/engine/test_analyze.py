@@ -71,6 +71,17 @@ def test_boxes_are_ratios_and_confidence_a_percentage(make_video):
     assert row["confidence"] == pytest.approx(90, abs=1)
 
 
+def test_boxes_that_were_filled_in_say_so_and_have_no_confidence(make_video):
+    blinking = f"{scripted.__name__}:Blinking"
+    _, rows = analyzed(make_video(), "person_tracking", detector=blinking)
+    table = as_table(PERSON_TRACKING, rows["person_tracking"])
+    filled = table.filter(table["interpolated"])
+    assert set(filled["timestamp_ms"].to_pylist()) == set(range(600, 800, 40))
+    assert set(filled["person_index"].to_pylist()) == {0, 1}
+    assert table["interpolated"].null_count == 0
+    assert table["confidence"].is_null().equals(table["interpolated"])
+
+
 def test_a_face_belongs_to_the_person_whose_head_it_sits_in(make_video):
     _, rows = analyzed(make_video(), "person_tracking", "face_detection")
     faces = {r["timestamp_ms"]: r["face"] for r in rows["face_detection"]}

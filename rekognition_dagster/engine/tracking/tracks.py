@@ -228,11 +228,13 @@ def _rows_of_frame(people: npt.NDArray, faces: npt.NDArray | None) -> list[dict[
     faces_of = {} if faces is None else _heads(people["box"], faces["box"])
     rows = []
     for i, person in enumerate(people):
+        interpolated = bool(np.isnan(person["confidence"]))
         row = {
             "timestamp_ms": int(person["timestamp_ms"]),
             "person_index": int(person["index"]),
             "bounding_box": box_struct(person["box"]),
-            "confidence": None if np.isnan(person["confidence"]) else float(person["confidence"]),
+            "confidence": None if interpolated else float(person["confidence"]),
+            "interpolated": interpolated,
         }
         if faces is not None and i in faces_of:
             row["face"] = face_struct(faces[faces_of[i]])
