@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import av
 import av.error
@@ -41,6 +41,17 @@ _MAX_AHEAD = 8
 
 class DamagedVideo(Exception):
     """Decoding ended, and not all of the video could be decoded. Its text says why."""
+
+
+class Moment(Protocol):
+    """When a frame was, and how large, of which nothing else need be left."""
+
+    @property
+    def timestamp_ms(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import supervision as sv
 
-from rekognition_dagster.engine.decode import Frame
+from rekognition_dagster.engine.decode import Moment
 from rekognition_dagster.engine.faces import box_struct
 
 
@@ -89,7 +89,7 @@ def label(name: str) -> Label:
 
 
 def label_rows(
-    found: sv.Detections, frame: Frame, names: Mapping[int, str], minimum: float
+    found: sv.Detections, frame: Moment, names: Mapping[int, str], minimum: float
 ) -> list[dict[str, Any]]:
     """Lake rows for one frame, one for each label, in order of their names.
 

@@ -23,13 +23,13 @@ class Cuts:
     def __init__(self) -> None:
         self._before: npt.NDArray | None = None
 
-    def between(self, image: npt.NDArray) -> bool:
+    def between(self, small: npt.NDArray) -> bool:
         """Whether a cut lies between the last image and this one.
 
         Args:
-            image: Shape (height, width, 3), 0 to 255.
+            small: The :func:`thumbnail` of this one.
         """
-        small, before = _small(image), self._before
+        before = self._before
         self._before = small
         if before is None or before.shape != small.shape:
             return before is not None
@@ -48,8 +48,15 @@ def _standard(small: npt.NDArray) -> npt.NDArray:
     return (small - small.mean()) / small.std()
 
 
-def _small(image: npt.NDArray) -> npt.NDArray:
-    """Grey means of cells, from a sample of each cell's pixels."""
+def thumbnail(image: npt.NDArray) -> npt.NDArray:
+    """Grey means of cells, from a sample of each cell's pixels.
+
+    Args:
+        image: Shape (height, width, 3), 0 to 255.
+
+    Returns:
+        float32, about 24 cells each way.
+    """
     height, width = image.shape[:2]
     down, across = max(1, height // (3 * _SIDE)), max(1, width // (3 * _SIDE))
     grey = image[::down, ::across].mean(axis=2, dtype=np.float32)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import supervision as sv
 from scipy.optimize import linear_sum_assignment
 
-from rekognition_dagster.engine.decode import Frame
+from rekognition_dagster.engine.decode import Moment
 from rekognition_dagster.engine.detectors import ScoreScale
 from rekognition_dagster.engine.detectors.boxes import covered, iou
 from rekognition_dagster.engine.faces import FACE, box_struct, face_struct
@@ -73,7 +73,7 @@ class PersonTracks:
         self._faces = Spool(FACE)
 
     def add(
-        self, people: sv.Detections, faces: npt.NDArray, frame: Frame, *, cut: bool = False
+        self, people: sv.Detections, faces: npt.NDArray, frame: Moment, *, cut: bool = False
     ) -> None:
         """Take one frame's people, and its faces as records of type ``FACE``.
 

@@ -1,0 +1,148 @@
+"""The first half of an analysis: frames in, what the detectors find in each out.
+
+A :class:`Look` stands for itself: it holds no pixels of the video and needs no look before it, so
+that spans of one video can be looked at apart from each other, in any process, and folded into
+rows in order. Whatever state looking has, it starts anew at each multiple of :data:`SPAN_MS`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import supervision as sv
+
+from rekognition_dagster.engine.decode import Frame
+from rekognition_dagster.engine.detectors import Detector
+from rekognition_dagster.engine.detectors.centerface import input_size
+from rekognition_dagster.engine.faces import FACE, describe
+from rekognition_dagster.engine.tracking.cuts import thumbnail
+
+PERSONS, FACES, LABELS = "person_tracking", "face_detection", "label_detection"
+
+SPAN_MS = 30_000
+"""How long the spans are that a video can be divided into."""
+
+_GLANCE_MS = 1000  # where only people are asked for, how often their faces are looked for
+_RARE_GLANCE_MS = 8000  # and at least, where there was none to see
+_FACE_IN_PERSON = 0.1  # a face's width in heights of its person
+_SMALLEST_FACE = 8  # pixels of the face network's input
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found in one frame.
+
+    Args:
+        timestamp_ms: The frame's time since the start of the video.
+        width: Its width in pixels.
+        height: Its height in pixels.
+        found: People and things, if they were looked for.
+        faces: Records of type ``FACE``; none where faces were not looked for.
+        scene: A small picture of it that shows where a shot ends, if people are tracked.
+    """
+
+    timestamp_ms: int
+    width: int
+    height: int
+    found: sv.Detections | None = None
+    faces: npt.NDArray = field(default_factory=lambda: np.zeros(0, FACE))
+    scene: npt.NDArray | None = None
+
+
+def look(
+    frames: Iterable[Frame],
+    operations: Collection[str],
+    people: Detector | None,
+    faces: Detector | None,
+) -> Iterator[Look]:
+    """A look at each frame, in order.
+
+    Args:
+        frames: In order; read some frames ahead of what is returned.
+        operations: What for.
+        people: Finds people and things, if they are asked for.
+        faces: Finds faces: in every frame where faces are asked for, else now and then.
+    """
+    every = faces if FACES in operations else None
+    glance = _Glance(faces) if faces is not None and every is None else None
+    for frame, found, seen in _detect(frames, people, every):
+        if glance is not None and found is not None:
+            seen = glance.at(frame, found)  # noqa: PLW2901
+        yield Look(
+            frame.timestamp_ms,
+            frame.width,
+            frame.height,
+            found,
+            np.zeros(0, FACE) if seen is None else describe(seen, frame),
+            thumbnail(frame.image) if PERSONS in operations else None,
+        )
+
+
+def _detect(
+    frames: Iterable[Frame], people: Detector | None, faces: Detector | None
+) -> Iterator[tuple[Frame, sv.Detections | None, sv.Detections | None]]:
+    """Each frame with what the detectors found in it. Each detector reads ahead on its own."""
+    ours, *others = _fan_out(frames, 1 + sum(d is not None for d in (people, faces)))
+    found = people.detect(others.pop()) if people is not None else None
+    seen = faces.detect(others.pop()) if faces is not None else None
+    for frame in ours:
+        yield (
+            frame,
+            None if found is None else next(found),
+            None if seen is None else next(seen),
+        )
+
+
+def _fan_out(items: Iterable[Frame], readers: int) -> list[Iterator[Frame]]:
+    """Several iterators over the same items, holding only those that some have yet to read.
+
+    ``itertools.tee`` holds what all have read too, in blocks of dozens: too much of frames.
+    """
+    source = iter(items)
+    unread: list[deque[Frame]] = [deque() for _ in range(readers)]
+
+    def read(mine: deque[Frame]) -> Iterator[Frame]:
+        while True:
+            if not mine:
+                try:
+                    item = next(source)
+                except StopIteration:
+                    return
+                for queue in unread:
+                    queue.append(item)
+            yield mine.popleft()
+
+    return [read(mine) for mine in unread]
+
+
+class _Glance:
+    """Looks for people's faces now and then: often where there are faces, rarely where not.
+
+    Which frames are looked at depends on the span alone, so the same video gives the same rows.
+    """
+
+    def __init__(self, faces: Detector) -> None:
+        self._faces = faces
+        self._due_ms = 0
+        self._interval_ms = _GLANCE_MS
+        self._span = 0
+
+    def at(self, frame: Frame, people: sv.Detections) -> sv.Detections | None:
+        """The faces of a frame, if it is time to look and somebody is near enough."""
+        if (span := frame.timestamp_ms // SPAN_MS) != self._span:
+            self._span, self._due_ms, self._interval_ms = span, 0, _GLANCE_MS
+        if frame.timestamp_ms < self._due_ms or not len(people):
+            return None
+        tallest = float((people.xyxy[:, 3] - people.xyxy[:, 1]).max())
+        scale = input_size(frame.width, frame.height)[0] / frame.width
+        if tallest * _FACE_IN_PERSON * scale < _SMALLEST_FACE:
+            return None
+        seen = next(self._faces.detect([frame]))
+        sure = seen.confidence is not None and (seen.confidence >= self._faces.scores.sure).any()
+        self._interval_ms = _GLANCE_MS if sure else min(2 * self._interval_ms, _RARE_GLANCE_MS)
+        self._due_ms = frame.timestamp_ms + self._interval_ms
+        return seen
