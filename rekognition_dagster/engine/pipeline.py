@@ -22,7 +22,7 @@ from rekognition_dagster.engine.decode import (
     depth_for,
     open_video,
 )
-from rekognition_dagster.engine.detectors import Detector, open_detector
+from rekognition_dagster.engine.detectors import Detector, check_knows_people, open_detector
 from rekognition_dagster.engine.detectors.centerface import shared as open_face_detector
 from rekognition_dagster.engine.faces import face_struct
 from rekognition_dagster.engine.labels import label_rows
@@ -105,6 +105,8 @@ class _Analysis:
 
     def _detectors(self) -> tuple[Detector | None, Detector | None]:
         people = open_detector(self._spec) if {PERSONS, LABELS} & set(self._sinks) else None
+        if people is not None and PERSONS in self._sinks:
+            check_knows_people(people, self._spec)
         faces = open_face_detector() if {PERSONS, FACES} & set(self._sinks) else None
         return people, faces
 

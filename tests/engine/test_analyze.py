@@ -174,3 +174,12 @@ def test_without_the_extra_the_remedy_is_told():
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.startswith("ModelError")
     assert "rekognition-dagster[engine]" in said.stdout
+
+
+def test_people_are_not_looked_for_with_a_detector_that_knows_none(make_video):
+    dogs = f"{scripted.__name__}:Dogs"
+    with pytest.raises(ModelError, match=r"scripted:Dogs knows no class person.*knows cat, dog"):
+        analyze(make_video(), {"person_tracking": [].extend}, detector=dogs)
+    labels: list[dict] = []
+    analyze(make_video(), {"label_detection": labels.extend}, detector=dogs)
+    assert {row["name"] for row in labels} == {"Cat", "Dog"}

@@ -5,17 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
-import openvino as ov
-import openvino.opset13 as ops
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rekognition_dagster.engine import open_detector
-from rekognition_dagster.engine.decode import Frame, open_video
+from rekognition_dagster.engine.decode import open_video
 from rekognition_dagster.engine.detectors import boxes, centerface, ssdlite
 from rekognition_dagster.errors import ModelError
 
@@ -61,105 +58,6 @@ def test_files_of_the_wrong_kind_are_told(tmp_path):
         open_detector(f"openvino:{tmp_path}")
 
 
-# -- networks of known families, that always say the same -----------------------------------------
-
-
-SIDE = 96
-CELLS = 12 * 12 + 6 * 6 + 3 * 3
-
-
-def network_of(folder: Path, *outputs: np.ndarray, side: int = SIDE, channels: int = 3) -> Path:
-    """A network with constant outputs, saved as OpenVINO IR."""
-    image = ops.parameter([1, channels, side, side], np.float32, name="images")
-    zero = ops.multiply(ops.reduce_max(image, [0, 1, 2, 3]), np.float32(0))
-    results = [ops.add(ops.constant(o.astype(np.float32)), zero) for o in outputs]
-    path = folder / "model.xml"
-    ov.save_model(ov.Model(results, [image], "net"), path, compress_to_fp16=False)  # pyright: ignore
-    return path
-
-
-WANTED = (16.0, 8.0, 32.0, 40.0)  # left, top, right, bottom in the network's input
-CXCYWH = (24.0, 24.0, 16.0, 32.0)
-
-
-def yolov8() -> list[np.ndarray]:
-    out = np.zeros((1, 84, CELLS))
-    out[0, :4, 5], out[0, 4 + 16, 5] = CXCYWH, 0.8
-    out[0, :4, 6], out[0, 4 + 16, 6] = CXCYWH, 0.7  # suppressed by the one above
-    return [out]
-
-
-def yolov5() -> list[np.ndarray]:
-    out = np.zeros((1, 3 * CELLS, 85))
-    out[0, 7, :4], out[0, 7, 4], out[0, 7, 5 + 16] = CXCYWH, 0.9, 0.89
-    return [out]
-
-
-def yolox() -> list[np.ndarray]:
-    out = np.zeros((1, CELLS, 85))
-    cell = 2 * 12 + 3  # row 2, column 3 of the finest grid, stride 8
-    out[0, cell, :4] = (24 / 8 - 3, 24 / 8 - 2, np.log(16 / 8), np.log(32 / 8))
-    out[0, cell, 4], out[0, cell, 5 + 16] = 0.9, 0.89
-    return [out]
-
-
-def end_to_end() -> list[np.ndarray]:
-    out = np.zeros((1, 300, 6))
-    out[0, 0] = (*WANTED, 0.8, 16)
-    return [out]
-
-
-def rtdetr() -> list[np.ndarray]:
-    out = np.zeros((1, 300, 84))
-    out[0, 3, :4], out[0, 3, 4 + 16] = np.array(CXCYWH) / SIDE, 0.8
-    return [out]
-
-
-def detr_logits() -> list[np.ndarray]:
-    logits, places = np.full((1, 300, 80), -9.0), np.zeros((1, 300, 4))
-    logits[0, 3, 16], places[0, 3] = np.log(0.8 / 0.2), np.array(CXCYWH) / SIDE
-    return [logits, places]
-
-
-@pytest.mark.parametrize("family", [yolov8, yolov5, yolox, end_to_end, rtdetr, detr_logits])
-def test_each_family_is_recognised_and_read(tmp_path, family):
-    detector = open_detector(f"openvino:{network_of(tmp_path, *family())}")
-    frame = Frame.from_image(np.zeros((SIDE, SIDE, 3), np.uint8))
-    found = list(detector.detect([frame, frame]))
-    assert len(found) == 2
-    for detections in found:
-        assert detections.xyxy.tolist() == [pytest.approx(WANTED, abs=0.01)]
-        assert detections.confidence == pytest.approx([0.8], abs=0.01)
-        assert [detector.labels[i] for i in np.asarray(detections.class_id, int).tolist()] == [
-            "dog"
-        ]
-
-
-def test_boxes_come_back_through_the_letterbox(tmp_path):
-    detector = open_detector(f"openvino:{network_of(tmp_path, *yolov8())}")
-    wide = Frame.from_image(np.zeros((100, 200, 3), np.uint8))  # 96x48 between bars of 24 rows
-    (found,) = detector.detect([wide])
-    scale = 200 / SIDE
-    expected = [16 * scale, 0, 32 * scale, 16 * scale]
-    assert found.xyxy.tolist() == [pytest.approx(expected, abs=0.01)]
-
-
-def test_shapes_of_no_known_family_are_told(tmp_path):
-    with pytest.raises(ModelError, match="no known layout"):
-        open_detector(f"openvino:{network_of(tmp_path, np.zeros((1, 10)))}")
-
-
-def test_class_names_come_from_beside_the_model(tmp_path):
-    out = np.zeros((1, 4 + 2, CELLS))
-    out[0, :4, 5], out[0, 5, 5] = CXCYWH, 0.8
-    path = network_of(tmp_path, out)
-    with pytest.raises(ModelError, match=r"2 classes.*metadata\.yaml"):
-        open_detector(f"openvino:{path}")
-    (tmp_path / "metadata.yaml").write_text("task: detect\nnames:\n  0: cart\n  1: person\nx: 1\n")
-    detector = open_detector(f"openvino:{tmp_path}")
-    assert dict(detector.labels) == {0: "cart", 1: "person"}
-
-
 def test_real_networks_find_people(shared_file):
     video = shared_file("videos/vtest.avi")
     with open_video(video) as opened:
@@ -191,7 +89,7 @@ def test_at_the_trained_side_the_anchors_are_centred_on_the_picture():
 @pytest.mark.parametrize("size", [(300, 300), (352, 264), (400, 232), (256, 344)])
 def test_there_is_an_anchor_for_every_output_and_its_size_in_pixels_stays(size, sample):
     sample("person-ssdlite")
-    network = ssdlite.SsdLite()._make(*size)
+    network = ssdlite.SsdLite()._networks.of(*size)
     width, height = ssdlite.input_size(*size)
     anchors = ssdlite._anchors(width, height)
     assert network._compiled.outputs[0].shape[1] == len(anchors)

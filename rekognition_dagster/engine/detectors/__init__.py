@@ -83,6 +83,17 @@ def open_detector(spec: str | None = None) -> Detector:
     return _own(spec, kind, rest)
 
 
+def check_knows_people(detector: Detector, spec: str | None) -> None:
+    """Raise ModelError where a detector has no class to track: it would find nobody, and say so
+    of every video."""
+    if "person" not in detector.labels.values():
+        known = ", ".join(list(detector.labels.values())[:8])
+        raise ModelError(
+            f"the detector {spec} knows no class person to track; it knows {known}. Name the class "
+            "person where its names are told, or take another detector"
+        )
+
+
 @lru_cache(maxsize=4)
 def _compiled(kind: str, rest: str, changed: int) -> Detector:
     """A detector on OpenVINO. It has no state between frames, so videos that are analysed one

@@ -6,7 +6,7 @@ The network is fully convolutional: its input follows the video's shape.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import openvino as ov
@@ -50,17 +50,15 @@ class CenterFace:
     scores = ScoreScale(noise=0.35, sure=0.5)
 
     def __init__(self, long_side: int = _LONG_SIDE) -> None:
-        self._long_side = long_side
         self._weights = models.path("face-centerface")
-        self._networks = SizedNetworks(self._make)
+        self._networks = SizedNetworks(self._make, partial(input_size, long_side=long_side))
 
     def detect(self, frames: Iterable[Frame]) -> Iterator[sv.Detections]:
         """See :class:`rekognition_dagster.engine.detectors.Detector`."""
         for frame, outputs, network in self._networks.run(frames):
             yield self._read(outputs, frame, network)
 
-    def _make(self, frame_width: int, frame_height: int) -> Network:
-        width, height = input_size(frame_width, frame_height, self._long_side)
+    def _make(self, width: int, height: int) -> Network:
         return Network(stored(self._weights, f"{width}x{height}", lambda: self._cut(width, height)))
 
     def _cut(self, width: int, height: int) -> ov.Model:

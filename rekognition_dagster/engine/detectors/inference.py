@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
@@ -146,28 +147,39 @@ class SizedNetworks:
     """One network for pictures of several sizes, compiled when a size first comes.
 
     Args:
-        make: Makes the network for pictures of a width and height.
+        make: Makes the network with an input of a width and height.
+        input_size: The input's width and height for pictures of a width and height.
     """
 
-    def __init__(self, make: Callable[[int, int], Network]) -> None:
+    def __init__(
+        self,
+        make: Callable[[int, int], Network],
+        input_size: Callable[[int, int], tuple[int, int]],
+    ) -> None:
         self._make = make
+        self._input_size = input_size
         self._made: dict[tuple[int, int], Network] = {}
         self._lock = threading.Lock()
 
     def of(self, width: int, height: int) -> Network:
         """The network for pictures of a size."""
+        size = self._input_size(width, height)
         with self._lock:
-            if (width, height) not in self._made:
+            if size not in self._made:
                 if len(self._made) >= _SIZES:
                     self._made.pop(next(iter(self._made)))
-                self._made[width, height] = self._make(width, height)
-            return self._made[width, height]
+                self._made[size] = self._make(*size)
+            return self._made[size]
 
-    def run(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Outputs, Network]]:
-        """Infer each frame, stretched to the input of the network for its size."""
+    def run(
+        self,
+        frames: Iterable[Frame],
+        prepare: Callable[[Network, Frame], Image] = Network.stretch,
+    ) -> Iterator[tuple[Frame, Outputs, Network]]:
+        """Infer each frame, stretched to the input of the network for its size, or prepared."""
         for size, run in groupby(frames, key=lambda frame: (frame.width, frame.height)):
             network = self.of(*size)
-            for frame, outputs in network.run(run, network.stretch):
+            for frame, outputs in network.run(run, partial(prepare, network)):
                 yield frame, outputs, network
 
 

@@ -8,7 +8,7 @@ Detector, and the TensorFlow Object Detection API's ``ssd_anchor_generator``).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -53,9 +53,8 @@ class SsdLite:
     scores = ScoreScale(noise=0.1, sure=0.3, clear=0.7)
 
     def __init__(self, area: int = _AREA) -> None:
-        self._area = area
         self._weights = models.path("person-ssdlite")
-        self._networks = SizedNetworks(self._make)
+        self._networks = SizedNetworks(self._make, partial(input_size, area=area))
         self._blind: dict[tuple[int, int], npt.NDArray] = {}
 
     def detect(self, frames: Iterable[Frame]) -> Iterator[sv.Detections]:
@@ -70,8 +69,7 @@ class SsdLite:
         """The network that frames of this size go through."""
         return self._networks.of(frame.width, frame.height)
 
-    def _make(self, frame_width: int, frame_height: int) -> Network:
-        width, height = input_size(frame_width, frame_height, self._area)
+    def _make(self, width: int, height: int) -> Network:
         model = stored(
             self._weights,
             f"{width}x{height}",
