@@ -24,6 +24,10 @@ dev: .venv/.local ## The same stack with Dagster's UI, until Ctrl-C; VIDEO=path,
 test: lint ## Lint, types, and every test that a change must pass; ARGS="tests/lake -k sorted".
 	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
+.PHONY: postgres
+postgres: .venv/.test ## The orchestration's tests with all of Dagster's state on a real PostgreSQL.
+	REKOGNITION_DAGSTER_TEST_STORAGE=postgres $(BIN)/pytest -n 2 --dist loadfile tests/orchestration
+
 .PHONY: peers
 peers: .venv/.test ## The service under the real AWS CLI and the AWS SDK for JavaScript (needs node).
 	$(BIN)/python tests/service/clients/install.py .venv/clients

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import boto3
 import pytest
 from hypothesis import HealthCheck, settings
+from postgresql import Cluster, cluster
 from rekognition_double import RekognitionDouble, serve
 
 # How fast a machine is has nothing to do with what is right.
@@ -49,6 +50,13 @@ def aws(aws_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> boto3.Session:
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", aws_endpoint)
     return boto3.Session()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A real PostgreSQL; the test is skipped where none is installed."""
+    with cluster() as started:
+        yield started
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A deployment for person tracking over the scripted endpoint."""
+"""A deployment for person tracking over the scripted endpoint, on SQLite or on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -10,17 +10,65 @@ from pathlib import Path
 import boto3
 import dagster as dg
 import pytest
+import yaml
 from deployment import Deployment
+from postgresql import Cluster
 from rekognition_double import RekognitionDouble
 
 from rekognition_dagster import Settings
 from rekognition_dagster.api import provision
 
+_STORAGE = os.environ.get("REKOGNITION_DAGSTER_TEST_STORAGE", "sqlite")
+"""Where Dagster keeps its events in tests that do not say it themselves."""
+
+
+@pytest.fixture
+def instance(request: pytest.FixtureRequest, unique: str) -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance with nothing in it, opened from its ``dagster.yaml`` as a daemon does.
+
+    On SQLite, or on PostgreSQL for tests with ``parametrize("instance", ["postgres"],
+    indirect=True)``; ``REKOGNITION_DAGSTER_TEST_STORAGE=postgres`` takes it for all the others.
+    """
+    # In memory where there is a disk in memory: SQLite waits for the real one at every event.
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=memory) as home:
+        if getattr(request, "param", _STORAGE) == "postgres":
+            template = request.getfixturevalue("dagster_database")
+            url = request.getfixturevalue("postgres").create(f"dagster-{unique}", template)
+            configure(home, url)
+        else:
+            configure(home)
+        with dg.DagsterInstance.from_config(home) as instance:
+            yield instance
+
+
+@pytest.fixture(scope="session")
+def dagster_database(postgres: Cluster) -> str:
+    """The name of a database with Dagster's tables, to be copied: making them takes longer."""
+    with tempfile.TemporaryDirectory() as home:
+        configure(home, postgres.create("dagster"))
+        with dg.DagsterInstance.from_config(home):
+            return "dagster"
+
+
+def configure(home: str, url: str | None = None) -> None:
+    """Write a home's ``dagster.yaml``, for PostgreSQL where its address is given."""
+    settings: dict[str, object] = {"telemetry": {"enabled": False}}
+    if url:  # psycopg 3, SQLAlchemy's own choice from 2.1 on, does not understand Dagster's NOTIFY
+        url = url.replace("postgresql:", "postgresql+psycopg2:")
+        settings["storage"] = {"postgres": {"postgres_url": url}}
+    (Path(home) / "dagster.yaml").write_text(yaml.safe_dump(settings))
+
 
 @pytest.fixture
 def deployment(
-    aws: boto3.Session, rekognition: RekognitionDouble, bucket: str, unique: str, tmp_path: Path
-) -> Iterator[Deployment]:
+    aws: boto3.Session,
+    rekognition: RekognitionDouble,
+    bucket: str,
+    unique: str,
+    tmp_path: Path,
+    instance: dg.DagsterInstance,
+) -> Deployment:
     """Everything provisioned, nothing in the bucket."""
     provisioned = provision(aws, unique)
     settings = Settings(
@@ -32,10 +80,4 @@ def deployment(
         topic_arn=provisioned.topic_arn,
         role_arn=provisioned.role_arn,
     )
-    # In memory where there is a disk in memory: SQLite waits for the real one at every event.
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with (
-        tempfile.TemporaryDirectory(dir=memory) as home,
-        dg.DagsterInstance.local_temp(home) as instance,
-    ):
-        yield Deployment(settings, instance, provisioned, rekognition)
+    return Deployment(settings, instance, provisioned, rekognition)

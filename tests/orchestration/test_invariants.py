@@ -347,7 +347,7 @@ def test_a_paging_run_that_is_killed_leaves_no_file_and_the_next_completes(
 import dagster as dg, os, sys
 from rekognition_dagster import Settings, build_definitions
 settings = Settings.model_validate_json({deployment.settings.model_dump_json()!r})
-instance = dg.DagsterInstance.local_temp({deployment.instance.root_directory!r})
+instance = dg.DagsterInstance.from_config({deployment.instance.root_directory!r})
 job = build_definitions(settings).resolve_implicit_global_asset_job_def()
 job.execute_in_process(asset_selection=[dg.AssetKey("person_detections")],
     partition_key={partition!r}, instance=instance)

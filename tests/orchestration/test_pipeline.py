@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dagster as dg
+import pytest
 from deployment import Deployment, put_videos
+
+pytestmark = pytest.mark.parametrize("instance", ["sqlite", "postgres"], indirect=True)
 
 
 def test_a_video_in_the_bucket_becomes_rows_and_an_empty_queue(deployment: Deployment) -> None:
