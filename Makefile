@@ -33,6 +33,10 @@ peers: .venv/.test ## The service under the real AWS CLI and the AWS SDK for Jav
 	$(BIN)/python tests/service/clients/install.py .venv/clients
 	REKOGNITION_DAGSTER_CLIENTS=$(CURDIR)/.venv/clients $(BIN)/pytest tests/service/test_clients.py
 
+.PHONY: ultralytics
+ultralytics: .venv/ultralytics/.ready ## The detector ultralytics: in an environment of its own (6 GB).
+	.venv/ultralytics/bin/pytest tests/engine/test_ultralytics.py $(ARGS)
+
 .PHONY: fuzz
 fuzz: .venv/.test ## Thousands of made requests, and hundreds of broken videos.
 	REKOGNITION_DAGSTER_EXAMPLES=2000 $(BIN)/pytest tests/service/test_generated.py
@@ -69,6 +73,14 @@ clean: ## Remove the environment; the demo's home (.rekognition-dagster) stays.
 	@$(venv)
 	@$(BIN)/pip install --quiet --editable '.[test]'
 	@touch $@ .venv/.local
+
+# Apart from the rest: some gigabytes of CUDA, and AGPL-3.0. lap is what its tracker needs.
+.venv/ultralytics/.ready: pyproject.toml
+	@echo "setting up .venv/ultralytics: six gigabytes, some minutes, once"
+	@$(venv)
+	@$(PYTHON) -m venv .venv/ultralytics
+	@.venv/ultralytics/bin/pip install --quiet --editable '.[ultralytics]' pytest hypothesis lap
+	@touch $@
 
 define venv
 $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed")'

@@ -7,11 +7,11 @@ everything from here to the rows.
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import supervision as sv
@@ -72,14 +72,10 @@ def open_detector(spec: str | None = None) -> Detector:
     """
     spec = spec or "embedded"
     kind, _, rest = spec.partition(":")
-    if kind in ("embedded", "openvino", "onnx"):
-        return _compiled(kind, rest, _changed(rest))
+    if kind in ("embedded", "openvino", "onnx", "ultralytics"):
+        return _shared(kind, rest, _changed(rest))
     if not rest:
         raise ModelError(f"unknown detector {spec!r}; write {SPECS}")
-    if kind == "ultralytics":
-        from rekognition_dagster.engine.detectors.ultralytics import UltralyticsDetector
-
-        return UltralyticsDetector(rest)
     return _own(spec, kind, rest)
 
 
@@ -95,26 +91,32 @@ def check_knows_people(detector: Detector, spec: str | None) -> None:
 
 
 @lru_cache(maxsize=4)
-def _compiled(kind: str, rest: str, changed: int) -> Detector:
-    """A detector on OpenVINO. It has no state between frames, so videos that are analysed one
-    after another, or side by side, share it and what it compiled."""
-    if kind != "embedded":
-        from rekognition_dagster.engine.detectors.generic import GenericDetector
+def _shared(kind: str, rest: str, changed: int) -> Detector:
+    """A detector of ours. It has no state between frames, so videos that are analysed one after
+    another, or side by side, share it and what it compiled."""
+    if kind == "embedded":
+        from rekognition_dagster.engine.detectors.ssdlite import FINE_AREA, SsdLite
 
-        if not rest:
-            raise ModelError(f"unknown detector {kind!r}; write {SPECS}")
-        return GenericDetector(rest, kind)
-    from rekognition_dagster.engine.detectors.ssdlite import FINE_AREA, SsdLite
+        if rest not in ("", "fine"):
+            raise ModelError(f"unknown detector 'embedded:{rest}'; write {SPECS}")
+        return SsdLite(FINE_AREA) if rest else SsdLite()
+    if not rest:
+        raise ModelError(f"unknown detector {kind!r}; write {SPECS}")
+    if kind == "ultralytics":
+        from rekognition_dagster.engine.detectors.ultralytics import UltralyticsDetector
 
-    if rest not in ("", "fine"):
-        raise ModelError(f"unknown detector 'embedded:{rest}'; write {SPECS}")
-    return SsdLite(FINE_AREA) if rest else SsdLite()
+        return UltralyticsDetector(rest)
+    from rekognition_dagster.engine.detectors.generic import GenericDetector
+
+    return GenericDetector(rest, kind)
 
 
-def _changed(path: str) -> int:
-    """When a model's file was written: a new one under the same name is another detector."""
+def _changed(name: str) -> int:
+    """When a model's files were written: new ones under the same name are another detector."""
+    path = Path(name).expanduser()
     try:
-        return os.stat(path).st_mtime_ns if path else 0
+        files = [path, *path.iterdir()] if path.is_dir() else [path]
+        return max(file.stat().st_mtime_ns for file in files) if name else 0
     except OSError:
         return 0
 
