@@ -6,9 +6,22 @@ escapes is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class RekognitionDagsterError(Exception):
     """Base of all errors that this package raises on purpose; its text is meant for people."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors go from one process to another, whatever their constructors take."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[Exception], args: tuple[Any, ...], facts: dict[str, Any]) -> Exception:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(facts)
+    return error
 
 
 class ConfigurationError(RekognitionDagsterError):

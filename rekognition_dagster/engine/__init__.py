@@ -15,28 +15,31 @@ from rekognition_dagster.errors import ModelError
 
 if TYPE_CHECKING:
     from rekognition_dagster.engine.detectors import Detector
+    from rekognition_dagster.engine.spans import Source
+    from rekognition_dagster.engine.workers import Workers
 
-__all__ = ["VideoMetadata", "analyze", "open_detector", "read_metadata"]
+__all__ = ["VideoMetadata", "analyze", "open_detector", "open_workers", "read_metadata"]
 
 Sink = Callable[[list[dict[str, Any]]], None]
 """Takes a batch of rows: dicts with an operation's lake columns, less ``video`` and ``job_id``."""
 
 
 def analyze(
-    source: str | Path,
+    source: str | Path | Source,
     sinks: Mapping[str, Sink],
     *,
     detector: str | None = None,
     sample_fps: float | None = None,
     progress: Callable[[float], None] | None = None,
     video: str | None = None,
+    workers: Workers | None = None,
 ) -> VideoMetadata:
     """Analyse one video; several operations decode it once.
 
     Memory does not grow with the video's length: what must wait for the end lies on disk.
 
     Args:
-        source: A video file on this machine.
+        source: A video file on this machine; with ``workers``, also what lends one to them.
         sinks: For each operation (``person_tracking``, ``face_detection``, ``label_detection``)
             the function that takes its rows, in batches, in the operation's sort order.
         detector: What finds people and labels: nothing (the embedded default),
@@ -44,6 +47,7 @@ def analyze(
         sample_fps: Frames to look at in a second of video; every frame by default.
         progress: Called with the fraction done, 0 to 1.
         video: The video's name in errors; the path by default.
+        workers: Processes that share the work; see :func:`open_workers`. None is this process.
 
     Returns:
         What is known of the video.
@@ -70,7 +74,31 @@ def analyze(
         sample_fps=sample_fps,
         progress=progress,
         video=video,
+        workers=workers,
     )
+
+
+def open_workers(count: int | None = None) -> Workers:
+    """Processes that share the work of one or several :func:`analyze`, to be used with ``with``.
+
+    Each video is looked at in spans of half a minute, side by side; the rows are those that one
+    process gives.
+
+    Args:
+        count: How many; by default one for each core.
+
+    Raises:
+        ModelError: The extra is not installed.
+
+    Example:
+        >>> with open_workers(4) as workers:  # doctest: +SKIP
+        ...     analyze("street.mp4", {"person_tracking": rows.extend}, workers=workers)
+    """
+    try:
+        from rekognition_dagster.engine import workers
+    except ImportError as error:
+        raise _missing(error) from error
+    return workers.processes(count)
 
 
 def open_detector(spec: str | None = None) -> Detector:

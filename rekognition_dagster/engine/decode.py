@@ -6,14 +6,17 @@ be decoded is handed out, and the end of the iteration says what was wrong.
 
 from __future__ import annotations
 
+import copy
 import os
 import queue
 import threading
+import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import av
 import av.error
@@ -21,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 
+from rekognition_dagster.engine import cores
 from rekognition_dagster.engine.metadata import VideoMetadata
 from rekognition_dagster.errors import VideoError
 
@@ -37,10 +41,23 @@ _FORMATS = (
 )
 _BYTES_AHEAD = 96 << 20
 _MAX_AHEAD = 8
+_BACK_MS = (0, 1_000, 3_000, 9_000, 27_000)
+"""How far before a span a keyframe is looked for, again and again."""
 
 
 class DamagedVideo(Exception):
     """Decoding ended, and not all of the video could be decoded. Its text says why."""
+
+
+class Uncut(Exception):
+    """A span cannot be had without what is before it, or not be had whole. Its text says why."""
+
+
+class Joint(NamedTuple):
+    """Where one span of a video ends and the next begins: the last frame before it."""
+
+    timestamp_ms: int
+    picture: int
 
 
 class Moment(Protocol):
@@ -59,7 +76,7 @@ class Frame:
     """One frame as displayed. ``image`` is converted when first asked for.
 
     Args:
-        index: Position among the decoded frames, from 0, sampled or not.
+        index: Position among the frames decoded here, from 0, sampled or not.
         timestamp_ms: Time since the start of the video.
         width: Pixels, as displayed.
         height: Pixels, as displayed.
@@ -158,12 +175,16 @@ class OpenVideo:
                 name, "is in a codec that cannot be decoded here", "Convert it to H.264"
             )
         self._stream.thread_type = "AUTO"
+        if threads := cores.share():
+            self._stream.codec_context.thread_count = threads
         self._container = container
         self._name = name
         self._bad_packets = 0
         self._first_bad_ms: int | None = None
         self._problem = ""
         self._read_error = ""
+        self._clock = _Clock(container.start_time, self._stream)
+        self._reads: tuple[int, int] | None = None
         self._decoded = self._decode()
         self._first = next(self._decoded, None)
         if self._first is None:
@@ -174,6 +195,9 @@ class OpenVideo:
                 "Check that it plays; record or upload it again if not",
             )
         self.metadata = self._describe(self._first)
+        self.next_ms: int | None = None
+        self.before: Joint | None = None
+        self.end: Joint | None = None
 
     def _describe(self, first: Frame) -> VideoMetadata:
         stream, container = self._stream, self._container
@@ -200,28 +224,98 @@ class OpenVideo:
         if stream.duration and stream.time_base:
             return float(stream.duration * stream.time_base * 1000)
         if self._container.duration and len(self._container.streams) == 1:
-            return self._container.duration / 1000
+            # Matroska tells when the pictures end, whenever they begin.
+            late = "matroska" in self._container.format.name and self._container.start_time
+            return (self._container.duration - (late or 0)) / 1000
         return None
 
-    def frames(self, sample_fps: float | None = None) -> Iterator[Frame]:
+    def frames(self, sample_fps: float | None = None, *, begin_ms: int = 0) -> Iterator[Frame]:
         """The frames in order; with ``sample_fps``, the first at or after each sampled time.
+
+        Args:
+            sample_fps: Samples in a second.
+            begin_ms: Those before are decoded, but not handed out.
 
         Raises:
             DamagedVideo: At the end, if not everything could be decoded.
         """
-        last = 0
-        due = 0  # the next sample's number
-        frame: Frame | None = self._first
+        last: int | None = None
+        for frame in self._all():
+            time = frame.timestamp_ms
+            if time >= begin_ms and _is_sample(time, last, sample_fps):
+                yield frame
+            last = time
+        self._check_whole(last or 0)
+
+    def cut(self, begin_ms: int, end_ms: int, sample_fps: float | None = None) -> Iterator[Frame]:
+        """The frames from ``begin_ms`` until before ``end_ms``, as :meth:`frames` gives them.
+
+        Decodes from a keyframe before them, not from the video's start. Afterwards ``before`` and
+        ``end`` are the last frames before the two times, ``reads`` the places in the file that
+        were read, and ``next_ms`` is the time of the frame after them, if there is one.
+
+        Raises:
+            Uncut: Times or packets are not in order, are damaged, or there is no keyframe near.
+        """
+        last: Frame | None = None
+        for frame in self._before(begin_ms) if begin_ms else self._all():
+            self._check_cut()
+            time = frame.timestamp_ms
+            if time >= begin_ms and last is not None and self.before is None:
+                self.before = _joint(last)
+            if time >= end_ms:
+                self.next_ms = time
+                break
+            if time >= begin_ms and _is_sample(time, last and last.timestamp_ms, sample_fps):
+                yield frame
+            last = frame
+        else:
+            self._check_cut()
+            try:
+                self._check_whole(last.timestamp_ms if last else 0)
+            except DamagedVideo as damage:
+                raise Uncut(str(damage)) from None
+        self.end = _joint(last) if last is not None else None
+        self.before = self.before or self.end
+
+    @property
+    def reads(self) -> tuple[int, int]:
+        """The first and the last place in the file that was read, in bytes.
+
+        Raises:
+            Uncut: The container does not tell.
+        """
+        if self._reads is None:
+            raise Uncut("its packets have no known places")
+        return self._reads
+
+    def _all(self) -> Iterator[Frame]:
+        first, self._first = self._first, None
+        return self._decoded if first is None else chain([first], self._decoded)
+
+    def _before(self, time_ms: int) -> Iterator[Frame]:
+        """The frames from a keyframe on, the first of them before a time."""
         self._first = None
-        while frame is not None:
-            last = frame.timestamp_ms
-            if sample_fps is None:
-                yield frame
-            elif frame.timestamp_ms + 0.5 >= due * 1000 / sample_fps:
-                due = int((frame.timestamp_ms + 0.5) * sample_fps / 1000) + 1
-                yield frame
-            frame = next(self._decoded, None)
-        self._check_whole(last)
+        for back in _BACK_MS:
+            self._clock = self._clock.restarted()
+            self._reads = None
+            place = (max(0, time_ms - back) - self._clock.offset_ms) / 1000
+            try:
+                self._container.seek(int(place / self._stream.time_base), stream=self._stream)
+            except (av.error.FFmpegError, OSError, OverflowError, ValueError) as error:
+                raise Uncut(f"it cannot be read from its middle ({_said(error)})") from error
+            decoded = self._decode(from_keyframe=True)
+            first = next(decoded, None)
+            if first is not None and first.timestamp_ms < time_ms:
+                return chain([first], decoded)
+            self._read_error = ""
+        raise Uncut(f"there is no keyframe near {time_ms / 1000:g} s")
+
+    def _check_cut(self) -> None:
+        if self._bad_packets or self._read_error:
+            raise Uncut(f"it is damaged ({self._problem or self._read_error})")
+        if not self._clock.regular:
+            raise Uncut("its times are missing, or not in order")
 
     def _check_whole(self, last_ms: int) -> None:
         interval = 1000 / self.metadata.frame_rate if self.metadata.frame_rate else 40
@@ -242,14 +336,14 @@ class OpenVideo:
                 "truncated"
             )
 
-    def _decode(self) -> Iterator[Frame]:
-        clock = _Clock(self._container.start_time, self._stream)
-        for index, raw in enumerate(self._raw_frames(clock)):
+    def _decode(self, *, from_keyframe: bool = False) -> Iterator[Frame]:
+        clock = self._clock
+        for index, raw in enumerate(self._raw_frames(clock, from_keyframe)):
             turns = round(raw.rotation / 90) % 4
             width, height = (raw.height, raw.width) if turns % 2 else (raw.width, raw.height)
             yield Frame(index, clock.tick(raw), width, height, raw, turns)
 
-    def _raw_frames(self, clock: _Clock) -> Iterator[Any]:
+    def _raw_frames(self, clock: _Clock, from_keyframe: bool) -> Iterator[Any]:
         seen = False
         packets = self._container.demux(self._stream)
         while True:
@@ -263,6 +357,10 @@ class OpenVideo:
                 packet = None
             if packet is None:
                 break
+            if from_keyframe and packet.size and not packet.is_keyframe:
+                continue
+            from_keyframe = False
+            self._note_place(packet)
             try:
                 frames = packet.decode()
             except av.error.EOFError:
@@ -287,14 +385,25 @@ class OpenVideo:
         if self._first_bad_ms is None:
             self._first_bad_ms = clock.last_ms
 
-    def failure(self, damage: DamagedVideo, rows_kept: int) -> VideoError:
-        """The error for a video that turned out to be damaged."""
-        return VideoError(
-            self._name,
-            f"{damage}; {rows_kept} rows from before and around the damage were kept",
-            "Upload or record it again, or accept what was kept",
-            rows_kept,
-        )
+    def _note_place(self, packet: Any) -> None:
+        if packet.pos is not None and packet.pos >= 0:
+            first, last = self._reads or (packet.pos, packet.pos)
+            self._reads = first, max(last, packet.pos)
+
+
+def _is_sample(time_ms: int, last_ms: int | None, sample_fps: float | None) -> bool:
+    """Whether a sampled time lies between a frame and the one before it."""
+    if sample_fps is None or last_ms is None:
+        return True
+    return _samples_until(time_ms, sample_fps) > _samples_until(last_ms, sample_fps)
+
+
+def _samples_until(time_ms: int, sample_fps: float) -> int:
+    return int((time_ms + 0.5) * sample_fps / 1000)
+
+
+def _joint(frame: Frame) -> Joint:
+    return Joint(frame.timestamp_ms, zlib.crc32(frame.image.tobytes()))
 
 
 def _is_cover(stream: Any) -> bool:
@@ -305,28 +414,40 @@ def _is_cover(stream: Any) -> bool:
 class _Clock:
     """Milliseconds since the video's start, strictly increasing, from presentation timestamps.
 
-    Where timestamps are missing, or jump back as in joined recordings, time goes on by a frame.
+    Where timestamps are missing, or jump back as in joined recordings, time goes on by a frame;
+    then the clock is no longer ``regular``: a time is not its frame's own affair.
     """
 
     def __init__(self, start_us: int | None, stream: Any):
-        self._offset_ms = -start_us / 1000 if start_us is not None else 0.0
+        self.offset_ms = -start_us / 1000 if start_us is not None else 0.0
         rate = stream.average_rate or stream.guessed_rate
         self._step_ms = float(1000 / rate) if rate else 40.0
         self._last: float | None = None
         self.last_ms = 0
+        self.regular = True
+
+    def restarted(self) -> _Clock:
+        """The same clock, for frames that do not follow those before."""
+        other = copy.copy(self)
+        other._last, other.last_ms = None, 0
+        return other
 
     def tick(self, raw: Any) -> int:
+        begun = self._last is not None
         if raw.pts is None:
+            self.regular = False
             time = 0.0 if self._last is None else self._last + self._step_ms
         else:
-            time = float(raw.pts * raw.time_base * 1000) + self._offset_ms
+            time = float(raw.pts * raw.time_base * 1000) + self.offset_ms
             behind = 0.0 if self._last is None else self._last + self._step_ms
             if (self._last is None and time < 0) or (self._last is not None and time <= self._last):
-                self._offset_ms += behind - time
+                self.regular = self.regular and not begun
+                self.offset_ms += behind - time
                 time = behind
         stamp = round(time)
-        if self._last is not None:
-            stamp = max(stamp, self.last_ms + 1)
+        if begun and stamp <= self.last_ms:
+            self.regular = False
+            stamp = self.last_ms + 1
         self._last, self.last_ms = time, stamp
         return stamp
 

@@ -1,7 +1,7 @@
-"""One video from file to rows: decode ahead, look, fold the looks into rows, hand out.
+"""One video from file to rows: look, fold the looks into rows, hand out.
 
-The decoder runs in a thread of its own, inference on OpenVINO's threads; this thread only waits
-for looks, tracks and hands out rows, so that the three overlap.
+In one process the decoder runs in a thread of its own and inference on OpenVINO's threads; this
+thread only waits for looks, tracks and hands out rows, so that the three overlap.
 """
 
 from __future__ import annotations
@@ -14,22 +14,16 @@ from typing import Any
 import numpy as np
 import supervision as sv
 
-from rekognition_dagster.engine.decode import (
-    DamagedVideo,
-    Frame,
-    OpenVideo,
-    ahead,
-    depth_for,
-    open_video,
-)
-from rekognition_dagster.engine.detectors import Detector, check_knows_people, open_detector
-from rekognition_dagster.engine.detectors.centerface import shared as open_face_detector
+from rekognition_dagster.engine.decode import DamagedVideo
 from rekognition_dagster.engine.faces import face_struct
 from rekognition_dagster.engine.labels import label_rows
-from rekognition_dagster.engine.looking import FACES, LABELS, PERSONS, Look, look
+from rekognition_dagster.engine.looking import FACES, LABELS, PERSONS, Look
 from rekognition_dagster.engine.metadata import VideoMetadata
+from rekognition_dagster.engine.spans import Message, Opened, Source, Span, look_at
 from rekognition_dagster.engine.tracking.cuts import Cuts
 from rekognition_dagster.engine.tracking.tracks import PersonTracks
+from rekognition_dagster.engine.workers import Workers
+from rekognition_dagster.errors import VideoError
 from rekognition_dagster.operations import OPERATIONS
 
 Rows = list[dict[str, Any]]
@@ -38,13 +32,14 @@ _BATCH = 2048
 
 
 def analyze(
-    source: str | Path,
+    source: str | Path | Source,
     sinks: Mapping[str, Callable[[Rows], None]],
     *,
     detector: str | None,
     sample_fps: float | None,
     progress: Callable[[float], None] | None,
     video: str | None,
+    workers: Workers | None,
 ) -> VideoMetadata:
     """See :func:`rekognition_dagster.engine.analyze`."""
     if unknown := set(sinks) - set(OPERATIONS):
@@ -52,82 +47,81 @@ def analyze(
         raise ValueError(f"unknown operations {sorted(unknown)}; there are {known}")
     if sample_fps is not None and not sample_fps > 0:
         raise ValueError(f"sample_fps is {sample_fps}; it must be positive")
-    with open_video(source, video) as opened:
-        return _Analysis(opened, sinks, detector, sample_fps, progress).run()
+    span = Span(source, video or str(source), tuple(sinks), detector, sample_fps)
+    messages = look_at(span) if workers is None else workers.look_at(span)
+    with closing(messages):
+        return _Analysis(span, sinks, progress).run(messages)
 
 
 class _Analysis:
-    """The state of one call: batches that wait for their sinks, and counts."""
+    """The state of one call: tracks, batches that wait for their sinks, and counts."""
 
     def __init__(
         self,
-        opened: OpenVideo,
+        span: Span,
         sinks: Mapping[str, Callable[[Rows], None]],
-        detector: str | None,
-        sample_fps: float | None,
         progress: Callable[[float], None] | None,
     ) -> None:
-        self._video = opened
+        self._span = span
         self._sinks = sinks
-        self._spec = detector
-        self._sample_fps = sample_fps
         self._progress = progress
         self._waiting: dict[str, Rows] = {name: [] for name in sinks}
         self._kept = 0
         self._cuts = Cuts()
 
-    def run(self) -> VideoMetadata:
+    def run(self, messages: Iterator[Message | None]) -> VideoMetadata:
+        """Fold what was looked at into rows."""
         damage: DamagedVideo | None = None
+        opened, done = None, 0.0
         with ExitStack() as stack:
-            people, faces = self._detectors()
             tracks = None
-            if people is not None and PERSONS in self._sinks:
-                tracks = PersonTracks(people.scores, self._rate())
-                stack.callback(tracks.close)
-            frames = stack.enter_context(
-                closing(
-                    ahead(self._video.frames(self._sample_fps), depth_for(self._video.metadata))
-                )
-            )
-            source = _until_damage(frames)
-            for seen in look(source, self._sinks, people, faces):
-                self._fold(seen, people, tracks)
-            damage = source.damage
+            try:
+                for message in messages:
+                    if isinstance(message, Opened) and opened is None:
+                        opened = message
+                        if PERSONS in self._sinks and opened.scores is not None:
+                            tracks = PersonTracks(opened.scores, self._rate(opened.metadata))
+                            stack.callback(tracks.close)
+                    elif isinstance(message, Look) and opened is not None:
+                        self._fold(message, opened, tracks)
+                        if duration := opened.metadata.duration_ms:
+                            done = min(message.timestamp_ms / duration, 0.99)
+                            self._report(done)
+                    elif message is None:
+                        self._report(done)
+            except DamagedVideo as error:
+                damage = error
             if tracks is not None:
                 for batch in tracks.rows():
                     self._give(PERSONS, batch)
         for name in self._sinks:
             self._flush(name)
         if damage is not None:
-            raise self._video.failure(damage, self._kept)
+            raise VideoError(
+                self._span.video,
+                f"{damage}; {self._kept} rows from before and around the damage were kept",
+                "Upload or record it again, or accept what was kept",
+                self._kept,
+            )
+        assert opened is not None
         self._report(1.0)
-        return self._video.metadata
+        return opened.metadata
 
-    def _detectors(self) -> tuple[Detector | None, Detector | None]:
-        people = open_detector(self._spec) if {PERSONS, LABELS} & set(self._sinks) else None
-        if people is not None and PERSONS in self._sinks:
-            check_knows_people(people, self._spec)
-        faces = open_face_detector() if {PERSONS, FACES} & set(self._sinks) else None
-        return people, faces
+    def _rate(self, metadata: VideoMetadata) -> float:
+        rate, wanted = metadata.frame_rate or 25.0, self._span.sample_fps
+        return min(rate, wanted) if wanted else rate
 
-    def _rate(self) -> float:
-        rate = self._video.metadata.frame_rate or 25.0
-        return min(rate, self._sample_fps) if self._sample_fps else rate
-
-    def _fold(self, seen: Look, people: Detector | None, tracks: PersonTracks | None) -> None:
+    def _fold(self, seen: Look, opened: Opened, tracks: PersonTracks | None) -> None:
         if FACES in self._sinks:
             time = seen.timestamp_ms
             self._give(FACES, [{"timestamp_ms": time, "face": face_struct(f)} for f in seen.faces])
-        if people is not None and seen.found is not None:
-            if LABELS in self._sinks:
-                rows = label_rows(seen.found, seen, people.labels, people.scores.sure)
-                self._give(LABELS, rows)
-            if tracks is not None:
-                cut = seen.scene is not None and self._cuts.between(seen.scene)
-                found = _only_people(seen.found, people.labels)
-                tracks.add(found, seen.faces, seen, cut=cut)
-        if duration := self._video.metadata.duration_ms:
-            self._report(min(seen.timestamp_ms / duration, 0.99))
+        if opened.scores is None or seen.found is None:
+            return
+        if LABELS in self._sinks:
+            self._give(LABELS, label_rows(seen.found, seen, opened.labels, opened.scores.sure))
+        if tracks is not None:
+            cut = seen.scene is not None and self._cuts.between(seen.scene)
+            tracks.add(_only_people(seen.found, opened.labels), seen.faces, seen, cut=cut)
 
     def _give(self, name: str, rows: Rows) -> None:
         self._waiting[name] += rows
@@ -143,20 +137,6 @@ class _Analysis:
     def _report(self, fraction: float) -> None:
         if self._progress is not None:
             self._progress(fraction)
-
-
-class _until_damage:
-    """Iterates frames to the end or the damage, and remembers the damage."""
-
-    def __init__(self, frames: Iterator[Frame]) -> None:
-        self._frames = frames
-        self.damage: DamagedVideo | None = None
-
-    def __iter__(self) -> Iterator[Frame]:
-        try:
-            yield from self._frames
-        except DamagedVideo as damage:
-            self.damage = damage
 
 
 def _only_people(found: sv.Detections, labels: Mapping[int, str]) -> sv.Detections:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from rekognition_dagster.engine import VideoMetadata, analyze, decode, pipeline
+from rekognition_dagster.engine import VideoMetadata, analyze, decode, spans
 from rekognition_dagster.errors import ModelError, VideoError
 from rekognition_dagster.operations import FACE_DETECTION, LABEL_DETECTION, PERSON_TRACKING
 
@@ -20,7 +20,7 @@ WALKERS = f"{scripted.__name__}:Walkers"
 
 @pytest.fixture(autouse=True)
 def scripted_faces(monkeypatch):
-    monkeypatch.setattr(pipeline, "open_face_detector", scripted.HeadOfFirst)
+    monkeypatch.setattr(spans, "open_face_detector", scripted.HeadOfFirst)
 
 
 def analyzed(path, *operations, **how):
@@ -101,7 +101,7 @@ def test_several_operations_decode_the_video_once(make_video, monkeypatch):
         opened.append(args)
         return original(*args)
 
-    monkeypatch.setattr(pipeline, "open_video", counting)
+    monkeypatch.setattr(spans, "open_video", counting)
     path = make_video()
     together = analyzed(path, "person_tracking", "face_detection", "label_detection")[1]
     assert len(opened) == 1

@@ -20,7 +20,7 @@ import numpy as np
 import openvino as ov
 from openvino.preprocess import PrePostProcessor
 
-from rekognition_dagster.engine import models
+from rekognition_dagster.engine import cores, models
 from rekognition_dagster.engine.decode import Frame, Image
 
 T = TypeVar("T")
@@ -98,8 +98,11 @@ class Network:
     ):
         shape = model.input(0).shape
         self.height, self.width = int(shape[2]), int(shape[3])
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT"}
+        if threads := cores.share():
+            settings["INFERENCE_NUM_THREADS"] = threads
         self._compiled = core().compile_model(
-            _with_preprocessing(model, mean, scale, bgr), "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"}
+            _with_preprocessing(model, mean, scale, bgr), "CPU", settings
         )
         # One more than run at once, so that the next is ready while results are being read.
         self._depth = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") + 1
