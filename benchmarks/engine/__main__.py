@@ -4,7 +4,10 @@
 
 The bare rate is the network alone on noise, as many requests in flight as OpenVINO wants: nothing
 that decodes, tracks or writes can be faster. ``--peer`` adds ``ultralytics track`` on the same
-weights, where Ultralytics is installed.
+weights, where Ultralytics is installed (``make ultralytics`` installs it, in .venv/ultralytics):
+
+    .venv/ultralytics/bin/python -m benchmarks engine VIDEO --peer \\
+        --detector openvino:yolo11n_int8_openvino_model
 """
 
 from __future__ import annotations
@@ -41,6 +44,10 @@ class Rate:
         spent = time.process_time() - cpu
         return cls(count / (time.perf_counter() - begin), spent / count * 1000)
 
+    def mean(self, other: Rate) -> Rate:
+        """Between this and another."""
+        return Rate((self.per_second + other.per_second) / 2, (self.cpu_ms + other.cpu_ms) / 2)
+
     def __str__(self) -> str:
         return f"{self.per_second:.1f}/s ({self.cpu_ms:.1f} ms)"
 
@@ -73,9 +80,11 @@ def frames_of(video: Path) -> int:
 
 
 def peer(video: Path, weights: str) -> Callable[[], int]:
-    """A run of ``ultralytics track`` with ByteTrack on the same weights."""
+    """A run of ``ultralytics track`` with ByteTrack on the same weights, to its last result."""
     from ultralytics import YOLO  # pyright: ignore
+    from ultralytics.utils import LOGGER  # pyright: ignore
 
+    LOGGER.setLevel("ERROR")
     model = YOLO(weights, task="detect")
 
     def run() -> int:
@@ -83,6 +92,14 @@ def peer(video: Path, weights: str) -> Callable[[], int]:
         return sum(1 for _ in results)
 
     return run
+
+
+def told(of: str, ours: list[Rate], others: list[Rate]) -> str:
+    """How many times another's rate ours is, in the median of the rounds."""
+    pairs = list(zip(ours, others, strict=True))
+    clock = statistics.median(a.per_second / b.per_second for a, b in pairs)
+    cpu = statistics.median(b.cpu_ms / a.cpu_ms for a, b in pairs)
+    return f"engine/{of}, median: {clock:.2f} by the clock, {cpu:.2f} by processor time"
 
 
 @click.command()
@@ -98,23 +115,27 @@ def main(video: Path, detector: str | None, rounds: int, seconds: float, with_pe
     with open_video(video) as source:
         frame = next(iter(source.frames()))
     frame.image  # noqa: B018 - decoded once, not in the measured time
-    run_peer = peer(video, (detector or "").partition(":")[2]) if with_peer else None
+    kind, _, weights = (detector or "").partition(":")
+    if with_peer and kind not in ("openvino", "onnx", "ultralytics"):
+        raise click.BadParameter(
+            "name weights that Ultralytics opens, too", param_hint="--detector"
+        )
+    run_peer = peer(video, weights) if with_peer else None
     count = frames_of(video)
-    by_clock, by_cpu = [], []
+    bare_rates, engine_rates, peer_rates = [], [], []
     for number in range(rounds):
         before = Rate.of(lambda: bare(opened, frame, seconds))
-        ours = Rate.of(lambda: whole(video, detector, count))
+        engine_rates.append(Rate.of(lambda: whole(video, detector, count)))
         after = Rate.of(lambda: bare(opened, frame, seconds))
-        by_clock.append(2 * ours.per_second / (before.per_second + after.per_second))
-        by_cpu.append((before.cpu_ms + after.cpu_ms) / 2 / ours.cpu_ms)
-        line = f"round {number + 1}: bare {before} and {after}, engine {ours}"
+        bare_rates.append(before.mean(after))
+        line = f"round {number + 1}: bare {before} and {after}, engine {engine_rates[-1]}"
         if run_peer is not None:
-            line += f", ultralytics {Rate.of(run_peer)}"
+            peer_rates.append(Rate.of(run_peer))
+            line += f", ultralytics {peer_rates[-1]}"
         click.echo(line)
-    click.echo(
-        f"engine/bare, median: {statistics.median(by_clock):.2f} by the clock, "
-        f"{statistics.median(by_cpu):.2f} by processor time"
-    )
+    click.echo(told("bare", engine_rates, bare_rates))
+    if run_peer is not None:
+        click.echo(told("ultralytics", engine_rates, peer_rates))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     click.echo(f"peak memory {peak:.0f} MB")
 

