@@ -161,7 +161,7 @@ class RekognitionVideo:
             response = getattr(self.client, operation.start_method)(
                 Video={"S3Object": video.s3_object()}, ClientRequestToken=token, **request
             )
-        return StartedJob(response["JobId"], token)
+        return StartedJob(_told(response, "JobId", operation.start_api, video.uri), token)
 
     def page(
         self,
@@ -187,7 +187,7 @@ class RekognitionVideo:
             request["NextToken"] = next_token
         with _told_apart(operation.get_api, video.uri):
             response = getattr(self.client, operation.get_method)(**request)
-        status = response.get("JobStatus")
+        status = _told(response, "JobStatus", operation.get_api, video.uri)
         if status == "IN_PROGRESS":
             raise DelayedError(
                 video.uri, f"job {job_id} still runs", "It is asked again later", code=status
@@ -226,6 +226,16 @@ class RekognitionVideo:
                     code="InvalidPaginationTokenException",
                 )
             token = page.next_token
+
+
+def _told(response: Mapping[str, Any], member: str, api: str, video: str) -> str:
+    """A member that every answer has. botocore takes an answer that broke off on its way for one
+    without members, and so for a job without rows."""
+    if not (value := response.get(member)):
+        raise TransientError(
+            video, f"{api}: the answer broke off", "It is asked again", code="Connection"
+        )
+    return value
 
 
 def _metadata(wire: Mapping[str, Any]) -> dict[str, Any]:

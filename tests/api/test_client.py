@@ -5,6 +5,7 @@ from __future__ import annotations
 import boto3
 import pytest
 from botocore.config import Config
+from fault_proxy import FaultProxy
 from rekognition_double import ApiFault, RekognitionDouble
 
 from rekognition_dagster.api import NotificationChannel, RekognitionVideo
@@ -147,6 +148,19 @@ def test_a_broken_connection_is_asked_again(
     rekognition.on_get = hang_up
     with pytest.raises(TransientError, match="Check the endpoint"):
         api.page(PERSON_TRACKING, VIDEO, "job-0")
+
+
+def test_an_answer_that_breaks_off_is_not_a_job_without_rows(
+    api: RekognitionVideo, rekognition: RekognitionDouble
+) -> None:
+    job = api.start(PERSON_TRACKING, VIDEO)
+    with FaultProxy(api.client.meta.endpoint_url, seed=0, shares={"cut": 1.0}) as proxy:
+        spoiled = RekognitionVideo(boto3.client("rekognition", endpoint_url=proxy.url), CHANNEL)
+        with pytest.raises(TransientError, match=r"a\.mp4: GetPersonTracking"):
+            list(spoiled.pages(PERSON_TRACKING, VIDEO, job.job_id))
+        with pytest.raises(TransientError, match=r"a\.mp4: StartPersonTracking"):
+            spoiled.start(PERSON_TRACKING, VIDEO)
+    assert len(api.page(PERSON_TRACKING, VIDEO, job.job_id).rows) == rekognition.rows
 
 
 def test_missing_credentials_are_told(
