@@ -1,20 +1,23 @@
 """A lake: Parquet under ``{root}/{table}/date=YYYY-MM-DD/{video id}.parquet``, seen by DuckDB.
 
-A video's rows of a table are one file, so writing them again replaces them.
+A video's rows of a table are one file, so writing them again replaces them. What :mod:`compaction`
+has merged is found, read and replaced here like any other.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rekognition_dagster.errors import LakeError
+from rekognition_dagster.lake import compaction
+from rekognition_dagster.lake.compaction import Day, Rows
 from rekognition_dagster.lake.storage import Storage, lake_errors
 from rekognition_dagster.lake.tables import JOBS, TABLES, VIDEOS
 from rekognition_dagster.lake.writer import TableWriter
@@ -46,7 +49,7 @@ class Lake:
     # -- writing ------------------------------------------------------------------------------
 
     def path(self, table: str, video: Video, *, part: str = "") -> str:
-        """Where a video's rows of a table lie, relative to the root."""
+        """A video's own file of a table, relative to the root; see :meth:`has`."""
         day = video.recorded_on(self.date_pattern)
         return f"{table}/date={day:%Y-%m-%d}/{video.id}{f'.{part}' if part else ''}.parquet"
 
@@ -62,13 +65,30 @@ class Lake:
         known = TABLES.get(table)
         if schema is None and known is None:
             raise LakeError(f"no table {table!r}; there are {', '.join(TABLES)}")
-        return TableWriter(
-            self.storage,
+        return self._writer(
             self.path(table, video),
             schema if schema is not None else TABLES[table].schema,
+            Rows(video.uri),
             known.sort_columns if known else (),
-            metadata=metadata,
+            metadata,
         )
+
+    def _writer(
+        self,
+        path: str,
+        schema: pa.Schema,
+        rows: Rows,
+        sort_columns: Sequence[str] = (),
+        metadata: Mapping[str, str] | None = None,
+    ) -> TableWriter:
+        publish = functools.partial(self._put, rows)
+        return TableWriter(
+            self.storage, path, schema, sort_columns, metadata=metadata, publish=publish
+        )
+
+    def _put(self, rows: Rows, file: IO[bytes] | None, path: str) -> None:
+        day = compaction.day_of(self.storage, path)
+        day.put(compaction.stem_of(path), rows, file)
 
     def write_video(self, video: Video, metadata: Mapping[str, Any]) -> None:
         """Write the row of ``videos``; ``metadata`` has codec, format, duration_ms and so on."""
@@ -80,26 +100,35 @@ class Lake:
             "last_modified": video.last_modified,
             **metadata,
         }
-        with TableWriter(self.storage, self.path("videos", video), VIDEOS.schema) as writer:
+        path = self.path(VIDEOS.name, video)
+        with self._writer(path, VIDEOS.schema, Rows(video.uri)) as writer:
             writer.write([row])
 
     def write_job(self, video: Video, operation: str, job: Mapping[str, Any]) -> None:
         """Write the row of ``jobs`` for a video's latest job of an operation."""
         row = {"operation": operation, "video": video.uri, "version": video.version, **job}
         path = self.path("jobs", video, part=operation)
-        with TableWriter(self.storage, path, JOBS.schema) as writer:
+        with self._writer(path, JOBS.schema, Rows(video.uri, operation)) as writer:
             writer.write([row])
+
+    def remove(self, path: str, video: Video) -> None:
+        """Remove a video's rows of a results or analytics table, formerly at :meth:`path`."""
+        with lake_errors(self.storage, path):
+            self._put(Rows(video.uri), None, path)
+
+    def has(self, table: str, video: Video) -> bool:
+        """Whether a video's rows of a table are there, be it that it has none."""
+        path = self.path(table, video)
+        with lake_errors(self.storage, path, verb="read"):
+            return path in compaction.locate(self.storage, [path])
 
     def read_job(self, video: Video, operation: str) -> dict[str, Any] | None:
         """The row of ``jobs`` for a video and an operation, if there is one."""
-        path = self.path("jobs", video, part=operation)
-        if not self.storage.exists(path):
-            return None
-        with (
-            lake_errors(self.storage, path, verb="read"),
-            self.storage.filesystem.open_input_file(self.storage.full(path)) as file,
-        ):
-            return pq.ParquetFile(file).read().to_pylist()[0]
+        path = self.path(JOBS.name, video, part=operation)
+        with lake_errors(self.storage, path, verb="read"):
+            files = compaction.locate(self.storage, [path]).get(path, [])
+            found = compaction.read_rows(self.storage, files, Rows(video.uri, operation))
+        return found.to_pylist()[0] if found.num_rows else None
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -145,28 +174,46 @@ class Lake:
         return path
 
     def scan(self, table: str, videos: Sequence[Video] | None = None) -> str:
-        """A DuckDB table expression for a table, or for the files of some videos only."""
-        if videos is None:
-            files = [self._duckdb_path(f"{table}/*/*.parquet")]
-            present = any(
-                name.endswith(".parquet") and "/date=" in name for name in self._some_files(table)
-            )
-        else:
-            parts = tuple(OPERATIONS) if table == JOBS.name else ("",)
-            paths = [self.path(table, v, part=part) for v in videos for part in parts]
-            files = [self._duckdb_path(p) for p in self.storage.present(paths)]
-            present = bool(files)
-        if present:
-            listed = ", ".join(_quoted(f) for f in files)
-            return (
-                f"read_parquet([{listed}], hive_partitioning = true, "
-                "hive_types = {'date': DATE}, union_by_name = true)"
-            )
+        """A DuckDB table expression for a table, or for the rows of some videos only."""
+        pieces = self._everything(table) if videos is None else self._confined(table, videos)
+        if pieces:
+            return f"({' UNION ALL BY NAME '.join(pieces)})"
         known = TABLES.get(table)
         if known is None:
             raise LakeError(f"the lake {self.url} has no table {table!r}")
         columns = ", ".join(f'NULL::{_sql_type(f.type)} AS "{f.name}"' for f in known.schema)
         return f"(SELECT {columns}, NULL::DATE AS date WHERE false)"
+
+    def _everything(self, table: str) -> list[str]:
+        staged = compaction.staged_days(self.storage, table)
+        if not any(f.endswith(".parquet") for f in self._some_files(table)):
+            return []
+        everything = f"FROM {self._parquet([f'{table}/*/*.parquet'])}"
+        if not staged:
+            return [everything]
+        files = [f for d, s in staged.items() for f in Day(self.storage, f"{table}/{d}").files(s)]
+        days = ", ".join(f"DATE '{day.removeprefix('date=')}'" for day in staged)
+        return [f"{everything} WHERE date NOT IN ({days})", f"FROM {self._parquet(files)}"]
+
+    def _confined(self, table: str, videos: Sequence[Video]) -> list[str]:
+        parts = tuple(OPERATIONS) if table == JOBS.name else ("",)
+        uris = {self.path(table, v, part=part): v.uri for v in videos for part in parts}
+        located = compaction.locate(self.storage, list(uris))
+        own = [path for path in uris if located.get(path) == [path]]
+        merged = sorted({f for path, files in located.items() if files != [path] for f in files})
+        pieces = [f"FROM {self._parquet(own)}"] if own else []
+        if merged:
+            wanted = {uris[path] for path, files in located.items() if files != [path]}
+            listed = ", ".join(_quoted(uri) for uri in sorted(wanted))
+            pieces.append(f"FROM {self._parquet(merged)} WHERE video IN ({listed})")
+        return pieces
+
+    def _parquet(self, files: Sequence[str]) -> str:
+        listed = ", ".join(_quoted(self._duckdb_path(f)) for f in files)
+        return (
+            f"read_parquet([{listed}], hive_partitioning = true, "
+            "hive_types = {'date': DATE}, union_by_name = true)"
+        )
 
     def _some_files(self, table: str) -> list[str]:
         for folder in self.storage.folders(table):

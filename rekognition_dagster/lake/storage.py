@@ -15,13 +15,21 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import pyarrow.fs as pafs
 
 from rekognition_dagster.errors import LakeError
 
 _CHUNK_BYTES = 16 * 1024 * 1024
+
+
+class StoredFile(NamedTuple):
+    """A file as it is at a time: another size or time is another content."""
+
+    path: str
+    size: int
+    mtime_ns: int
 
 
 @dataclass(frozen=True)
@@ -103,10 +111,56 @@ class Storage:
         infos = self.filesystem.get_file_info([self.full(p) for p in paths])
         return [p for p, i in zip(paths, infos, strict=True) if i.type == pafs.FileType.File]
 
+    def read(self, path: str) -> bytes | None:
+        """What is in a small file, if it is there."""
+        try:
+            with self.filesystem.open_input_stream(self.full(path)) as stream:
+                return stream.read()
+        except FileNotFoundError:
+            return None
+
+    def write(self, path: str, content: bytes) -> None:
+        """Make a small file appear at ``path``, in place of what was there."""
+        with self.spool(path) as file:
+            file.write(content)
+            self.publish(file, path)
+
+    def copy(self, source: str, path: str) -> None:
+        """Make the file at ``source`` appear at ``path``, too, whole, in place of what was there.
+
+        In a folder it is the same file under another name; on S3 the bytes stay within S3.
+        """
+        if not self.is_local:
+            self.filesystem.copy_file(self.full(source), self.full(path))
+            return
+        beside = f"{self.full(path)}.{uuid.uuid4().hex}.partial"
+        Path(beside).parent.mkdir(parents=True, exist_ok=True)
+        os.link(self.full(source), beside)
+        os.replace(beside, self.full(path))
+        Path(beside).unlink(missing_ok=True)  # a rename onto the same file does nothing
+
     def delete(self, path: str) -> None:
         """Remove the file at ``path``; nothing happens where there is none."""
         with contextlib.suppress(FileNotFoundError):
             self.filesystem.delete_file(self.full(path))
+
+    def listing(self, path: str) -> list[StoredFile]:
+        """The files right below ``path``, by name."""
+        selector = pafs.FileSelector(self.full(path), allow_not_found=True)
+        infos = self.filesystem.get_file_info(selector)
+        skip = len(self.root) + 1
+        return sorted(
+            StoredFile(i.path[skip:], i.size, i.mtime_ns)
+            for i in infos
+            if i.type == pafs.FileType.File
+        )
+
+    def look(self, path: str) -> StoredFile | None:
+        """The file at ``path``, if there is one."""
+        info = self.filesystem.get_file_info(self.full(path))
+        if info.type != pafs.FileType.File:
+            return None
+        return StoredFile(path, info.size, info.mtime_ns)
 
     def folders(self, path: str = "") -> list[str]:
         """Names of the folders right below ``path``."""

@@ -7,7 +7,7 @@ the same bytes.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import IO, Any, cast
 
@@ -36,6 +36,7 @@ class TableWriter:
         sort_columns: The file's order; rows that tie keep the order they came in.
         row_group_rows: Rows in a row group.
         metadata: Key-value pairs for the file's footer.
+        publish: What makes the complete file appear at its path; by default the storage does.
 
     Raises:
         LakeError: The storage cannot be written (permission, space, address).
@@ -50,8 +51,10 @@ class TableWriter:
         *,
         row_group_rows: int = ROW_GROUP_ROWS,
         metadata: Mapping[str, str] | None = None,
+        publish: Callable[[IO[bytes], str], None] | None = None,
     ):
         self.storage, self.path = storage, path
+        self._publish = publish or storage.publish
         self.schema = schema.with_metadata(dict(metadata)) if metadata else schema
         self.order = [(c, "ascending") for c in sort_columns]
         self.rows = 0
@@ -105,11 +108,11 @@ class TableWriter:
                     self._write_group(self._take_pending())
                 self._parquet.close()
                 if self._in_order:
-                    self.storage.publish(spooled, self.path)
+                    self._publish(spooled, self.path)
                 else:
                     with self.storage.spool(self.path) as ordered:
                         self._sort(spooled, ordered)
-                        self.storage.publish(ordered, self.path)
+                        self._publish(ordered, self.path)
         finally:
             with contextlib.suppress(OSError):  # a full disk is told above, and once
                 spooled.close()

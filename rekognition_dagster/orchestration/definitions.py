@@ -15,6 +15,10 @@ from rekognition_dagster.orchestration.analytics import (
     load_models,
 )
 from rekognition_dagster.orchestration.catch_up import build_catch_up_sensor
+from rekognition_dagster.orchestration.compaction import (
+    build_compaction_asset,
+    build_compaction_schedule,
+)
 from rekognition_dagster.orchestration.completions import build_completion_sensor
 from rekognition_dagster.orchestration.discovery import build_discovery_sensor
 from rekognition_dagster.orchestration.dispatch import build_dispatch_sensor
@@ -76,6 +80,7 @@ def _build(
     chosen = load_models() if models is None else models
     analytics = build_analytics_assets(chosen, operations, names)
     batch = build_nightly_batch(settings, names)
+    compaction = build_compaction_asset(names)
     return dg.Definitions(
         assets=[
             *_external_assets(settings, names),
@@ -83,6 +88,7 @@ def _build(
             *results,
             *analytics,
             batch,
+            compaction,
         ],
         jobs=[build_local_backfill(settings, names)],
         sensors=[
@@ -93,7 +99,10 @@ def _build(
             build_catch_up_sensor(settings, names, [*results, *analytics]),
             _automation(settings),
         ],
-        schedules=[build_nightly_schedule(settings, batch)],
+        schedules=[
+            build_nightly_schedule(settings, batch),
+            build_compaction_schedule(settings, compaction),
+        ],
         resources={**default_resources(settings), **(resources or {})},
         # One step a run: a process for it would only cost a second start.
         executor=dg.in_process_executor,

@@ -113,7 +113,7 @@ def _page_results(
         path = lake.path(operation.table, video)
         before = earlier[partition].metadata if partition in earlier else {}
         if before.get("path", path) != path:
-            lake.storage.delete(str(before["path"]))  # the same video, formerly of another date
+            lake.remove(str(before["path"]), video)  # the same video, formerly of another date
         if context.retry_number and before.get("job_id") == job_id:
             continue  # said by an earlier try of this run
         metadata = {**file_metadata(lake, path, rows), "job_id": job_id}
@@ -176,7 +176,7 @@ def _page_video(
         written
         and written["job_id"] == job_id
         and written["status"] == "SUCCEEDED"
-        and lake.storage.exists(lake.path(operation.table, video))
+        and lake.has(operation.table, video)
     ):
         return job_id, int(written["rows"])
     own = job if job is not None and job.metadata.get("job_id") == job_id else None

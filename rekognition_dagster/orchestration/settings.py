@@ -62,7 +62,11 @@ class Settings(dg.Model, dg.Resolvable):
         default="0 2 * * *",
         description="Cron schedule of the nightly batch: what is not yet analysed is asked again.",
     )
-    timezone: str = Field(default="UTC", description="Time zone of the nightly schedule.")
+    compaction: str = Field(
+        default="0 5 * * *",
+        description="Cron schedule of the compaction: the lake's small files are merged.",
+    )
+    timezone: str = Field(default="UTC", description="Time zone of the schedules.")
     max_jobs_in_flight: int = Field(
         default=20, ge=1, description="Jobs in flight at most; AWS allows 20 by default."
     )

@@ -94,6 +94,7 @@ def test_every_asset_of_the_deployment_is_there() -> None:
         "video_summary",
         "activity_by_minute",
         "nightly_batch",
+        "lake_compaction",
     }
     summary = graph.get(dg.AssetKey("video_summary"))
     assert {k.to_user_string() for k in summary.parent_keys} == {
@@ -110,6 +111,7 @@ def test_an_operation_is_one_entry_in_the_settings() -> None:
         "label_detection_completion",
         "label_detections",
         "nightly_batch",
+        "lake_compaction",
     }
 
 

@@ -1,0 +1,96 @@
+"""The compaction of the lake: the asset that does what is due, and its nightly schedule."""
+
+# No postponed annotations here: Dagster reads those of the decorated functions as they stand.
+
+import time
+from collections import Counter
+
+import dagster as dg
+from pydantic import Field
+
+from rekognition_dagster.errors import LakeError
+from rekognition_dagster.lake.compaction import GRACE_S, MIN_FILES, QUIET_S, due_days
+from rekognition_dagster.orchestration.names import RekognitionVideoTranslator
+from rekognition_dagster.orchestration.resources import LakeResource
+from rekognition_dagster.orchestration.settings import Settings
+
+_TELL_EVERY_S = 60.0
+
+
+class CompactionConfig(dg.Config):
+    """How eager a compaction is. The nightly one takes the defaults."""
+
+    grace_hours: float = Field(
+        default=GRACE_S / 3600,
+        ge=0,
+        description="How long the small files outlive their merging, for queries that run.",
+    )
+    quiet_hours: float = Field(
+        default=QUIET_S / 3600, ge=0, description="Files younger than this are left alone."
+    )
+    min_files: int = Field(
+        default=MIN_FILES, ge=2, description="A day with fewer small files is left as it is."
+    )
+
+
+def build_compaction_asset(names: RekognitionVideoTranslator) -> dg.AssetsDefinition:
+    """The asset ``lake_compaction``. Materializing it takes the step that is due for each day of
+    each table; run it again, or twice at once, and nothing is lost or done twice."""
+
+    @dg.asset(
+        key=names.asset_key("lake_compaction"),
+        group_name=names.group_name("lake"),
+        kinds={"parquet"},
+        description="Merges the small files of each table's day into few large ones, sorted by "
+        "video. Its metadata says how many days were staged, published, or wait.",
+    )
+    def lake_compaction(
+        context: dg.AssetExecutionContext, config: CompactionConfig, lake: LakeResource
+    ) -> dg.MaterializeResult:
+        opened = lake.open()
+        outcomes: Counter[str] = Counter()
+        failures: dict[str, str] = {}
+        days = due_days(opened.storage, opened.tables(), config.min_files)
+        told = time.monotonic()
+        for done, day in enumerate(days):
+            if time.monotonic() - told > _TELL_EVERY_S:
+                context.log.info(f"{done} of {len(days)} days: {dict(outcomes)}")
+                told = time.monotonic()
+            try:
+                outcome = day.compact(
+                    grace_s=config.grace_hours * 3600,
+                    quiet_s=config.quiet_hours * 3600,
+                    min_files=config.min_files,
+                )
+            except LakeError as error:
+                context.log.error(f"{day.folder}: {error}")
+                failures[day.folder] = str(error)
+            else:
+                outcomes[outcome] += 1
+        lake.refresh_catalogue()
+        if failures:
+            raise dg.Failure(
+                f"{len(failures)} of {len(days)} days could not be compacted: "
+                + "; ".join(list(failures.values())[:20]),
+                metadata=dict(list(failures.items())[:50]),
+                allow_retries=False,
+            )
+        return dg.MaterializeResult(metadata={"days": len(days), **outcomes})
+
+    return lake_compaction
+
+
+def build_compaction_schedule(
+    settings: Settings, compaction: dg.AssetsDefinition
+) -> dg.ScheduleDefinition:
+    """Materializes ``lake_compaction`` every night."""
+    return dg.ScheduleDefinition(
+        name="compaction",
+        cron_schedule=settings.compaction,
+        execution_timezone=settings.timezone,
+        target=compaction,
+        default_status=dg.DefaultScheduleStatus.RUNNING
+        if settings.sensors == "running"
+        else dg.DefaultScheduleStatus.STOPPED,
+        description="Merges the small files of days that are complete.",
+    )
