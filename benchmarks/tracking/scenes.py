@@ -41,6 +41,8 @@ class Eye:
 
 SHARP = Eye("sharp", ScoreScale(0.1, 0.3), 0.65, 0.12, 0.025, 0.03, 0.1)
 WEAK = Eye("weak", ScoreScale(0.05, 0.35), 0.6, 0.28, 0.05, 0.10, 0.6)
+SHY = Eye("shy", ScoreScale(0.01, 0.06), 0.13, 0.05, 0.04, 0.06, 0.4)
+BOLD = Eye("bold", ScoreScale(0.5, 0.8), 0.9, 0.08, 0.045, 0.12, 0.8)
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,9 @@ class Scene:
         height: A person's height in the middle of the picture, in ratios of the picture's.
         groups: Ratio of people who walk with somebody.
         pauses: How often somebody stops, in a minute.
+        errands: People stop, go, turn sharply and run, instead of strolling along smooth ways.
+        shake: Deviation of the camera's swaying, in ratios of the picture's width.
+        clip: Where it is rendered, the stored video whose place is the background.
     """
 
     name: str
@@ -70,6 +75,9 @@ class Scene:
     height: float = 0.16
     groups: float = 0.3
     pauses: float = 2.0
+    errands: bool = False
+    shake: float = 0.0
+    clip: str = "vtest.avi"
 
 
 SCENES = (
@@ -82,6 +90,18 @@ SCENES = (
     Scene("street, small people", 7, size=(1920, 1080), height=0.06, people=10, fps=15, seconds=40),
     Scene("waiting room", 8, pauses=12, people=5),
 )
+"""What constants may be chosen on."""
+
+HELD_OUT = (
+    Scene("errands 8 fps", 21, errands=True, fps=8, people=7),
+    Scene("errands 30 fps", 22, errands=True, fps=30, seconds=30, size=(1280, 720), people=8),
+    Scene("errands 4 fps", 23, errands=True, fps=4, people=5),
+    Scene("swaying camera", 24, errands=True, fps=25, seconds=30, shake=0.02),
+    Scene("dense crowd", 25, people=24, fps=25, seconds=24, groups=0.5, height=0.2),
+    Scene("plaza, small people", 26, errands=True, size=(1920, 1080), people=16, height=0.07),
+    Scene("corridor", 27, errands=True, fps=15, people=5, height=0.4, posts=4, seconds=40),
+)
+"""What nothing was chosen on: another motion, other cameras, other detectors."""
 
 
 @dataclass
@@ -96,24 +116,27 @@ class Truth:
 def make(scene: Scene, eye: Eye) -> tuple[Truth, list[sv.Detections]]:
     """The truth, and what the detector sees of it frame by frame."""
     random = np.random.default_rng(scene.seed)
-    walks = _walks(scene, random)
-    posts = _posts(scene, random)
+    walks = walks_of(scene, random)
+    posts = posts_of(scene, random)
+    sway = sway_of(scene)
     moods = {i: _Mood(random, eye, scene.fps) for i in range(len(walks))}
     clutter = random.uniform(0, 1, (6, 4))
     truth, seen = Truth(), []
     for n in range(int(scene.seconds * scene.fps)):
         time = n / scene.fps
         present = [(i, w.at(time)) for i, w in enumerate(walks) if w.begin <= time <= w.end]
-        boxes, ids = _in_picture(present, scene)
+        boxes, ids = in_picture([(i, box + sway[n]) for i, box in present], scene)
         truth.times_ms.append(round(time * 1000))
         truth.ids.append(ids)
         truth.boxes.append(boxes)
-        seen.append(_look(boxes, ids, posts, moods, clutter, scene, eye, random))
+        seen.append(_look(boxes, ids, posts + sway[n], moods, clutter, scene, eye, random))
     return truth, seen
 
 
 @dataclass
-class _Walk:
+class Walk:
+    """One person's way through the picture, in ratios of it."""
+
     begin: float
     times: np.ndarray
     feet: np.ndarray
@@ -123,42 +146,59 @@ class _Walk:
 
     @property
     def end(self) -> float:
+        """When they are gone, in seconds."""
         return float(self.times[-1])
 
     def at(self, time: float) -> np.ndarray:
+        """Their box at a time: left, top, right, bottom."""
         width, height = self.scene.size
         x = np.interp(time, self.times, self.feet[:, 0])
         y = np.interp(time, self.times, self.feet[:, 1])
-        tall = _height_at(y, self.scene) * self.stature
+        tall = height_at(y, self.scene) * self.stature
         stride = 1 + 0.12 * np.sin(time * 2 * np.pi * 1.8)
         wide = tall * self.girth * stride * height / width
         return np.array([x - wide / 2, y - tall, x + wide / 2, y])
 
 
-def _height_at(y: float, scene: Scene) -> float:
-    """Nearer people, lower in the picture, are taller."""
+def height_at(y: float, scene: Scene) -> float:
+    """A person's height in ratios of the picture's: nearer people, lower in it, are taller."""
     return scene.height * (0.45 + 1.1 * float(np.clip(y, 0, 1.2)))
 
 
-def _walks(scene: Scene, random: np.random.Generator) -> list[_Walk]:
-    walks: list[_Walk] = []
+def sway_of(scene: Scene) -> np.ndarray:
+    """By how much the picture is displaced in each frame, as (x, y, x, y) in ratios."""
+    random = np.random.default_rng(scene.seed + 1000)
+    count = int(scene.seconds * scene.fps)
+    keep = float(np.exp(-1 / (0.6 * scene.fps)))
+    sway, place = np.zeros((count, 2)), np.zeros(2)
+    for n in range(count):
+        place = keep * place + np.sqrt(1 - keep**2) * random.normal(0, scene.shake, 2)
+        sway[n] = place
+    smooth = np.array([0.25, 0.5, 0.25])
+    sway = np.stack([np.convolve(axis, smooth, "same") for axis in sway.T], axis=1)
+    return np.tile(sway, 2)
+
+
+def walks_of(scene: Scene, random: np.random.Generator) -> list[Walk]:
+    """Everybody who comes by."""
+    walks: list[Walk] = []
     mean_stay = 14.0
     rate = scene.people / mean_stay
     time = -mean_stay
     while time < scene.seconds:
         time += random.exponential(1 / rate)
-        walk = _walk(scene, random, time)
+        walk = (_errand if scene.errands else _stroll)(scene, random, time)
         walks.append(walk)
         if random.random() < scene.groups:
             beside = walk.feet + random.normal(0, [0.03, 0.012])
             late = walk.begin + random.normal(0, 0.2)
             times = walk.times - walk.times[0] + late
             companion = (random.normal(1, 0.06), 0.38 + random.normal(0, 0.03), scene)
-            walks.append(_Walk(late, times, beside, *companion))
+            walks.append(Walk(late, times, beside, *companion))
     return walks
 
 
-def _walk(scene: Scene, random: np.random.Generator, begin: float) -> _Walk:
+def _stroll(scene: Scene, random: np.random.Generator, begin: float) -> Walk:
     side = random.integers(4)
     along = random.uniform(0.35, 1.0)
     entries = [(-0.06, along), (1.06, along), (random.uniform(0.1, 0.9), 1.3)]
@@ -179,30 +219,59 @@ def _walk(scene: Scene, random: np.random.Generator, begin: float) -> _Walk:
             u = k / steps
             place = start + (goal - start) * u + bend * np.sin(np.pi * u)
             moved = np.hypot((place - feet[-1])[0] * ratio, (place - feet[-1])[1] * 1.8)
-            speed = pace * _height_at(float(place[1]), scene) * random.uniform(0.9, 1.1)
+            speed = pace * height_at(float(place[1]), scene) * random.uniform(0.9, 1.1)
             times.append(times[-1] + max(moved / speed, 1e-3))
             feet.append(place)
             if random.random() < scene.pauses / 60 * (times[-1] - times[-2]):
                 times.append(times[-1] + random.uniform(2, 8))
                 feet.append(place + random.normal(0, 0.004, 2))
     stature, girth = random.normal(1, 0.06), 0.38 + random.normal(0, 0.03)
-    return _Walk(begin, np.array(times), np.array(feet), stature, girth, scene)
+    return Walk(begin, np.array(times), np.array(feet), stature, girth, scene)
 
 
-def _posts(scene: Scene, random: np.random.Generator) -> np.ndarray:
+def _errand(scene: Scene, random: np.random.Generator, begin: float) -> Walk:
+    """Straight on at one's own pace, with stops, starts and sharp turns."""
+    step = 0.1
+    ratio = scene.size[0] / scene.size[1]
+    left = random.random() < 0.5
+    place = np.array([-0.06 if left else 1.06, random.uniform(0.4, 1.0)])
+    heading = random.normal(0, 0.3) + (0 if left else np.pi)
+    pace = random.uniform(0.4, 1.0) if random.random() < 0.85 else random.uniform(1.2, 1.7)
+    speed, walking = pace, True
+    times, feet = [begin], [place]
+    while times[-1] < begin + 45:
+        if random.random() < step * (0.12 if walking else 0.35):
+            walking = not walking
+        if walking and random.random() < step * 0.25:
+            heading += random.choice([-1, 1]) * random.uniform(0.7, 2.1)
+        speed += 0.4 * ((pace if walking else 0.0) - speed)
+        forward = speed * step * height_at(float(place[1]), scene)
+        place = place + forward * np.array([np.cos(heading) / ratio, 0.55 * np.sin(heading)])
+        if place[1] < 0.32:
+            heading, place = -heading, np.array([place[0], 0.32])
+        times.append(times[-1] + step)
+        feet.append(place)
+        if not -0.08 < place[0] < 1.08 or place[1] > 1.35:
+            break
+    stature, girth = random.normal(1, 0.06), 0.38 + random.normal(0, 0.03)
+    return Walk(begin, np.array(times), np.array(feet), stature, girth, scene)
+
+
+def posts_of(scene: Scene, random: np.random.Generator) -> np.ndarray:
     """Boxes in ratios with the line of their foot: they hide what stands farther away."""
     posts = []
     for _ in range(scene.posts):
         x, y = random.uniform(0.15, 0.85), random.uniform(0.55, 0.95)
-        tall = _height_at(y, scene) * random.uniform(0.9, 1.6)
+        tall = height_at(y, scene) * random.uniform(0.9, 1.6)
         wide = tall * random.uniform(0.15, 0.7) * scene.size[1] / scene.size[0]
         posts.append([x - wide / 2, y - tall, x + wide / 2, y])
     return np.array(posts).reshape(-1, 4)
 
 
-def _in_picture(
+def in_picture(
     present: list[tuple[int, np.ndarray]], scene: Scene
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes in pixels, and numbers, of those who are at least half in the picture."""
     kept, ids = [], []
     for i, box in present:
         inside = np.clip(box, 0, 1)
@@ -265,7 +334,7 @@ def _look(
         place = clutter[random.integers(len(clutter))]
         if random.random() < 0.4:
             place = random.uniform(0, 1, 4)
-        tall = _height_at(place[1], scene) * (0.6 + 0.8 * place[2])
+        tall = height_at(place[1], scene) * (0.6 + 0.8 * place[2])
         wide = tall * (0.25 + 0.3 * place[3]) * scene.size[1] / scene.size[0]
         x, y = place[:2] + random.normal(0, 0.004, 2)
         found.append(np.array([x - wide / 2, y - tall, x + wide / 2, y]) * size)

@@ -19,6 +19,8 @@ from rekognition_dagster.engine.decode import Frame
 from rekognition_dagster.engine.detectors import Detector
 from rekognition_dagster.engine.detectors.centerface import input_size
 from rekognition_dagster.engine.faces import FACE, describe
+from rekognition_dagster.engine.tracking import appearance
+from rekognition_dagster.engine.tracking.appearance import APPEARANCE
 from rekognition_dagster.engine.tracking.cuts import thumbnail
 
 PERSONS, FACES, LABELS = "person_tracking", "face_detection", "label_detection"
@@ -40,7 +42,8 @@ class Look:
         timestamp_ms: The frame's time since the start of the video.
         width: Its width in pixels.
         height: Its height in pixels.
-        found: People and things, if they were looked for.
+        found: People and things, if they were looked for; with their appearance, if people are
+            tracked.
         faces: Records of type ``FACE``; none where faces were not looked for.
         scene: A small picture of it that shows where a shot ends, if people are tracked.
     """
@@ -72,6 +75,8 @@ def look(
     for frame, found, seen in _detect(frames, people, every):
         if glance is not None and found is not None:
             seen = glance.at(frame, found)  # noqa: PLW2901
+        if found is not None and PERSONS in operations:
+            found.data[APPEARANCE] = appearance.describe(frame.image, found.xyxy)
         yield Look(
             frame.timestamp_ms,
             frame.width,

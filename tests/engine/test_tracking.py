@@ -9,7 +9,7 @@ import supervision as sv
 from rekognition_dagster.engine.decode import Frame
 from rekognition_dagster.engine.detectors import ScoreScale
 from rekognition_dagster.engine.faces import FACE
-from rekognition_dagster.engine.tracking import smooth, tracks
+from rekognition_dagster.engine.tracking import appearance, smooth, tracks
 from rekognition_dagster.engine.tracking.tracks import PersonTracks
 
 SIZE = (640, 480)
@@ -21,16 +21,23 @@ def walker(x, y=200.0, height=100.0):
     return x - height * 0.2, y, x + height * 0.2, y + height
 
 
+def clothes(colour):
+    """What somebody in one colour looks like."""
+    return appearance.describe(np.full((50, 50, 3), colour, np.uint8), np.array([[5, 5, 30, 45]]))
+
+
 def tracked(frames, fps=10.0):
-    """Records of the people in frames, each a list of (box, score)."""
+    """Records of the people in frames, each a list of (box, score) or (box, score, appearance)."""
     people = PersonTracks(SCORES, fps)
     for index, found in enumerate(frames):
-        boxes = np.array([b for b, _ in found], np.float32).reshape(-1, 4)
+        boxes = np.array([f[0] for f in found], np.float32).reshape(-1, 4)
         detections = sv.Detections(
             xyxy=boxes,
-            confidence=np.array([s for _, s in found], np.float32),
+            confidence=np.array([f[1] for f in found], np.float32),
             class_id=np.zeros(len(found), int),
         )
+        if found and len(found[0]) > 2:
+            detections.data[appearance.APPEARANCE] = np.concatenate([f[2] for f in found])
         frame = Frame(index, round(index * 1000 / fps), *SIZE, None, 0, BLANK)
         people.add(detections, np.zeros(0, FACE), frame)
     stretches = list(people.people())
@@ -60,6 +67,24 @@ def test_two_who_cross_keep_their_numbers():
     for index, rises in ((0, 1), (1, -1)):
         centre = found["box"][found["index"] == index][:, [0, 2]].mean(axis=1)
         assert np.all(np.diff(centre) * rises > -0.01)
+
+
+@pytest.mark.parametrize("turn", [True, False])
+def test_two_who_meet_and_stand_together_are_told_apart_by_what_they_wear(turn):
+    red, blue = clothes((180, 30, 40)), clothes((60, 90, 170))
+    ways = [*range(100, 310, 10)], [*range(540, 330, -10)]
+    after = [
+        w[::-1] if turn else [*range(w[-1], w[-1] + 210 * s, 10 * s)]
+        for w, s in zip(ways, (1, -1), strict=True)
+    ]
+    frames = [[(walker(a), 0.9, red), (walker(b), 0.9, blue)] for a, b in zip(*ways, strict=True)]
+    frames += [[(walker(320), 0.9, red)] for _ in range(15)]
+    frames += [[(walker(a), 0.9, red), (walker(b), 0.9, blue)] for a, b in zip(*after, strict=True)]
+    found = tracked(frames)
+    assert set(found["index"]) == {0, 1}
+    end = found[found["timestamp_ms"] == found["timestamp_ms"].max()]
+    left = end["index"][end["box"][:, 0].argmin()]
+    assert left == (0 if turn else 1)
 
 
 def test_ghosts_of_a_frame_and_things_that_are_never_sure_are_nobody():

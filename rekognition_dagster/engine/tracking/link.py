@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-_MAX_GAP_S = 6.0
+from rekognition_dagster.engine.detectors import ScoreScale
+from rekognition_dagster.engine.tracking import appearance
+
+_ROUNDS_S = (1.0, 6.0)  # longest gap that is bridged, round by round
 _END_S = 0.8  # how much of a tracklet's end tells its speed there
 _SAMPLES = 40  # at most so many of its detections
 _BASE = 0.20  # deviation of the place after no time, in heights, of a detector without tremble
@@ -25,14 +29,24 @@ _TREMBLE = 1.5  # what a detector's own tremble, measured in the video, adds to 
 _FADE_S = 1.0  # a longer gap is the less likely by this
 _ACCEPT = 2.5
 _BORDER = 0.015
+_MOST_EVIDENCE = 3.0  # of one detection; one that is just sure has 1
+_LOOKS = 10  # detections that make an end's appearance
+_SAME, _OTHER, _LOOK_SPREAD = 0.15, 0.36, 0.08  # distances of appearances, where none were learnt
+_LEARN = 12  # pairs from which on they are learnt from the video
+_MOST_SAID = 3.0  # by an appearance, for or against
+_APPEARANCE = 1.0  # what it counts beside the way
 _TURN_S = 1.2  # a speed measured now says less and less about later
+
+
+_BLANK = np.zeros(appearance.SIZE, np.float32)
 
 
 @dataclass
 class Tracklet:
     """What linking needs to know of one tracklet; a kilobyte or two however long it is.
 
-    Times in seconds, places (bottom centre) and sizes in pixels.
+    ``evidence`` sums how far scores are above noise, in steps from noise to sure. Times in seconds,
+    places (centre) and sizes in pixels.
     """
 
     number: int
@@ -41,11 +55,22 @@ class Tracklet:
     count: int = 0
     sure: int = 0
     best: float = 0.0
+    evidence: float = 0.0
+    looked: int = 0
+    early: npt.NDArray = field(default_factory=lambda: _BLANK)
+    late: npt.NDArray = field(default_factory=lambda: _BLANK)
     head: list[npt.NDArray] | npt.NDArray = field(default_factory=list)
     tail: deque[npt.NDArray] | npt.NDArray = field(default_factory=lambda: deque(maxlen=_SAMPLES))
 
-    def add(self, time: float, box: npt.NDArray, score: float, is_sure: bool) -> None:
-        """Count one detection."""
+    def add(
+        self,
+        time: float,
+        box: npt.NDArray,
+        score: float,
+        scale: ScoreScale,
+        look: npt.NDArray | None = None,
+    ) -> None:
+        """Count one detection; ``look`` where it shows nobody else."""
         row = np.array(
             [
                 *(time, (box[0] + box[2]) / 2, (box[1] + box[3]) / 2),
@@ -59,8 +84,16 @@ class Tracklet:
         self.tail.append(row)
         self.last = time
         self.count += 1
-        self.sure += is_sure
+        self.sure += score >= scale.sure
+        above = (score - scale.noise) / max(scale.sure - scale.noise, 1e-6)
+        self.evidence += min(max(above, 0.0), _MOST_EVIDENCE)
         self.best = max(self.best, score)
+        if look is not None:
+            self.looked += 1
+            share = 1 / min(self.looked, _LOOKS)
+            self.late = (self.late + share * (look - self.late)).astype(np.float32)
+            if self.looked <= _LOOKS:
+                self.early = self.late
 
     def close(self) -> None:
         """Nothing more is coming: keep the ends alone, packed. A long video has many tracklets."""
@@ -80,6 +113,9 @@ class _Ends:
     stop_speed: npt.NDArray
     start_size: npt.NDArray  # width, height
     stop_size: npt.NDArray
+    start_look: npt.NDArray
+    stop_look: npt.NDArray
+    looked: npt.NDArray  # how many detections told the appearance
     place_tremble: float  # deviation from a straight walk, in heights
     size_tremble: float  # deviation of the logarithm of the height
 
@@ -99,18 +135,84 @@ def link(
     """
     items = sorted(tracklets, key=lambda t: (t.first, t.number))
     person = {t.number: t.number for t in items}
-    if len(items) < 2:
-        return person
-    ends = _ends(items)
     shots = np.array(cuts, float)
-    for earlier, later in _joins(ends, np.array(frame_size, float), shots):
-        person[items[later].number] = person[items[earlier].number]
+    palette = _palette(items)
+    chains = [[t] for t in items]
+    for longest in _ROUNDS_S:
+        if len(chains) < 2:
+            break
+        ends = _ends([_joined(chain) for chain in chains])
+        follows = _joins(ends, palette, np.array(frame_size, float), shots, longest)
+        leader = list(range(len(chains)))
+        for earlier, later in follows:
+            leader[later] = leader[earlier]
+            chains[leader[earlier]] += chains[later]
+        chains = [chain for i, chain in enumerate(chains) if leader[i] == i]
+    for chain in chains:
+        person.update((t.number, chain[0].number) for t in chain)
     return person
 
 
-def _joins(ends: _Ends, frame: npt.NDArray, cuts: npt.NDArray) -> list[tuple[int, int]]:
+def _joined(chain: list[Tracklet]) -> Tracklet:
+    """Several tracklets of one person as one."""
+    if len(chain) == 1:
+        return chain[0]
+    first, last = chain[0], chain[-1]
+    head = np.concatenate([np.array(t.head) for t in chain])
+    tail = np.concatenate([np.array(t.tail) for t in chain])
+    seen = [t for t in chain if t.looked]
+    return Tracklet(
+        first.number,
+        first.first,
+        last.last,
+        head=head[head[:, 0] <= first.first + _END_S],
+        tail=tail[tail[:, 0] >= last.last - _END_S],
+        looked=sum(t.looked for t in seen),
+        early=_blend([(t.early, t.looked) for t in seen]),
+        late=_blend([(t.late, t.looked) for t in reversed(seen)]),
+    )
+
+
+def _blend(looks: list[tuple[npt.NDArray, int]]) -> npt.NDArray:
+    """The mean appearance of as many tracklets, from one end, as tell it well."""
+    total, weight = _BLANK, 0
+    for look, count in looks:
+        if weight < _LOOKS:
+            part = min(count, _LOOKS)
+            total, weight = total + part * look, weight + part
+    return total / max(weight, 1)
+
+
+@dataclass(frozen=True)
+class _Palette:
+    """How far appearances of one person, and of two, lie apart in a video."""
+
+    same: float
+    other: float
+    spread: float
+
+    def says(self, distance: npt.NDArray) -> npt.NDArray:
+        """By how much (in log likelihood) a distance speaks for one person."""
+        slope = max(self.other - self.same, 0.0) / self.spread**2
+        return np.clip(slope * ((self.same + self.other) / 2 - distance), -_MOST_SAID, _MOST_SAID)
+
+
+def _palette(items: list[Tracklet]) -> _Palette:
+    """Learnt from the video: a tracklet's two ends are one person, those in one frame are two."""
+    known = [t for t in items if t.looked >= _LOOKS]
+    same = [appearance.distance(t.early, t.late) for t in known if t.looked >= 2 * _LOOKS]
+    other = [appearance.distance(a.early, b.early) for a, b in pairwise(known) if b.first < a.last]
+    if len(same) < _LEARN or len(other) < _LEARN:
+        return _Palette(_SAME, _OTHER, _LOOK_SPREAD)
+    spread = np.sqrt((np.var(same) + np.var(other)) / 2)
+    return _Palette(float(np.mean(same)), float(np.mean(other)), max(float(spread), 1e-3))
+
+
+def _joins(
+    ends: _Ends, palette: _Palette, frame: npt.NDArray, cuts: npt.NDArray, longest: float
+) -> list[tuple[int, int]]:
     """Pairs to join, in order of the later one's beginning."""
-    rows, columns, costs = _candidates(ends, frame, cuts)
+    rows, columns, costs = _candidates(ends, palette, frame, cuts, longest)
     pairs = []
     for part in _components(rows, columns, len(ends.first)):
         befores, r = np.unique(rows[part], return_inverse=True)
@@ -126,21 +228,29 @@ def _joins(ends: _Ends, frame: npt.NDArray, cuts: npt.NDArray) -> list[tuple[int
 
 
 def _candidates(
-    ends: _Ends, frame: npt.NDArray, cuts: npt.NDArray
+    ends: _Ends, palette: _Palette, frame: npt.NDArray, cuts: npt.NDArray, longest: float
 ) -> tuple[npt.NDArray, npt.NDArray, npt.NDArray]:
     """Which tracklet could go on as which, and at what cost, as three arrays of one length."""
     order = np.argsort(ends.first, kind="stable")
     starts = ends.first[order]
     low = np.searchsorted(starts, ends.last, side="right")
-    high = np.searchsorted(starts, ends.last + _MAX_GAP_S, side="right")
+    high = np.searchsorted(starts, ends.last + longest, side="right")
     counts = np.maximum(high - low, 0)
     rows = np.repeat(np.arange(len(counts)), counts)
     within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     columns = order[np.repeat(low, counts) + within]
-    costs = _cost(ends, rows, columns, frame)
+    costs = _cost(ends, rows, columns, frame) - _APPEARANCE * _said(ends, palette, rows, columns)
     shot, next_shot = (np.searchsorted(cuts, t, side="right") for t in (ends.last, ends.first))
     good = (costs < _ACCEPT) & (shot[rows] == next_shot[columns])
     return rows[good], columns[good], costs[good]
+
+
+def _said(ends: _Ends, palette: _Palette, rows: npt.NDArray, columns: npt.NDArray) -> npt.NDArray:
+    """What appearances say for each pair, the less the fewer detections showed them alone."""
+    count = np.minimum(ends.looked[rows], ends.looked[columns])
+    weight = count / (count + 2)
+    far = appearance.distance(ends.stop_look[rows], ends.start_look[columns])
+    return weight * palette.says(far)
 
 
 def _cost(ends: _Ends, rows: npt.NDArray, columns: npt.NDArray, frame: npt.NDArray) -> npt.NDArray:
@@ -195,6 +305,9 @@ def _ends(items: list[Tracklet]) -> _Ends:
         stop_speed=np.array([s[1] for s in stops]),
         start_size=np.array([s[2] for s in starts]),
         stop_size=np.array([s[2] for s in stops]),
+        start_look=np.array([t.early for t in items]),
+        stop_look=np.array([t.late for t in items]),
+        looked=np.array([t.looked for t in items]),
         place_tremble=_typical([line[3] for line in starts + stops]),
         size_tremble=_typical([line[4] for line in starts + stops]),
     )

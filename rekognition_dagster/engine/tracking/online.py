@@ -17,6 +17,7 @@ from scipy.optimize import linear_sum_assignment
 
 from rekognition_dagster.engine.detectors import ScoreScale
 from rekognition_dagster.engine.detectors.boxes import covered, iou
+from rekognition_dagster.engine.tracking import appearance
 
 _MEMORY_S = 1.5  # how long a missing person is looked for
 _DOUBT_S = 0.5  # how long by doubtful detections too
@@ -27,6 +28,13 @@ _FIRST_SPEED = 0.8  # deviation of an unknown speed, in heights per second
 _GATE = 3.5  # deviations from where somebody is expected
 _MIN_LIKENESS = 0.15
 _SIZE_S = 0.4  # time constant of a body's size
+_RESUME_S = 0.4  # whoever was missing for longer begins anew
+_ENTANGLED = 0.4  # two boxes that share this much of the smaller may be taken for each other
+_APART = 0.15  # until they share no more than this
+_APART_S = 0.25  # for this long
+_DIFFERENT = 0.35  # distance of appearances at which a likeness falls to a third
+_LOOK = 0.12  # share of the last look in somebody's usual appearance
+_HIDDEN = 0.2  # of a box that another may cover for its appearance to be its own
 _DOUBLE = 0.8  # a new box that lies this much in a followed one is the same person
 
 
@@ -36,7 +44,8 @@ class Live:
 
     ``place`` is the box's centre, ``size`` its width and height, ``speed`` per second, all in
     pixels; ``spread`` the variance of place, their covariance and the variance of speed, in
-    squared pixels.
+    squared pixels. ``look`` is the usual appearance, all zero while unknown; ``entangled`` says
+    when somebody else was last in the way, -1 if that is settled.
     """
 
     number: npt.NDArray = field(default_factory=lambda: np.zeros(0, int))
@@ -46,6 +55,8 @@ class Live:
     spread: npt.NDArray = field(default_factory=lambda: np.zeros((0, 3)))
     seen: npt.NDArray = field(default_factory=lambda: np.zeros(0))
     hits: npt.NDArray = field(default_factory=lambda: np.zeros(0, int))
+    look: npt.NDArray = field(default_factory=lambda: np.zeros((0, appearance.SIZE)))
+    entangled: npt.NDArray = field(default_factory=lambda: np.zeros(0))
 
     def __len__(self) -> int:
         return len(self.number)
@@ -78,7 +89,9 @@ class Association:
         """Which tracklet each detection of a frame belongs to.
 
         Returns:
-            Shape (len(people),); -1 for those that belong to none.
+            Shape (len(people),); -1 for those that belong to none. Where it is not certain that
+            somebody is still the same, after a crossing or an absence, they get a new number:
+            who is who is decided when the video is known.
         """
         time = timestamp_ms / 1000
         numbers = np.full(len(people), -1)
@@ -88,18 +101,26 @@ class Association:
         scores = np.asarray(
             people.confidence if people.confidence is not None else np.ones(len(people))
         )
+        looks = looks_of(people)
+        plain = alone(boxes)
         sure = np.flatnonzero(scores >= self._sure)
         doubtful = np.flatnonzero(scores < self._sure)
         free = np.arange(len(live))
+        matched = np.full(len(people), -1)
         for candidates, within in ((sure, _MEMORY_S), (doubtful, _DOUBT_S)):
             awaited = free[time - live.seen[free] <= within]
-            rows, columns = self._match(awaited, boxes[candidates])
+            rows, columns = self._match(awaited, boxes[candidates], looks[candidates])
             taken, found = awaited[rows], candidates[columns]
+            self._renumber(taken[time - live.seen[taken] > _RESUME_S])
             self._correct(taken, boxes[found], time)
-            numbers[found] = live.number[taken]
+            self._remember(taken, looks[found], plain[found])
+            matched[found] = taken
             free = np.setdiff1d(free, taken, assume_unique=True)
+        self._untangle(time)
+        ours = matched >= 0
+        numbers[ours] = live.number[matched[ours]]
         self._forget(time)
-        self._begin(boxes, scores, numbers, time)
+        self._begin(boxes, scores, looks * plain[:, None], numbers, time)
         return numbers
 
     def forget(self) -> None:
@@ -118,7 +139,35 @@ class Association:
             live.spread[:, 2] += noise * step
         self._time = time
 
-    def _match(self, awaited: npt.NDArray, boxes: npt.NDArray) -> tuple[npt.NDArray, npt.NDArray]:
+    def _renumber(self, which: npt.NDArray) -> None:
+        self._live.number[which] = np.arange(self._next, self._next + len(which))
+        self._next += len(which)
+
+    def _remember(self, which: npt.NDArray, looks: npt.NDArray, plain: npt.NDArray) -> None:
+        live = self._live
+        which, looks = which[plain], looks[plain]
+        known = live.look[which].any(axis=1)
+        share = np.where(known, _LOOK, 1.0)[:, None]
+        live.look[which] += share * (looks - live.look[which])
+
+    def _untangle(self, time: float) -> None:
+        """New numbers for those who could have been taken for each other, once they are apart."""
+        live = self._live
+        if len(live) > 1:
+            boxes = live.boxes()
+            shared = np.maximum(covered(boxes, boxes), covered(boxes, boxes).T)
+            np.fill_diagonal(shared, 0)
+            most = shared.max(axis=1)
+            live.entangled[most > _ENTANGLED] = time
+            still = (live.entangled >= 0) & (most > _APART)
+            live.entangled[still] = time
+        settled = (live.entangled >= 0) & (time - live.entangled >= _APART_S) & (live.seen == time)
+        self._renumber(np.flatnonzero(settled))
+        live.entangled[settled] = -1
+
+    def _match(
+        self, awaited: npt.NDArray, boxes: npt.NDArray, looks: npt.NDArray
+    ) -> tuple[npt.NDArray, npt.NDArray]:
         if not len(awaited) or not len(boxes):
             return np.zeros(0, int), np.zeros(0, int)
         live = self._live
@@ -133,10 +182,18 @@ class Association:
         likeness = iou(expected + margin, boxes)
         ratio = np.log(np.maximum(boxes[:, 3] - boxes[:, 1], 1)[None] / height[:, None])
         likeness = likeness * np.exp(-(ratio**2) / 0.5)
+        likeness *= self._alike(awaited, looks)
         likeness[off > _GATE * deviation[:, None] + 0.25 * height[:, None]] = 0
         rows, columns = linear_sum_assignment(likeness, maximize=True)
         good = likeness[rows, columns] > _MIN_LIKENESS
         return rows[good], columns[good]
+
+    def _alike(self, awaited: npt.NDArray, looks: npt.NDArray) -> npt.NDArray:
+        """A factor for each pair, 1 where appearances are equal or unknown."""
+        before = self._live.look[awaited]
+        far = appearance.distance(before[:, None], looks[None])
+        known = np.logical_and.outer(before.any(axis=1), looks.any(axis=1))
+        return np.where(known, np.exp(-((far / _DIFFERENT) ** 2)), 1.0)
 
     def _correct(self, which: npt.NDArray, boxes: npt.NDArray, time: float) -> None:
         if not len(which):
@@ -172,7 +229,12 @@ class Association:
             self._live.keep(missing <= patience)
 
     def _begin(
-        self, boxes: npt.NDArray, scores: npt.NDArray, numbers: npt.NDArray, time: float
+        self,
+        boxes: npt.NDArray,
+        scores: npt.NDArray,
+        looks: npt.NDArray,
+        numbers: npt.NDArray,
+        time: float,
     ) -> None:
         new = np.flatnonzero((numbers < 0) & (scores >= self._start))
         followed = boxes[numbers >= 0]
@@ -194,6 +256,25 @@ class Association:
             spread=np.stack([place, np.zeros(count), speed], axis=1),
             seen=np.full(count, time),
             hits=np.ones(count, int),
+            look=looks[new],
+            entangled=np.full(count, -1.0),
         )
         for name in vars(live):
             setattr(live, name, np.concatenate([getattr(live, name), getattr(begun, name)]))
+
+
+def looks_of(people: sv.Detections) -> npt.NDArray:
+    """The detections' appearances, shape (n, SIZE); zeros where nobody described them."""
+    described = people.data.get(appearance.APPEARANCE)
+    if described is None or not len(people):
+        return np.zeros((len(people), appearance.SIZE))
+    return np.asarray(described, float)
+
+
+def alone(boxes: npt.NDArray) -> npt.NDArray[np.bool_]:
+    """Which boxes show nobody else."""
+    if len(boxes) < 2:
+        return np.ones(len(boxes), bool)
+    shared = covered(boxes, boxes)
+    np.fill_diagonal(shared, 0)
+    return shared.max(axis=1) < _HIDDEN

@@ -22,7 +22,7 @@ from rekognition_dagster.engine.faces import FACE, box_struct, face_struct
 from rekognition_dagster.engine.spool import Spool
 from rekognition_dagster.engine.tracking import smooth
 from rekognition_dagster.engine.tracking.link import Tracklet, link
-from rekognition_dagster.engine.tracking.online import Association
+from rekognition_dagster.engine.tracking.online import Association, alone, looks_of
 
 DETECTION = np.dtype(
     [("timestamp_ms", "i8"), ("tracklet", "i4"), ("box", "f4", (4,)), ("confidence", "f4")]
@@ -41,7 +41,9 @@ _STRETCH_MS = 60_000
 _SWEEP_MS = 10_000  # longer than anybody is awaited
 _MARGIN_MS = round((smooth.FILL_S + smooth.REACH_S) * 1000)
 _HEAD = 0.5  # a head lies in the upper half of its person
-_SHORTEST_S = 0.25  # seen for less, nobody was there
+_EVIDENCE_S = 2.0  # seconds of just sure detections, or less of surer ones: somebody was there
+_EVIDENCE_SHARE = 0.5  # but of a short video no more than this
+_RARE_S = 0.5  # between two looks
 _SURE_SHARE = 0.15  # of somebody's detections that have to be sure
 _THING_S = 5.0  # what stays in its place for so long
 _THING_MOVES = 0.5  # within so many heights
@@ -97,13 +99,16 @@ class PersonTracks:
             1.0 if people.confidence is None else np.asarray(people.confidence)[ours]
         )
         self._detections.append(records)
-        for record in records:
+        described = looks_of(people)
+        telling = alone(people.xyxy.astype(float)) & described.any(axis=1)
+        for record, k in zip(records, ours, strict=True):
+            look = described[k] if telling[k] else None
             number, score = int(record["tracklet"]), float(record["confidence"])
             if number not in self._tracklets:
                 self._tracklets[number] = Tracklet(number, time / 1000, time / 1000)
                 self._open[number] = self._tracklets[number]
-            sure = score >= self._scores.sure
-            self._tracklets[number].add(time / 1000, record["box"].astype(float), score, sure)
+            box = record["box"].astype(float)
+            self._tracklets[number].add(time / 1000, box, score, self._scores, look)
         self._count_doubles(records)
         if time - self._swept_ms > _SWEEP_MS:
             self._swept_ms = time
@@ -163,12 +168,15 @@ class PersonTracks:
         if max(t.best for t in parts) < self._scores.clear:
             return False
         count, sure = sum(t.count for t in parts), sum(t.sure for t in parts)
-        if self._interval_s > 2 * _SHORTEST_S:  # one look at a time is all there is
+        if self._interval_s > _RARE_S:  # one look at a time is all there is
             return sure > 0
         lasted = sum(t.last - t.first for t in parts) + self._interval_s
         if lasted > _THING_S and sure < _THING_SHARE * count and _stays(parts):
             return False
-        return lasted > _SHORTEST_S and sure >= 2 and sure > _SURE_SHARE * count
+        evidence = sum(t.evidence for t in parts) * self._interval_s
+        # in a video of a second, nobody can be seen for two
+        needed = min(_EVIDENCE_S, _EVIDENCE_SHARE * self._times.count * self._interval_s)
+        return evidence > needed and sure >= 2 and sure > _SURE_SHARE * count
 
     def rows(self) -> Iterator[list[dict[str, Any]]]:
         """The lake's rows, by time and person, in batches."""
