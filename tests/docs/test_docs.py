@@ -159,12 +159,16 @@ def test_every_component_has_attributes_that_there_are(component: str) -> None:
     Settings(**document["attributes"])
 
 
-@pytest.mark.parametrize("policy", blocks(DOCS / "getting-started.md", "json"))
-def test_every_policy_is_one(policy: str) -> None:
-    document = json.loads(policy)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "examples" / "iam").iterdir()), ids=lambda p: p.name
+)
+def test_every_statement_of_a_policy_is_explained(path: Path) -> None:
+    assert f"(../examples/iam/{path.name})" in text("operations.md")
+    document = json.loads(path.read_text())
     assert document["Version"] == "2012-10-17"
-    for statement in document["Statement"]:
-        assert {"Sid", "Effect", "Action", "Resource"} <= set(statement)
+    explained = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", text("operations.md"), re.M)
+    named = {sid for cell in explained for sid in re.findall(r"\w+", cell)}
+    assert {statement["Sid"] for statement in document["Statement"]} <= named
 
 
 @pytest.mark.parametrize("sql", blocks(DOCS / "data.md", "sql"))
