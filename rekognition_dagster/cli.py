@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from rekognition_dagster.engine.specs import SPECS
 from rekognition_dagster.errors import (
     ConfigurationError,
     RekognitionDagsterError,
@@ -82,10 +83,7 @@ _videos = click.option(
     help="A video of your own instead of the samples; can be repeated.",
 )
 _detector = click.option(
-    "--detector",
-    metavar="SPEC",
-    help="What finds people: openvino:PATH, onnx:PATH, ultralytics:WEIGHTS. "
-    "None is the embedded default.",
+    "--detector", metavar="SPEC", help=f"What finds people and labels: {SPECS}."
 )
 _sample_fps = click.option(
     "--sample-fps",

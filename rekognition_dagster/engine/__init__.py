@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rekognition_dagster.engine.metadata import VideoMetadata
+from rekognition_dagster.engine.specs import SPECS
 from rekognition_dagster.errors import ModelError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from rekognition_dagster.engine.spans import Source
     from rekognition_dagster.engine.workers import Workers
 
-__all__ = ["VideoMetadata", "analyze", "open_detector", "open_workers", "read_metadata"]
+__all__ = ["SPECS", "VideoMetadata", "analyze", "open_detector", "open_workers", "read_metadata"]
 
 Sink = Callable[[list[dict[str, Any]]], None]
 """Takes a batch of rows: dicts with an operation's lake columns, less ``video`` and ``job_id``."""
@@ -42,8 +43,7 @@ def analyze(
         source: A video file on this machine; with ``workers``, also what lends one to them.
         sinks: For each operation (``person_tracking``, ``face_detection``, ``label_detection``)
             the function that takes its rows, in batches, in the operation's sort order.
-        detector: What finds people and labels: nothing (the embedded default),
-            ``openvino:PATH``, ``onnx:PATH``, ``ultralytics:WEIGHTS`` or ``package.module:Class``.
+        detector: What finds people and labels, as a spec; :data:`SPECS` tells which there are.
         sample_fps: Frames to look at in a second of video; every frame by default.
         progress: Called with the fraction done, 0 to 1.
         video: The video's name in errors; the path by default.

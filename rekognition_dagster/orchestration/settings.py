@@ -10,6 +10,7 @@ from typing import Any, Literal
 import dagster as dg
 from pydantic import Field, ValidationError, field_validator
 
+from rekognition_dagster.engine.specs import SPECS
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.operations import FACE_DETECTION, OPERATIONS, Operation, operation
 from rekognition_dagster.videos import DATE_PATTERN
@@ -99,8 +100,7 @@ class Settings(dg.Model, dg.Resolvable):
     )
     detector: str | None = Field(
         default=None,
-        description="The local backfill's detector: embedded:fine, openvino:PATH, onnx:PATH,"
-        " ultralytics:WEIGHTS or package.module:Class; the embedded one by default.",
+        description=f"The local backfill's detector: {SPECS}.",
     )
     sample_fps: float | None = Field(
         default=None, gt=0, description="The local backfill looks at so many frames a second."

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from rekognition_dagster.engine.specs import SPECS
 from rekognition_dagster.errors import RekognitionDagsterError
 from rekognition_dagster.service import DEFAULT_PORT, default_store, serve
 from rekognition_dagster.service.logs import configure
@@ -21,7 +22,7 @@ from rekognition_dagster.service.logs import configure
 @click.option("--store", default=default_store, help="Folder or SQLAlchemy URL of the jobs.")
 @click.option("--results", help="Folder or s3:// prefix for results; by default in the store.")
 @click.option("--workers", default=1, show_default=True, help="Jobs worked on at once here.")
-@click.option("--detector", help="The engine's detector spec.")
+@click.option("--detector", metavar="SPEC", help=f"What finds people and labels: {SPECS}.")
 @click.option("--sample-fps", type=float, help="Frames looked at per second of video.")
 @click.option("--jobs-in-flight", default=20, show_default=True, help="Jobs in progress at once.")
 @click.option("--credentials", help="File with the access keys that are accepted.")

@@ -9,6 +9,8 @@ import pytest
 from click.testing import Result
 from command_line import Command
 
+from rekognition_dagster.engine import SPECS
+
 COMMANDS = ("demo", "dev", "serve", "analyze", "query", "provision", "models")
 HEAVY = ("cv2", "openvino", "av", "torch", "ultralytics", "moto", "dagster", "boto3", "duckdb")
 
@@ -25,6 +27,11 @@ def test_the_help_of_a_command_has_an_example(command: Command, name: str) -> No
     result = command(name, "--help")
     assert result.exit_code == 0
     assert f"rekognition-dagster {name}" in result.output.partition("\n")[2]
+
+
+@pytest.mark.parametrize("name", ["analyze", "serve"])
+def test_every_kind_of_detector_is_named(command: Command, name: str) -> None:
+    assert " ".join(SPECS.split()) in " ".join(command(name, "--help").output.split())
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -17,17 +17,12 @@ from typing import Protocol, runtime_checkable
 import supervision as sv
 
 from rekognition_dagster.engine.decode import Frame
+from rekognition_dagster.engine.specs import SPECS
 from rekognition_dagster.errors import ModelError
 
 # OpenVINO reports its use to its makers where this package can be imported; videos are nobody's
 # business. Absent, OpenVINO has a stand-in for it that reports nothing.
 sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType]
-
-SPECS = (
-    "nothing (the embedded default), embedded:fine (small people, at twice the cost), "
-    "openvino:PATH, onnx:PATH, ultralytics:WEIGHTS, "
-    "or your own package.module:Class"
-)
 
 
 @dataclass(frozen=True)
