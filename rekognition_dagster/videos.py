@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -146,6 +147,63 @@ class Video:
     def with_facts(self, **facts: Any) -> Video:
         """The same object with more known about it."""
         return replace(self, **facts)
+
+
+@dataclass(frozen=True)
+class Partitioning:
+    """Which partition a video is in: one of its own, or one that it shares with others.
+
+    Args:
+        pattern: The part of a key that videos of a partition share, e.g. ``{camera}/{date}``. It is
+            looked for where a folder of the key begins. ``{date}``, ``{year}``, ``{month}``,
+            ``{day}`` and ``{hour}`` match digits, every other ``{field}`` the name of a folder or
+            a part of it. None gives every video a partition of its own.
+
+    Raises:
+        ValueError: The pattern has no field, or is malformed.
+    """
+
+    pattern: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.pattern is not None:
+            _compiled(self.pattern)
+
+    def partition_of(self, video: Video) -> str:
+        """The partition's key: ``bucket/key`` up to the end of what the pattern matched. A video
+        that it does not match has a partition of its own."""
+        if self.pattern is None:
+            return video.partition_key
+        match = _compiled(self.pattern).search(video.key)
+        if match is None:
+            return video.partition_key
+        place = _LOCAL if video.is_local else f"{video.bucket}/"
+        return escape_partition(place + video.key[: match.end()])
+
+
+_FIELDS = {
+    "date": r"\d{4}[-/_]?\d\d[-/_]?\d\d",
+    "year": r"\d{4}",
+    "month": r"\d\d",
+    "day": r"\d\d",
+    "hour": r"\d\d",
+}
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    texts = re.split(r"\{(\w+)\}", pattern)
+    literals, fields = texts[::2], texts[1::2]
+    if not fields or any(set(text) & set("{}") for text in literals):
+        raise ValueError(f"{pattern!r} is no pattern over keys: write e.g. {{camera}}/{{date}}")
+    expression = "".join(
+        re.escape(text) + (_FIELDS.get(name, "[^/]+?") if name else "")
+        for text, name in zip(literals, [*fields, ""], strict=True)
+    )
+    # Digits end where they end; any other field at the end goes on to the end of its folder.
+    at_the_end = r"(?!\d)" if fields[-1] in _FIELDS else "(?=/|$)"
+    end = "" if literals[-1] else at_the_end
+    return re.compile(rf"(?:^|(?<=/)){expression}{end}")
 
 
 def is_video_key(key: str, suffixes: frozenset[str] = VIDEO_SUFFIXES) -> bool:

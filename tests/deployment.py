@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,9 +67,14 @@ class Deployment:
         return self.apply(sensor, self.evaluate(sensor))
 
     def materialize(
-        self, key: str, partitions: Sequence[str] = (), **tags: str
+        self,
+        key: str,
+        partitions: Sequence[str] = (),
+        *,
+        videos: Sequence[str] = (),
+        **tags: str,
     ) -> dg.ExecuteInProcessResult:
-        """Run an asset for consecutive partitions, as a backfill does."""
+        """Run an asset for consecutive partitions, as a backfill does; or for some videos."""
         span = (
             {
                 "dagster/asset_partition_range_start": partitions[0],
@@ -78,10 +83,25 @@ class Deployment:
             if len(partitions) > 1
             else {}
         )
+        return self._run(
+            [dg.AssetKey([key])],
+            partitions[0] if len(partitions) == 1 else None,
+            {**span, **tags},
+            {"ops": {key: {"config": {"videos": list(videos)}}}} if videos else {},
+        )
+
+    def _run(
+        self,
+        assets: Sequence[dg.AssetKey],
+        partition: str | None,
+        tags: Mapping[str, str],
+        config: Mapping[str, Any],
+    ) -> dg.ExecuteInProcessResult:
         return self.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
-            asset_selection=[dg.AssetKey([key])],
-            partition_key=partitions[0] if len(partitions) == 1 else None,
-            tags={**span, **tags},
+            asset_selection=list(assets),
+            partition_key=partition,
+            tags=dict(tags),
+            run_config=dict(config),
             instance=self.instance,
             raise_on_error=False,
         )
@@ -90,21 +110,23 @@ class Deployment:
         """Upload videos, tick discovery; their partitions."""
         put_videos(str(self.settings.bucket), *keys)
         self.tick("video_discovery")
-        return [Video(str(self.settings.bucket), k).partition_key for k in keys]
+        bucket = str(self.settings.bucket)
+        return [self.settings.partitioning.partition_of(Video(bucket, k)) for k in keys]
+
+    def run_requested(self, sensor: str) -> list[dg.ExecuteInProcessResult]:
+        """Tick a sensor, and run what it asks for."""
+        result = self.tick(sensor)
+        requests = result.run_requests or [] if isinstance(result, dg.SensorResult) else []
+        return [
+            self._run(r.asset_selection or [], r.partition_key, r.tags, r.run_config)
+            for r in requests
+        ]
 
     def dispatch(self) -> int:
-        """Tick the dispatch sensor and run what it asks for; how many runs that was."""
-        result = self.tick("job_dispatch")
-        requests = result.run_requests or [] if isinstance(result, dg.SensorResult) else []
-        order = list(self.instance.get_dynamic_partitions("videos"))
-        for request in requests:
-            span = request.tags
-            first = request.partition_key or span["dagster/asset_partition_range_start"]
-            last = request.partition_key or span["dagster/asset_partition_range_end"]
-            partitions = order[order.index(first) : order.index(last) + 1]
-            (key,) = list(request.asset_selection or [])
-            self.materialize(key.to_user_string(), partitions)
-        return len(requests)
+        """Tick the dispatch sensor, and run what it asks for; how many jobs were started."""
+        before = len(self.double.jobs)
+        self.run_requested("job_dispatch")
+        return len(self.double.jobs) - before
 
     def notify(self, *job_ids: str) -> None:
         """Put the completions of jobs on the queue, enveloped by SNS."""

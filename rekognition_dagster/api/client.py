@@ -5,6 +5,7 @@ The endpoint may be AWS or this project's own service; nothing below can tell.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +29,9 @@ from rekognition_dagster.videos import Video, idempotency_token
 
 MAX_RESULTS = 1000
 """Rows in a page; the most that the API gives."""
+
+PATIENCE_S = 120.0
+"""For how long a page is asked again that is lost or throttled."""
 
 _DELAY = {
     "LimitExceededException": "The quota of jobs in flight is used up; it is asked again later",
@@ -140,6 +144,10 @@ class RekognitionVideo:
             parameters["JobTag"] = self.job_tag
         return parameters
 
+    def token(self, operation: Operation, video: Video, attempt: int = 1) -> str:
+        """The idempotency token of a Start request."""
+        return idempotency_token(operation.name, video, self.request(operation), attempt)
+
     def start(self, operation: Operation, video: Video, *, attempt: int = 1) -> StartedJob:
         """Start a job, or find the one that was started for the same work.
 
@@ -156,7 +164,7 @@ class RekognitionVideo:
                 code="InvalidS3ObjectException",
             )
         request = self.request(operation)
-        token = idempotency_token(operation.name, video, request, attempt)
+        token = self.token(operation, video, attempt)
         with _told_apart(operation.start_api, video.uri):
             response = getattr(self.client, operation.start_method)(
                 Video={"S3Object": video.s3_object()}, ClientRequestToken=token, **request
@@ -207,14 +215,19 @@ class RekognitionVideo:
             response.get("NextToken") or None,
         )
 
-    def pages(self, operation: Operation, video: Video, job_id: str) -> Iterator[Page]:
+    def pages(
+        self, operation: Operation, video: Video, job_id: str, *, patience_s: float = PATIENCE_S
+    ) -> Iterator[Page]:
         """Every page of a job's results, in order; one page is in memory at a time.
+
+        A page that is lost or throttled is asked again, at growing intervals, until
+        ``patience_s`` have passed; the pages before it stay.
 
         Raises: As for :meth:`page`.
         """
         token: str | None = None
         while True:
-            page = self.page(operation, video, job_id, next_token=token)
+            page = self._patiently(operation, video, job_id, token, patience_s)
             yield page
             if page.next_token is None:
                 return
@@ -226,6 +239,25 @@ class RekognitionVideo:
                     code="InvalidPaginationTokenException",
                 )
             token = page.next_token
+
+    def _patiently(
+        self,
+        operation: Operation,
+        video: Video,
+        job_id: str,
+        token: str | None,
+        patience_s: float,
+    ) -> Page:
+        give_up, wait = time.monotonic() + patience_s, 0.5
+        while True:
+            try:
+                return self.page(operation, video, job_id, next_token=token)
+            except (DelayedError, TransientError) as error:
+                still_runs = error.code == "IN_PROGRESS"
+                if still_runs or time.monotonic() + wait > give_up:
+                    raise
+            time.sleep(wait)
+            wait = min(2 * wait, 30.0)
 
 
 def _told(response: Mapping[str, Any], member: str, api: str, video: str) -> str:

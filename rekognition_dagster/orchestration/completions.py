@@ -16,11 +16,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rekognition_dagster.api import MalformedMessageError, Message, parse_completion
 from rekognition_dagster.api.notifications import Completion, CompletionQueue
 from rekognition_dagster.errors import ConfigurationError
-from rekognition_dagster.operations import OPERATIONS
-from rekognition_dagster.orchestration import events
-from rekognition_dagster.orchestration.names import TICK_S, RekognitionVideoTranslator
+from rekognition_dagster.operations import OPERATIONS, Operation
+from rekognition_dagster.orchestration.ledger import Entry
+from rekognition_dagster.orchestration.names import TICK_S
 from rekognition_dagster.orchestration.resources import CompletionQueueResource, said
-from rekognition_dagster.orchestration.settings import Settings
+from rekognition_dagster.orchestration.standing import Books
+from rekognition_dagster.videos import Video
 
 MOST_COMPLETIONS = 200
 """Messages that one tick takes at most."""
@@ -32,18 +33,17 @@ class _Reported:
 
     receipt_handle: str
     operation: str
-    partition: str
+    video: str
     job_id: str
 
 
-def build_completion_sensor(
-    settings: Settings, names: RekognitionVideoTranslator
-) -> dg.SensorDefinition:
+def build_completion_sensor(books: Books) -> dg.SensorDefinition:
     """Turns messages on the queue into materializations of ``<operation>_completion``.
 
     A message is deleted on a later tick than the one that reported it, and only when Dagster has
     the completion: its cursor holds what was reported. A duplicate finds its completion there.
     """
+    settings = books.settings
 
     @dg.sensor(
         name="completions",
@@ -58,7 +58,7 @@ def build_completion_sensor(
         if queue is None:
             return dg.SkipReason("No queue is configured: set REKOGNITION_DAGSTER_QUEUE_URL")
         try:
-            deleted = _delete_durable(context, queue, names)
+            deleted = _delete_durable(context, queue, books)
             received = _receive(queue, visibility_s=max(120, 4 * settings.sensor_interval))
         except (ClientError, BotoCoreError) as error:
             raise ConfigurationError(
@@ -70,31 +70,23 @@ def build_completion_sensor(
         for message in received:
             try:
                 completion = parse_completion(message.body)
-                partition = completion.video.partition_key
+                video = completion.video.partition_key
             except MalformedMessageError as error:
                 _bury(context, queue, message, str(error))
                 continue
             if completion.job_tag != settings.name:
                 context.log.info(f"Message {message.message_id} is of {completion.job_tag!r}: left")
                 continue
-            same = (completion.operation.name, partition, completion.job_id)
+            same = (completion.operation.name, video, completion.job_id)
             fresh.setdefault(same, (completion, []))[1].append(message)
         if not fresh and not deleted and not context.cursor:
             return dg.SkipReason("No completions")
-        new = _not_yet_known(context.instance, names, list(fresh))
+        new = _not_yet_known(context.instance, books, list(fresh))
         context.log.info(f"{len(received)} messages, {len(new)} new completions, {deleted} deleted")
         return dg.SensorResult(
-            asset_events=[
-                events.completion_event(
-                    names.completion(completion.operation),
-                    completion.video.partition_key,
-                    job_id=completion.job_id,
-                    status=completion.status,
-                    completed_at_ms=completion.timestamp_ms,
-                )
-                for same, (completion, _) in fresh.items()
-                if same in new
-            ],
+            asset_events=completion_events(
+                context.instance, books, [c for same, (c, _) in fresh.items() if same in new]
+            ),
             cursor=json.dumps(
                 [
                     asdict(_Reported(m.receipt_handle, *same))
@@ -123,42 +115,62 @@ def _receive(queue: CompletionQueue, visibility_s: int) -> list[Message]:
 def _delete_durable(
     context: dg.SensorEvaluationContext,
     queue: CompletionQueue,
-    names: RekognitionVideoTranslator,
+    books: Books,
 ) -> int:
     """Delete what earlier ticks reported and Dagster has; the rest becomes visible again."""
     reported = [_Reported(**r) for r in json.loads(context.cursor or "[]")]
-    asked = [(r.operation, r.partition, r.job_id) for r in reported]
-    missing = _not_yet_known(context.instance, names, asked)
+    asked = [(r.operation, r.video, r.job_id) for r in reported]
+    missing = _not_yet_known(context.instance, books, asked)
     durable = [r for r, same in zip(reported, asked, strict=True) if same not in missing]
     for reason in queue.delete(r.receipt_handle for r in durable):
         context.log.warning(f"A message was not deleted and will come back: {reason}")
     return len(durable)
 
 
+def completion_events(
+    instance: dg.DagsterInstance, books: Books, completions: Sequence[Completion]
+) -> list[dg.AssetMaterialization]:
+    """The events that say so: these jobs have ended."""
+    ended: dict[Operation, dict[Video, Entry]] = {}
+    for completion in completions:
+        entry = {
+            "at": time.time(),
+            "job_id": completion.job_id,
+            "status": completion.status,
+            "completed_at": None
+            if completion.timestamp_ms is None
+            else completion.timestamp_ms / 1000,
+        }
+        ended.setdefault(completion.operation, {})[completion.video] = entry
+    return [
+        event
+        for operation, entries in ended.items()
+        for event in books.completions(operation).entered(instance, books.by_partition(entries))
+    ]
+
+
 def _not_yet_known(
-    instance: dg.DagsterInstance,
-    names: RekognitionVideoTranslator,
-    asked: Sequence[tuple[str, str, str]],
+    instance: dg.DagsterInstance, books: Books, asked: Sequence[tuple[str, str, str]]
 ) -> set[tuple[str, str, str]]:
-    """Those of (operation, partition, job id) whose completion Dagster does not have, or not as the
-    latest of its partition. A late completion of an earlier job than the one known is not news."""
+    """Those of (operation, video, job id) whose completion Dagster does not have, or not as the
+    latest of its video. A late completion of an earlier job than the one known is not news."""
     unknown: set[tuple[str, str, str]] = set()
     for name in {operation for operation, _, _ in asked}:
         operation = OPERATIONS[name]
-        partitions = {p for o, p, _ in asked if o == name}
-        known = events.latest_events(instance, names.completion(operation), partitions)
-        jobs = events.latest_events(instance, names.job(operation), partitions)
-        for _, partition, job_id in (a for a in asked if a[0] == name):
-            ended, job = known.get(partition), jobs.get(partition)
-            if ended is not None and ended.metadata["job_id"] == job_id:
-                continue
-            current = (
-                job is not None
-                and ended is not None
-                and (ended.metadata["job_id"] == job.metadata["job_id"])
+        videos = {v for o, v, _ in asked if o == name}
+        where = {v: books.partition_of(Video.from_partition_key(v)) for v in videos}
+        known = books.completions(operation).read(instance, set(where.values()))
+        jobs = books.jobs(operation).read(instance, set(where.values()))
+        for _, video, job_id in (a for a in asked if a[0] == name):
+            ended, job = (
+                ledgers[where[video]].entries.get(video) if where[video] in ledgers else None
+                for ledgers in (known, jobs)
             )
-            if not current:
-                unknown.add((name, partition, job_id))
+            if ended is not None and ended["job_id"] == job_id:
+                continue
+            is_current = job is not None and ended is not None and ended["job_id"] == job["job_id"]
+            if not is_current:
+                unknown.add((name, video, job_id))
     return unknown
 
 

@@ -14,7 +14,6 @@ from rekognition_dagster.orchestration.analytics import (
     build_analytics_assets,
     load_models,
 )
-from rekognition_dagster.orchestration.catch_up import build_catch_up_sensor
 from rekognition_dagster.orchestration.compaction import (
     build_compaction_asset,
     build_compaction_schedule,
@@ -26,6 +25,7 @@ from rekognition_dagster.orchestration.jobs import build_job_asset
 from rekognition_dagster.orchestration.local_backfill import build_local_backfill
 from rekognition_dagster.orchestration.names import VIDEO_PARTITIONS, RekognitionVideoTranslator
 from rekognition_dagster.orchestration.reconciliation import build_reconciliation_sensor
+from rekognition_dagster.orchestration.refresh import build_analytics_sensor, build_results_sensor
 from rekognition_dagster.orchestration.resources import (
     CompletionQueueResource,
     LakeResource,
@@ -35,6 +35,7 @@ from rekognition_dagster.orchestration.resources import (
 from rekognition_dagster.orchestration.results import build_results_asset
 from rekognition_dagster.orchestration.schedules import build_nightly_batch, build_nightly_schedule
 from rekognition_dagster.orchestration.settings import Settings
+from rekognition_dagster.orchestration.standing import Books
 
 
 def build_definitions(
@@ -75,28 +76,30 @@ def _build(
     models: Sequence[SqlModel] | None,
     resources: Mapping[str, Any] | None,
 ) -> dg.Definitions:
-    jobs = [build_job_asset(o, settings, names) for o in operations]
-    results = [build_results_asset(o, names) for o in operations]
+    books = Books(names, settings)
+    jobs = {o.name: build_job_asset(o, books) for o in operations}
+    results = {o.name: build_results_asset(o, books) for o in operations}
     chosen = load_models() if models is None else models
-    analytics = build_analytics_assets(chosen, operations, names)
-    batch = build_nightly_batch(settings, names)
+    analytics = build_analytics_assets(chosen, operations, books)
+    batch = build_nightly_batch(books)
     compaction = build_compaction_asset(names)
     return dg.Definitions(
         assets=[
             *_external_assets(settings, names),
-            *jobs,
-            *results,
-            *analytics,
+            *jobs.values(),
+            *results.values(),
+            *(a.definition for a in analytics),
             batch,
             compaction,
         ],
-        jobs=[build_local_backfill(settings, names)],
+        jobs=[build_local_backfill(books)],
         sensors=[
-            build_discovery_sensor(settings, names),
-            build_dispatch_sensor(settings, names, jobs),
-            build_completion_sensor(settings, names),
-            build_reconciliation_sensor(settings, names),
-            build_catch_up_sensor(settings, names, [*results, *analytics]),
+            build_discovery_sensor(books),
+            build_dispatch_sensor(books, jobs),
+            build_completion_sensor(books),
+            build_reconciliation_sensor(books),
+            build_results_sensor(books, results),
+            build_analytics_sensor(books, analytics),
             _automation(settings),
         ],
         schedules=[
@@ -152,10 +155,11 @@ def _external_assets(settings: Settings, names: RekognitionVideoTranslator) -> l
 
 
 def _automation(settings: Settings) -> dg.AutomationConditionSensorDefinition:
+    """For assets that a deployment adds: ours are launched by sensors of their own."""
     return dg.AutomationConditionSensorDefinition(
         name="automation",
         target=dg.AssetSelection.all(),
         minimum_interval_seconds=settings.sensor_interval,
         default_status=settings.sensor_status,
-        description="Launches results for completed jobs, and analytics for new results.",
+        description="Evaluates the automation conditions of the assets that you add.",
     )

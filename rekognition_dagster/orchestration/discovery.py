@@ -3,7 +3,7 @@
 # No postponed annotations here: Dagster reads those of the decorated functions as they stand.
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +11,10 @@ import dagster as dg
 from botocore.exceptions import BotoCoreError, ClientError
 
 from rekognition_dagster.errors import ConfigurationError
-from rekognition_dagster.orchestration import events
-from rekognition_dagster.orchestration.names import (
-    TICK_S,
-    VIDEO_PARTITIONS,
-    RekognitionVideoTranslator,
-)
+from rekognition_dagster.orchestration.ledger import Version, chunks, escape
+from rekognition_dagster.orchestration.names import TICK_S, VIDEO_PARTITIONS
 from rekognition_dagster.orchestration.resources import VideoBucketResource, said
-from rekognition_dagster.orchestration.settings import Settings
+from rekognition_dagster.orchestration.standing import Books, known
 from rekognition_dagster.videos import Video, is_video_key
 
 MOST_DISCOVERED = 1000
@@ -26,15 +22,14 @@ MOST_DISCOVERED = 1000
 _ADD_AT_ONCE = 400  # partitions per request: SQLite has a limit on variables in a statement
 
 
-def build_discovery_sensor(
-    settings: Settings, names: RekognitionVideoTranslator
-) -> dg.SensorDefinition:
+def build_discovery_sensor(books: Books) -> dg.SensorDefinition:
     """Lists the bucket under the prefix, over and over; reports videos that are new or changed.
 
     The cursor is the last key looked at, so a listing of any length goes on where it stopped. What
     is known already is asked of Dagster, not remembered: an upload that began before the last
     listing and ended after it is found all the same.
     """
+    settings = books.settings
 
     @dg.sensor(
         name="video_discovery",
@@ -53,7 +48,7 @@ def build_discovery_sensor(
         pages = _listing(video_bucket, start_after=cursor)
         looked_at = 0
         for page in pages:
-            fresh = _new_or_changed(context.instance, names, page)
+            fresh = new_or_changed(context.instance, books, page.videos())
             found |= {v.partition_key: v for v in fresh}
             looked_at += len(page.keys)
             cursor = page.last_key if page.more else ""
@@ -63,14 +58,15 @@ def build_discovery_sensor(
             return dg.SkipReason(
                 f"No new video among {looked_at} keys under {_where(video_bucket)}"
             )
-        keys = list(found)
-        context.log.info(f"{len(keys)} new or changed videos under {_where(video_bucket)}")
+        context.log.info(f"{len(found)} new or changed videos under {_where(video_bucket)}")
+        changes = books.by_partition({v: known(v, time.time()) for v in found.values()})
+        partitions = list(changes)
         return dg.SensorResult(
             cursor=cursor,
-            asset_events=[events.discovered(names.video(), v) for v in found.values()],
+            asset_events=books.videos.entered(context.instance, changes),
             dynamic_partitions_requests=[
-                VIDEO_PARTITIONS.build_add_request(keys[i : i + _ADD_AT_ONCE])
-                for i in range(0, len(keys), _ADD_AT_ONCE)
+                VIDEO_PARTITIONS.build_add_request(some)
+                for some in chunks(partitions, _ADD_AT_ONCE)
             ],
         )
 
@@ -83,6 +79,20 @@ class _ListingPage:
     last_key: str
     more: bool
     bucket: str
+
+    def videos(self) -> list[Video]:
+        """The videos among the keys."""
+        return [
+            Video(
+                self.bucket,
+                entry["Key"],
+                etag=entry["ETag"].strip('"'),
+                size=entry["Size"],
+                last_modified=entry["LastModified"],
+            )
+            for entry in self.keys
+            if is_video_key(entry["Key"])
+        ]
 
 
 def _where(bucket: VideoBucketResource) -> str:
@@ -113,19 +123,22 @@ def _listing(bucket: VideoBucketResource, start_after: str) -> Iterator[_Listing
         request = {"Bucket": bucket.bucket, "Prefix": bucket.prefix, "StartAfter": last}
 
 
-def _new_or_changed(
-    instance: dg.DagsterInstance, names: RekognitionVideoTranslator, page: _ListingPage
+def new_or_changed(
+    instance: dg.DagsterInstance, books: Books, videos: Sequence[Video]
 ) -> list[Video]:
-    videos = [
-        Video(
-            page.bucket,
-            entry["Key"],
-            etag=entry["ETag"].strip('"'),
-            size=entry["Size"],
-            last_modified=entry["LastModified"],
-        )
-        for entry in page.keys
-        if is_video_key(entry["Key"])
-    ]
-    known = events.known_versions(instance, names.video(), [v.partition_key for v in videos])
-    return [v for v in videos if known.get(v.partition_key) != v.version]
+    """Those that Dagster does not know, or knows with another version."""
+    partitions = {v: books.partition_of(v) for v in videos}
+    alone = [p for v, p in partitions.items() if p == v.partition_key]
+    versions = books.videos.versions(instance, alone)
+    ledgers = books.videos.read(instance, set(partitions.values()) - set(alone))
+    fresh = []
+    for video, partition in partitions.items():
+        version = video.version or "unknown"
+        if partition in ledgers:
+            before = ledgers[partition].entries.get(video.partition_key, {}).get("version")
+            is_known = before == version
+        else:
+            is_known = versions.get(partition) == Version((escape(version),))
+        if not is_known:
+            fresh.append(video)
+    return fresh

@@ -1,32 +1,111 @@
-"""The job assets: materializing one starts (or finds again) the job for each of its videos."""
+"""Starting jobs: within the quota, once for each version of a video, and each bad one on its own.
+
+The dispatch sensor starts what waits; the ``<operation>_job`` assets start what a person asks for.
+"""
 
 # No postponed annotations here: Dagster reads those of the decorated functions as they stand.
 
-from collections.abc import Collection, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import dagster as dg
 
+from rekognition_dagster.api import RekognitionVideo
 from rekognition_dagster.errors import ApiError, DelayedError, TransientError
 from rekognition_dagster.operations import Operation
-from rekognition_dagster.orchestration import events
-from rekognition_dagster.orchestration.names import (
-    BATCH_SIZE,
-    VIDEO_PARTITIONS,
-    RekognitionVideoTranslator,
-)
+from rekognition_dagster.orchestration.ledger import Entry
+from rekognition_dagster.orchestration.names import BATCH_SIZE, VIDEO_PARTITIONS
 from rekognition_dagster.orchestration.resources import RekognitionVideoResource
-from rekognition_dagster.orchestration.settings import Settings
+from rekognition_dagster.orchestration.selection import VideosConfig, selected
+from rekognition_dagster.orchestration.standing import Books, Phase, Standing
 from rekognition_dagster.videos import Video
 
+_UNDER_WAY = (Phase.IN_FLIGHT, Phase.UNPAGED)
 
-def build_job_asset(
-    operation: Operation, settings: Settings, names: RekognitionVideoTranslator
-) -> dg.AssetsDefinition:
-    """The asset ``<operation>_job``: a partition is materialized once its job runs.
 
-    A video for which no slot or rate is left stays unmaterialized and is asked again by the
-    dispatch sensor; one that the service refuses fails, and the others of its run go on.
+@dataclass
+class Starts:
+    """What came of asking for jobs.
+
+    Args:
+        started: Entries of the job ledgers.
+        delayed: Videos for which no slot or rate was left, or whose request was lost.
+        refused: Videos that the service will not take, with its reason.
+        is_full: Whether the service has no room now, for whatever video.
     """
+
+    started: dict[Video, Entry] = field(default_factory=dict)
+    delayed: list[Video] = field(default_factory=list)
+    refused: dict[Video, ApiError] = field(default_factory=dict)
+    is_full: bool = False
+
+    def ask(
+        self,
+        api: RekognitionVideo,
+        operation: Operation,
+        standing: Standing,
+        attempt: int,
+        log: Callable[[str], None],
+    ) -> None:
+        """Start one job, or find the one that runs for the same work."""
+        video = standing.video
+        try:
+            job = api.start(operation, video, attempt=attempt)
+        except DelayedError as error:
+            # The quota or the rate is used up for every video, so asking for the rest is no use.
+            log(str(error))
+            self.delayed.append(video)
+            self.is_full = True
+        except TransientError as error:
+            log(str(error))
+            self.delayed.append(video)
+        except ApiError as error:
+            log(str(error))
+            self.refused[video] = error
+        else:
+            self.started[video] = {
+                "at": time.time(),
+                "job_id": job.job_id,
+                "token": job.token,
+                "attempt": attempt,
+                "version": video.version or "unknown",
+            }
+
+    def entered(
+        self, instance: dg.DagsterInstance, books: Books, operation: Operation
+    ) -> list[dg.AssetMaterialization | dg.AssetObservation]:
+        """The events that say so: jobs that run, and refusals."""
+        earlier = books.refusals(operation).read(
+            instance, {books.partition_of(v) for v in self.refused}
+        )
+        refusals: dict[Video, Entry] = {}
+        for video, error in self.refused.items():
+            version = video.version or "unknown"
+            ledger = earlier.get(books.partition_of(video))
+            before = ledger.entries.get(video.partition_key, {}) if ledger else {}
+            tries = int(before["tries"]) if before.get("version") == version else 0
+            refusals[video] = {
+                "at": time.time(),
+                "version": version,
+                "reason": str(error),
+                "code": error.code,
+                "tries": tries + 1,
+            }
+        return [
+            *books.jobs(operation).entered(instance, books.by_partition(self.started)),
+            *books.refusals(operation).entered(instance, books.by_partition(refusals)),
+        ]
+
+
+def build_job_asset(operation: Operation, books: Books) -> dg.AssetsDefinition:
+    """The asset ``<operation>_job``: a partition is materialized once its jobs run.
+
+    The dispatch sensor starts jobs by itself; materializing starts them now, again where they have
+    FAILED. A video for which no slot or rate is left waits for the sensor; one that the service
+    refuses fails, and the others of its run go on.
+    """
+    names = books.names
 
     @dg.asset(
         key=names.job(operation),
@@ -36,13 +115,15 @@ def build_job_asset(
         group_name=names.group_name(operation.name),
         kinds={"rekognition"},
         output_required=False,
-        description=f"A {operation.start_api} job, started for the version of the video that is "
-        "there. Materialize it again to retry a job that FAILED.",
+        description=f"A {operation.start_api} job, started by the sensor job_dispatch for the "
+        "version of the video that is there. Materialize it to retry a job that FAILED.",
     )
     def start(
-        context: dg.AssetExecutionContext, rekognition: RekognitionVideoResource
+        context: dg.AssetExecutionContext,
+        config: VideosConfig,
+        rekognition: RekognitionVideoResource,
     ) -> Iterator[dg.Output[None]]:
-        _start_jobs(context, rekognition, operation, settings, names)
+        _start_jobs(context, config, rekognition.starter(), operation, books)
         yield from ()
 
     return start
@@ -50,129 +131,54 @@ def build_job_asset(
 
 def _start_jobs(
     context: dg.AssetExecutionContext,
-    rekognition: RekognitionVideoResource,
+    config: VideosConfig,
+    api: RekognitionVideo,
     operation: Operation,
-    settings: Settings,
-    names: RekognitionVideoTranslator,
+    books: Books,
 ) -> None:
-    instance, partitions = context.instance, context.partition_keys
-    key = names.job(operation)
-    api = rekognition.starter()
-    videos = events.videos(instance, names.video(), partitions)
-    earlier = events.latest_events(instance, key, partitions)
-    completions = events.latest_events(instance, names.completion(operation), partitions)
-    free = settings.max_jobs_in_flight - count_in_flight(instance, settings, names, partitions)
-    refused: dict[str, ApiError] = {}
-    started: list[str] = []
-    delayed: list[str] = []
-    for position, partition in enumerate(partitions):
-        if len(started) >= free:
-            delayed += partitions[position:]
-            break
-        video = videos[partition]
-        attempt = _attempt(video, earlier.get(partition), completions.get(partition))
-        try:
-            job = api.start(operation, video, attempt=attempt)
-        except DelayedError as error:
-            # The quota or the rate is used up for every video, so asking for the rest is no use.
-            context.log.info(str(error))
-            delayed += partitions[position:]
-            break
-        except TransientError as error:
-            context.log.warning(str(error))
-            delayed.append(partition)
+    instance = context.instance
+    board = books.board(instance, operation)
+    chosen = list(selected(context, config, board))
+    free = free_slots(books, instance)
+    starts, total = Starts(), 0
+    for standing in chosen:
+        attempt = standing.attempt_by_hand
+        named = config.videos or standing.partition == standing.video.partition_key
+        if standing.phase in (_UNDER_WAY if named else (*_UNDER_WAY, Phase.ANALYSED)) and (
+            standing.job is not None
+            and standing.job.get("token") == api.token(operation, standing.video, attempt)
+        ):
+            continue  # this very work runs, or has results
+        total += 1
+        if starts.is_full or len(starts.started) >= free:
+            starts.delayed.append(standing.video)
             continue
-        except ApiError as error:
-            context.log.error(str(error))
-            refused[partition] = error
-            context.log_event(
-                dg.AssetObservation(
-                    key, partition=partition, metadata={"refused": str(error), "code": error.code}
-                )
-            )
-            continue
-        context.log_event(
-            events.job_event(
-                key,
-                partition,
-                job_id=job.job_id,
-                token=job.token,
-                attempt=attempt,
-                version=video.version,
-            )
-        )
-        started.append(partition)
-    _repeat_completions(context, operation, names, started)
+        one = Starts()
+        one.ask(api, operation, standing, attempt, context.log.info)
+        for event in one.entered(instance, books, operation):
+            context.log_event(event)
+        starts.started |= one.started
+        starts.delayed += one.delayed
+        starts.refused |= one.refused
+        starts.is_full = one.is_full
     context.log.info(
-        f"{operation.start_api}: {len(started)} started, {len(delayed)} delayed until slots are "
-        f"free, {len(refused)} refused"
+        f"{operation.start_api}: {len(starts.started)} started, {len(starts.delayed)} delayed "
+        f"until slots are free, {len(starts.refused)} refused"
     )
-    if refused:
+    if starts.refused:
         raise dg.Failure(
-            f"{len(refused)} of {len(partitions)} videos were refused: "
-            + "; ".join(str(e) for e in list(refused.values())[:20]),
-            metadata={k: str(e) for k, e in list(refused.items())[:50]},
+            f"{len(starts.refused)} of {total} videos were refused: "
+            + "; ".join(str(e) for e in list(starts.refused.values())[:20]),
+            metadata={v.uri: str(e) for v, e in list(starts.refused.items())[:50]},
             allow_retries=False,
         )
 
 
-def count_in_flight(
-    instance: dg.DagsterInstance,
-    settings: Settings,
-    names: RekognitionVideoTranslator,
-    without: Collection[str] = (),
-) -> int:
-    """Jobs in flight over all operations, for they share one quota.
-
-    Args:
-        without: Partitions that are about to be started (again) and so take no further slot.
-    """
-    count = 0
-    for operation in settings.operation_list:
-        started = events.latest_ids(instance, names.job(operation))
-        completed = events.latest_ids(instance, names.completion(operation))
-        count += sum(
-            1 for k, s in started.items() if completed.get(k, 0) < s and k not in set(without)
-        )
-    return count
-
-
-def _attempt(video: Video, job: events.Event | None, completion: events.Event | None) -> int:
-    """Which attempt this is: one more than the last where that FAILED for this same version."""
-    if job is None or job.metadata.get("version") != video.version:
-        return 1
-    attempt = int(job.metadata.get("attempt", 1))
-    failed = (
-        completion is not None
-        and completion.metadata.get("job_id") == job.metadata.get("job_id")
-        and completion.metadata.get("status") == "FAILED"
+def free_slots(books: Books, instance: dg.DagsterInstance) -> int:
+    """How many more jobs may be in flight, over all operations, for they share one quota."""
+    running = sum(
+        1
+        for operation in books.settings.operation_list
+        for _ in books.board(instance, operation).find(Phase.IN_FLIGHT)
     )
-    return attempt + 1 if failed else attempt
-
-
-def _repeat_completions(
-    context: dg.AssetExecutionContext,
-    operation: Operation,
-    names: RekognitionVideoTranslator,
-    started: Sequence[str],
-) -> None:
-    """Say again that a job has ended, where its completion is older than its start.
-
-    That is so when the service knew the work already, or when a run died between starting the job
-    and saying so. Looked up after the start is durable: what ends later is in order by itself.
-    """
-    jobs = events.latest_events(context.instance, names.job(operation), started)
-    ended = events.latest_events(context.instance, names.completion(operation), started)
-    for partition, end in ended.items():
-        job = jobs[partition]
-        if end.metadata["job_id"] == job.metadata["job_id"] and end.storage_id < job.storage_id:
-            seconds = end.metadata.get("completed_at")
-            context.log_event(
-                events.completion_event(
-                    names.completion(operation),
-                    partition,
-                    job_id=end.metadata["job_id"],
-                    status=end.metadata["status"],
-                    completed_at_ms=None if seconds is None else round(float(seconds) * 1000),
-                )
-            )
+    return books.settings.max_jobs_in_flight - running

@@ -6,6 +6,7 @@ It writes the same tables and marks the same partitions materialized as the jobs
 # No postponed annotations here: Dagster reads those of the decorated functions as they stand.
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,11 +23,11 @@ from rekognition_dagster.backfill import (
 from rekognition_dagster.errors import ConfigurationError, LakeError, ModelError, VideoError
 from rekognition_dagster.lake import Lake
 from rekognition_dagster.operations import Operation, operation
-from rekognition_dagster.orchestration import events
+from rekognition_dagster.orchestration.discovery import new_or_changed
 from rekognition_dagster.orchestration.metadata import file_metadata
-from rekognition_dagster.orchestration.names import VIDEO_PARTITIONS, RekognitionVideoTranslator
+from rekognition_dagster.orchestration.names import VIDEO_PARTITIONS
 from rekognition_dagster.orchestration.resources import LakeResource, VideoBucketResource
-from rekognition_dagster.orchestration.settings import Settings
+from rekognition_dagster.orchestration.standing import Books, known
 from rekognition_dagster.videos import Video, is_video_key
 
 JOB, OP = "local_backfill", "analyze_videos"
@@ -60,7 +61,7 @@ class LocalBackfillConfig(dg.Config):
     )
 
 
-def build_local_backfill(settings: Settings, names: RekognitionVideoTranslator) -> dg.JobDefinition:
+def build_local_backfill(books: Books) -> dg.JobDefinition:
     """The job ``local_backfill``.
 
     A bad video never stops the others; the run fails at its end and names the bad ones. Run it
@@ -74,7 +75,7 @@ def build_local_backfill(settings: Settings, names: RekognitionVideoTranslator) 
         lake: LakeResource,
         video_bucket: VideoBucketResource,
     ) -> None:
-        _run(context, config, lake, video_bucket, settings, names)
+        _run(context, config, lake, video_bucket, books)
 
     @dg.job(
         name=JOB,
@@ -91,9 +92,9 @@ def _run(
     config: LocalBackfillConfig,
     lake_resource: LakeResource,
     bucket: VideoBucketResource,
-    settings: Settings,
-    names: RekognitionVideoTranslator,
+    books: Books,
 ) -> None:
+    settings = books.settings
     lake = lake_resource.open()
     detector = config.detector or settings.detector
     sample_fps = config.sample_fps or settings.sample_fps
@@ -107,13 +108,13 @@ def _run(
     for position, video in enumerate(_videos(config, bucket), 1):
         try:
             located = locate(video, None if video.is_local else bucket.client())
-            _register(context.instance, names, located)
+            _register(context.instance, books, located)
             todo = [o for o in operations if config.again or not is_done(located, o, lake, backend)]
             if todo:
                 context.log.info(f"{position}: {located.uri}: {', '.join(o.name for o in todo)}")
                 _analyze(context, located, lake, todo, bucket, detector, sample_fps)
             for o in operations:
-                _mark(context, located, lake, o, names)
+                _mark(context, located, lake, o, books)
         except VideoError as error:
             context.log.error(str(error))
             failures[video.uri] = str(error)
@@ -168,15 +169,15 @@ def _under(prefix: str, bucket: VideoBucketResource) -> Iterator[Video]:
                 yield Video(name, entry["Key"])
 
 
-def _register(
-    instance: dg.DagsterInstance, names: RekognitionVideoTranslator, video: Video
-) -> None:
+def _register(instance: dg.DagsterInstance, books: Books, video: Video) -> None:
     """Make sure that the video has a partition, and that Dagster knows this version of it."""
-    key = video.partition_key
-    if not instance.has_dynamic_partition(str(VIDEO_PARTITIONS.name), key):
-        instance.add_dynamic_partitions(str(VIDEO_PARTITIONS.name), [key])
-    if events.known_versions(instance, names.video(), [key]).get(key) != video.version:
-        instance.report_runless_asset_event(events.discovered(names.video(), video))
+    partition = books.partition_of(video)
+    if not instance.has_dynamic_partition(str(VIDEO_PARTITIONS.name), partition):
+        instance.add_dynamic_partitions(str(VIDEO_PARTITIONS.name), [partition])
+    if new_or_changed(instance, books, [video]):
+        changes = books.by_partition({video: known(video, time.time())})
+        for event in books.videos.entered(instance, changes):
+            instance.report_runless_asset_event(event)
 
 
 def _analyze(
@@ -218,20 +219,24 @@ def _mark(
     video: Video,
     lake: Lake,
     operation: Operation,
-    names: RekognitionVideoTranslator,
+    books: Books,
 ) -> None:
-    """Mark the results' partition materialized, unless Dagster has just this already."""
-    key, partition = names.results(operation), video.partition_key
-    job = lake.read_job(video, operation.name)
+    """Enter the results into their partition's ledger, unless Dagster has just these already."""
+    instance, partition, key = context.instance, books.partition_of(video), video.partition_key
+    book, job = books.results(operation), lake.read_job(video, operation.name)
     assert job is not None
-    earlier = events.latest_events(context.instance, key, [partition]).get(partition)
-    if earlier is not None and earlier.metadata.get("job_id") == job["job_id"]:
+    earlier = book.read(instance, [partition]).get(partition)
+    if earlier is not None and earlier.entries.get(key, {}).get("job_id") == job["job_id"]:
         return
-    metadata = file_metadata(lake, lake.path(operation.table, video), int(job["rows"]))
-    context.log_event(
-        dg.AssetMaterialization(
-            key,
-            partition=partition,
-            metadata={**metadata, "job_id": job["job_id"], "backend": job["backend"]},
-        )
-    )
+    path, rows = lake.path(operation.table, video), int(job["rows"])
+    entry = {
+        "at": time.time(),
+        "version": video.version or "unknown",
+        "job_id": job["job_id"],
+        "rows": rows,
+        "path": path,
+        "backend": job["backend"],
+    }
+    shown = file_metadata(lake, path, rows) if partition == key else {}
+    for event in book.entered(instance, {partition: {key: entry}}, shown={partition: shown}):
+        context.log_event(event)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import dagster as dg
 
 from rekognition_dagster.operations import Operation
-from rekognition_dagster.videos import Video
 
 VIDEO_PARTITIONS = dg.DynamicPartitionsDefinition(name="videos")
-"""A partition per video; the key is :attr:`Video.partition_key`."""
+"""A partition per video, or per group of videos; :class:`rekognition_dagster.videos.Partitioning`
+makes the keys."""
 
-START_TAG = "rekognition/start"
-"""On a run that the dispatch sensor launched: the operation."""
+LAUNCHED_TAG = "rekognition/launched"
+"""On a run that a sensor launched: for what."""
+FAILURE = "failure"
+"""Value of that tag where the run only shows why something cannot be done."""
 BATCH_SIZE = 100
-"""Partitions in one run at most; a run per video would cost a process start each."""
-
+"""Partitions in one run of a backfill at most; a run for each would cost a process start each."""
 
 TICK_S = 15.0
 """A sensor's tick takes up no more work after so long; Dagster's own limit is 60 s."""
@@ -59,8 +60,3 @@ class RekognitionVideoTranslator:
     def nightly_batch(self) -> dg.AssetKey:
         """The nightly batches."""
         return self.asset_key("nightly_batch")
-
-
-def is_on_s3(partition_key: str) -> bool:
-    """Whether the partition's video is an S3 object, which jobs can be started for."""
-    return not Video.from_partition_key(partition_key).is_local

@@ -11,6 +11,7 @@ import time
 import dagster as dg
 
 from rekognition_dagster.api import RekognitionVideo
+from rekognition_dagster.api.notifications import Completion
 from rekognition_dagster.errors import (
     ApiError,
     DelayedError,
@@ -19,23 +20,22 @@ from rekognition_dagster.errors import (
     TransientError,
 )
 from rekognition_dagster.operations import Operation
-from rekognition_dagster.orchestration import events
-from rekognition_dagster.orchestration.names import TICK_S, RekognitionVideoTranslator
+from rekognition_dagster.orchestration.completions import completion_events
+from rekognition_dagster.orchestration.names import TICK_S
 from rekognition_dagster.orchestration.resources import RekognitionVideoResource
-from rekognition_dagster.orchestration.settings import Settings
+from rekognition_dagster.orchestration.standing import EXPIRED, Books, Phase
 from rekognition_dagster.videos import Video
 
 _SECONDS = 60
 
 
-def build_reconciliation_sensor(
-    settings: Settings, names: RekognitionVideoTranslator
-) -> dg.SensorDefinition:
+def build_reconciliation_sensor(books: Books) -> dg.SensorDefinition:
     """Asks for jobs that run for longer than ``overdue_minutes``, and reports those that ended.
 
     A job that still runs is asked again after twice the time, then four times, and so on. The
     cursor holds when that is, by job.
     """
+    settings = books.settings
 
     @dg.sensor(
         name="reconciliation",
@@ -48,59 +48,45 @@ def build_reconciliation_sensor(
     ) -> dg.SensorResult | dg.SkipReason:
         asked_next: dict[str, float] = json.loads(context.cursor or "{}")
         started = time.monotonic()
-        ended: list[dg.AssetMaterialization] = []
+        ended: list[Completion] = []
         still: dict[str, float] = {}
         for operation in settings.operation_list:
-            for partition, job in _in_flight(context.instance, operation, names).items():
-                job_id = str(job.metadata["job_id"])
-                due = asked_next.get(job_id, job.timestamp + settings.overdue_minutes * _SECONDS)
+            for standing in books.board(context.instance, operation).find(Phase.IN_FLIGHT):
+                job_id, video = str(standing.job_id), standing.video
+                due = asked_next.get(job_id, standing.since + settings.overdue_minutes * _SECONDS)
                 now = time.time()
                 if now < due or time.monotonic() - started > TICK_S:
                     still |= {job_id: due} if job_id in asked_next else {}
                     continue
-                status = _status(context, rekognition.pager(), operation, partition, job_id)
+                status = _status(context, rekognition.pager(), operation, video, job_id)
                 if status is None:
-                    still[job_id] = now + (now - job.timestamp)
-                    continue
-                ended.append(
-                    events.completion_event(
-                        names.completion(operation),
-                        partition,
-                        job_id=job_id,
-                        status=status,
-                        completed_at_ms=None,
-                    )
-                )
+                    still[job_id] = now + (now - standing.since)
+                else:
+                    ended.append(Completion(job_id, status, operation, video, None, None))
         if not ended and still == asked_next:
             return dg.SkipReason("No job is overdue")
-        return dg.SensorResult(asset_events=ended, cursor=json.dumps(still))
+        events = completion_events(context.instance, books, ended)
+        return dg.SensorResult(asset_events=events, cursor=json.dumps(still))
 
     return reconcile
-
-
-def _in_flight(
-    instance: dg.DagsterInstance, operation: Operation, names: RekognitionVideoTranslator
-) -> dict[str, events.Event]:
-    started = events.latest_ids(instance, names.job(operation))
-    completed = events.latest_ids(instance, names.completion(operation))
-    running = [k for k, s in started.items() if completed.get(k, 0) < s]
-    return events.latest_events(instance, names.job(operation), running)
 
 
 def _status(
     context: dg.SensorEvaluationContext,
     api: RekognitionVideo,
     operation: Operation,
-    partition: str,
+    video: Video,
     job_id: str,
 ) -> str | None:
     """How the job ended; None while it runs, or where that cannot be told now."""
-    video = Video.from_partition_key(partition)
     try:
         api.page(operation, video, job_id, max_results=1)
-    except (JobFailedError, JobExpiredError) as error:
+    except JobFailedError as error:
         context.log.warning(f"{operation.api}: {error}")
         return "FAILED"
+    except JobExpiredError as error:
+        context.log.warning(f"{operation.api}: {error}")
+        return EXPIRED
     except (DelayedError, TransientError) as error:
         context.log.info(f"{operation.api}: {error}")
         return None

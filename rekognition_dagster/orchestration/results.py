@@ -2,54 +2,38 @@
 
 # No postponed annotations here: Dagster reads those of the decorated functions as they stand.
 
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timezone
+from typing import Any
 
 import dagster as dg
 
 from rekognition_dagster.api import RekognitionVideo
-from rekognition_dagster.errors import (
-    ApiError,
-    DelayedError,
-    JobExpiredError,
-    JobFailedError,
-    RekognitionDagsterError,
-    TransientError,
-)
+from rekognition_dagster.errors import JobExpiredError, JobFailedError, RekognitionDagsterError
 from rekognition_dagster.lake import TABLES, Lake
 from rekognition_dagster.operations import Operation
-from rekognition_dagster.orchestration import events
 from rekognition_dagster.orchestration.checks import check_results, results_checks
+from rekognition_dagster.orchestration.ledger import Entry
 from rekognition_dagster.orchestration.metadata import column_schema, file_metadata
-from rekognition_dagster.orchestration.names import (
-    BATCH_SIZE,
-    VIDEO_PARTITIONS,
-    RekognitionVideoTranslator,
-)
+from rekognition_dagster.orchestration.names import BATCH_SIZE, VIDEO_PARTITIONS
 from rekognition_dagster.orchestration.resources import LakeResource, RekognitionVideoResource
+from rekognition_dagster.orchestration.selection import VideosConfig, selected
+from rekognition_dagster.orchestration.standing import EXPIRED, Books, Phase, Standing
 from rekognition_dagster.videos import Video
 
-_RETRIES = 3
-_RETRY_AFTER_S = 30
+_COMPLETED = (Phase.UNPAGED, Phase.FAILED, Phase.ANALYSED)
 
 
-def when_updated() -> dg.AutomationCondition:
-    """Run a partition once one of its dependencies was updated.
+def build_results_asset(operation: Operation, books: Books) -> dg.AssetsDefinition:
+    """The asset of an operation's table: a partition is its videos' rows, a Parquet file each.
 
-    Unlike ``eager()`` it does not wait for dependencies that are missing (a summary of people need
-    not wait for faces), and takes up only what is there already, for a run may leave some of its
-    partitions undone.
+    A run is for its partitions, or for the videos that its config names, wherever they are: so the
+    sensor ``results_refresh`` gives it all that has completed meanwhile.
     """
-    updated = dg.AutomationCondition.any_deps_match(dg.AutomationCondition.newly_updated())
-    return (updated.since_last_handled() & ~dg.AutomationCondition.in_progress()).with_label(
-        "when_updated"
-    )
-
-
-def build_results_asset(
-    operation: Operation, names: RekognitionVideoTranslator
-) -> dg.AssetsDefinition:
-    """The asset of an operation's table: a partition is a video's rows, in one Parquet file."""
+    names = books.names
     key = names.results(operation)
 
     @dg.asset(
@@ -57,7 +41,6 @@ def build_results_asset(
         partitions_def=VIDEO_PARTITIONS,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=BATCH_SIZE),
         deps=[names.completion(operation)],
-        automation_condition=when_updated(),
         group_name=names.group_name(operation.name),
         kinds={"rekognition", "parquet"},
         output_required=False,
@@ -68,109 +51,159 @@ def build_results_asset(
     )
     def page(
         context: dg.AssetExecutionContext,
+        config: VideosConfig,
         rekognition: RekognitionVideoResource,
         lake: LakeResource,
     ) -> Iterator[dg.Output[None] | dg.AssetCheckResult]:
-        yield from _page_results(context, rekognition.pager(), lake, operation, names)
+        yield from _page_results(context, config, rekognition.pager(), lake, operation, books)
 
     return page
 
 
 def _page_results(
     context: dg.AssetExecutionContext,
+    config: VideosConfig,
     api: RekognitionVideo,
     lake_resource: LakeResource,
     operation: Operation,
-    names: RekognitionVideoTranslator,
+    books: Books,
 ) -> Iterator[dg.AssetCheckResult]:
-    instance, partitions = context.instance, context.partition_keys
     lake = lake_resource.open()
-    key = names.results(operation)
-    videos = events.videos(instance, names.video(), partitions)
-    jobs = events.latest_events(instance, names.job(operation), partitions)
-    completions = events.latest_events(instance, names.completion(operation), partitions)
-    earlier = events.latest_events(instance, key, partitions)
-    failures: dict[str, RekognitionDagsterError] = {}
-    again: dict[str, ApiError] = {}
-    done: list[Video] = []
-    for partition in partitions:
-        video = videos[partition]
+    board = books.board(context.instance, operation)
+    chosen = list(selected(context, config, board, *_completed(context, books)))
+    report = _Report(context, lake, operation, books, chosen)
+    with ThreadPoolExecutor(books.settings.pages_at_once) as pool:
+        paged: dict[Future[tuple[str, int]], Standing] = {
+            pool.submit(_page_video, api, lake, operation, standing): standing
+            for standing in chosen
+        }
         try:
-            job_id, rows = _page_video(
-                api, lake, operation, video, jobs.get(partition), completions.get(partition)
-            )
-        except (DelayedError, TransientError) as error:
-            context.log.warning(str(error))
-            again[partition] = error
-            continue
-        except RekognitionDagsterError as error:
-            context.log.error(str(error))
-            failures[partition] = error
-            if isinstance(error, JobExpiredError):
-                _give_up_job(context, operation, names, partition, completions.get(partition))
-            continue
-        done.append(video)
-        path = lake.path(operation.table, video)
-        before = earlier[partition].metadata if partition in earlier else {}
-        if before.get("path", path) != path:
-            lake.remove(str(before["path"]), video)  # the same video, formerly of another date
-        if context.retry_number and before.get("job_id") == job_id:
-            continue  # said by an earlier try of this run
-        metadata = {**file_metadata(lake, path, rows), "job_id": job_id}
-        context.log_event(dg.AssetMaterialization(key, partition=partition, metadata=metadata))
-    if again and context.retry_number < _RETRIES:
-        raise dg.RetryRequested(max_retries=_RETRIES, seconds_to_wait=_RETRY_AFTER_S)
-    yield from check_results(lake, operation, key, done)
+            for future, standing in paged.items():
+                try:
+                    job_id, rows = future.result()
+                except RekognitionDagsterError as error:
+                    context.log.error(str(error))
+                    report.failed(standing, error)
+                else:
+                    report.done(standing, job_id, rows)
+        finally:
+            pool.shutdown(cancel_futures=True)
+    yield from check_results(lake, operation, books.names.results(operation), report.videos)
     lake_resource.refresh_catalogue()
-    if failures or again:
-        told = {**failures, **again}
+    if report.failures:
+        told = report.failures
         raise dg.Failure(
-            f"{len(told)} of {len(partitions)} videos have no results: "
+            f"{len(told)} of {len(chosen)} videos have no results: "
             + "; ".join(str(e) for e in list(told.values())[:20]),
-            metadata={k: str(e) for k, e in list(told.items())[:50]},
+            metadata={v.uri: str(e) for v, e in list(told.items())[:50]},
             allow_retries=False,
         )
 
 
-def _give_up_job(
-    context: dg.AssetExecutionContext,
-    operation: Operation,
-    names: RekognitionVideoTranslator,
-    partition: str,
-    completion: events.Event | None,
-) -> None:
-    """Count a job whose results expired as FAILED, so that starting it again is a new attempt."""
-    if completion is not None and completion.metadata["status"] != "FAILED":
-        context.log_event(
-            events.completion_event(
-                names.completion(operation),
-                partition,
-                job_id=str(completion.metadata["job_id"]),
-                status="FAILED",
-                completed_at_ms=None,
-            )
-        )
+def _completed(context: dg.AssetExecutionContext, books: Books) -> tuple[Phase, ...]:
+    """Of a group, a run takes what has completed; of a partition that is one video, whatever it
+    is, so that a person who asks for it is told why there is nothing."""
+    versions = books.videos.versions(context.instance, context.partition_keys).values()
+    return tuple(Phase) if all(v.group is None for v in versions) else _COMPLETED
+
+
+class _Report:
+    """Says in Dagster what was done, a partition at a time, as soon as its last video is.
+
+    Args:
+        context: The run.
+        lake: Where the rows are.
+        operation: Which operation.
+        books: Of the deployment.
+        chosen: The videos of the run.
+    """
+
+    def __init__(
+        self,
+        context: dg.AssetExecutionContext,
+        lake: Lake,
+        operation: Operation,
+        books: Books,
+        chosen: Sequence[Standing],
+    ) -> None:
+        self._context, self._lake, self._operation = context, lake, operation
+        self._books, self._instance = books, context.instance
+        self._left = Counter(s.partition for s in chosen)
+        self._earlier = books.results(operation).read(self._instance, set(self._left))
+        self._done: dict[str, dict[str, Entry]] = {}
+        self._shown: dict[str, dict[str, Any]] = {}
+        self.videos: list[Video] = []
+        self.failures: dict[Video, RekognitionDagsterError] = {}
+
+    def done(self, standing: Standing, job_id: str, rows: int) -> None:
+        """A video's rows are in the lake."""
+        video, partition = standing.video, standing.partition
+        self.videos.append(video)
+        path = self._lake.path(self._operation.table, video)
+        self._forget(partition, video, path)
+        self._done.setdefault(partition, {})[video.partition_key] = {
+            "at": time.time(),
+            "version": video.version or "unknown",
+            "job_id": job_id,
+            "rows": rows,
+            "path": path,
+        }
+        self._shown[partition] = file_metadata(self._lake, path, rows)
+        self._one_less(partition)
+
+    def failed(self, standing: Standing, error: RekognitionDagsterError) -> None:
+        """A video has no rows, and why."""
+        instance, books, operation = self._instance, self._books, self._operation
+        video = standing.video
+        self.failures[video] = error
+        entry = {"at": time.time(), "job_id": standing.job_id or "-", "reason": str(error)}
+        events = books.failures(operation).entered(instance, books.by_partition({video: entry}))
+        if isinstance(error, JobExpiredError) and standing.job is not None:
+            # Starting it again is then a new attempt.
+            gone = {"at": time.time(), "job_id": standing.job_id, "status": EXPIRED}
+            completions = books.completions(operation)
+            events += completions.entered(instance, books.by_partition({video: gone}))
+        for event in events:
+            self._context.log_event(event)
+        self._one_less(standing.partition)
+
+    def _forget(self, partition: str, video: Video, path: str) -> None:
+        """Remove the file of the same video, formerly of another date."""
+        ledger = self._earlier.get(partition)
+        before = ledger.entries.get(video.partition_key, {}).get("path", path) if ledger else path
+        if before != path:
+            self._lake.remove(str(before), video)
+
+    def _one_less(self, partition: str) -> None:
+        self._left[partition] -= 1
+        if self._left[partition] or partition not in self._done:
+            return
+        entries = self._done.pop(partition)
+        book = self._books.results(self._operation)
+        shown = self._shown[partition] if set(entries) == {partition} else {}
+        for event in book.entered(self._instance, {partition: entries}, shown={partition: shown}):
+            self._context.log_event(event)
 
 
 def _page_video(
     api: RekognitionVideo,
     lake: Lake,
     operation: Operation,
-    video: Video,
-    job: events.Event | None,
-    completion: events.Event | None,
+    standing: Standing,
 ) -> tuple[str, int]:
     """Write a video's rows; returns whose they are and how many. What the lake has of this job
     stays as it is."""
-    latest = max(filter(None, (job, completion)), key=lambda e: e.storage_id, default=None)
-    if latest is None:
+    video = standing.video
+    # Without a job, the rows may be a local backfill's.
+    facts = standing.job or (standing.results if standing.phase is Phase.ANALYSED else None)
+    if facts is None:
         raise JobExpiredError(
             video.uri,
-            "no job was started for it",
+            "no job was started for this version of it",
             f"Materialize {operation.name}_job first",
             code="NoJob",
         )
-    job_id = str(latest.metadata["job_id"])
+    job_id = str(facts["job_id"])
     written = lake.read_job(video, operation.name)
     if (
         written
@@ -179,13 +212,12 @@ def _page_video(
         and lake.has(operation.table, video)
     ):
         return job_id, int(written["rows"])
-    own = job if job is not None and job.metadata.get("job_id") == job_id else None
-    ended = completion.metadata.get("completed_at") if completion is not None else None
-    facts = {
+    ended = standing.completion or {}
+    record = {
         "job_id": job_id,
-        "token": own.metadata.get("token") if own else None,
-        "started_at": _time(own.timestamp) if own else None,
-        "completed_at": _time(ended),
+        "token": facts.get("token"),
+        "started_at": _time(facts.get("at")),
+        "completed_at": _time(ended.get("completed_at")),
         "backend": "rekognition",
     }
     video_metadata: dict[str, object] = {}
@@ -195,12 +227,12 @@ def _page_video(
                 video_metadata = video_metadata or page.metadata
                 writer.write(operation.to_lake(page.rows, video=video.uri, job_id=job_id))
     except (JobFailedError, JobExpiredError) as error:
-        failed = {**facts, "status": "FAILED", "status_message": error.reason, "rows": 0}
+        failed = {**record, "status": "FAILED", "status_message": error.reason, "rows": 0}
         lake.write_job(video, operation.name, failed)
         raise
     lake.write_video(video, video_metadata)
     # Last, for it says that everything else of this job is there.
-    lake.write_job(video, operation.name, {**facts, "status": "SUCCEEDED", "rows": writer.rows})
+    lake.write_job(video, operation.name, {**record, "status": "SUCCEEDED", "rows": writer.rows})
     return job_id, writer.rows
 
 

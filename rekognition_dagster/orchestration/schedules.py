@@ -4,20 +4,18 @@
 
 import dagster as dg
 
-from rekognition_dagster.orchestration import events
-from rekognition_dagster.orchestration.names import RekognitionVideoTranslator
 from rekognition_dagster.orchestration.settings import Settings
+from rekognition_dagster.orchestration.standing import Books, Phase, told_counts
 
 _EXPIRES_AFTER_DAYS = 7
 
 
-def build_nightly_batch(
-    settings: Settings, names: RekognitionVideoTranslator
-) -> dg.AssetsDefinition:
+def build_nightly_batch(books: Books) -> dg.AssetsDefinition:
     """The asset ``nightly_batch``. Materializing it asks again for all that is not analysed:
     videos discovered before it (where jobs start nightly), starts that were refused, and jobs that
     FAILED, up to their last attempt. The dispatch sensor then starts them as slots become free.
     """
+    names = books.names
 
     @dg.asset(
         key=names.nightly_batch(),
@@ -27,25 +25,17 @@ def build_nightly_batch(
         "how every operation stood then.",
     )
     def nightly_batch(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        counts: dict[str, int] = {}
-        for operation in settings.operation_list:
-            standing = events.standing(
-                context.instance,
-                operation,
-                names,
-                on_arrival=True,
-                max_attempts=settings.max_attempts,
-            )
-            for name in ("waiting", "in_flight", "failed", "unpaged"):
-                counts[f"{operation.name}/{name}"] = len(getattr(standing, name))
-            counts[f"{operation.name}/analysed"] = standing.analysed
-            if standing.unpaged:
+        told: dict[str, int] = {}
+        for operation in books.settings.operation_list:
+            counts = books.board(context.instance, operation).counts()
+            told |= {f"{operation.name}/{k}": n for k, n in told_counts(counts).items()}
+            if counts[Phase.UNPAGED]:
                 context.log.warning(
-                    f"{len(standing.unpaged)} completed {operation.api} jobs have no results in "
+                    f"{counts[Phase.UNPAGED]} completed {operation.api} jobs have no results in "
                     f"the lake yet. The service keeps results {_EXPIRES_AFTER_DAYS} days: "
-                    f"materialize {operation.table} for them. First: {standing.unpaged[:5]}"
+                    f"materialize {operation.table} for them"
                 )
-        return dg.MaterializeResult(metadata=counts)
+        return dg.MaterializeResult(metadata=told)
 
     return nightly_batch
 

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, field_validator
 from rekognition_dagster.engine.specs import SPECS
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.operations import FACE_DETECTION, OPERATIONS, Operation, operation
-from rekognition_dagster.videos import DATE_PATTERN
+from rekognition_dagster.videos import DATE_PATTERN, Partitioning
 
 ENVIRONMENT_PREFIX = "REKOGNITION_DAGSTER_"
 
@@ -71,15 +71,31 @@ class Settings(dg.Model, dg.Resolvable):
     max_jobs_in_flight: int = Field(
         default=20, ge=1, description="Jobs in flight at most; AWS allows 20 by default."
     )
+    pages_at_once: int = Field(
+        default=4, ge=1, description="Jobs whose results a run pages at the same time."
+    )
     overdue_minutes: float = Field(
         default=120,
         gt=0,
         description="A job that runs for longer is asked whether its completion was lost.",
     )
-    catch_up_minutes: float = Field(
+    retry_minutes: float = Field(
         default=15,
         gt=0,
-        description="Results and analytics that are behind for longer are launched (again).",
+        description="After how long what a run could not do is tried again; then after twice the"
+        " time, and so on, five times in all.",
+    )
+    stalled_minutes: float = Field(
+        default=15,
+        gt=0,
+        description="A refresh that has said nothing for so long no longer holds up the next one:"
+        " its process was killed.",
+    )
+    partition_by: str | None = Field(
+        default=None,
+        description="Puts many videos in one partition: a pattern over the key, such as"
+        " {camera}/{date}. For archives of more than 100,000 videos. A partition per video by"
+        " default.",
     )
     max_attempts: int = Field(
         default=3, ge=1, description="How often the nightly batch tries a job that FAILED."
@@ -114,6 +130,12 @@ class Settings(dg.Model, dg.Resolvable):
         except KeyError as error:
             raise ValueError(error.args[0]) from None
 
+    @field_validator("partition_by")
+    @classmethod
+    def _usable_partitioning(cls, pattern: str | None) -> str | None:
+        Partitioning(pattern)
+        return pattern
+
     @field_validator("date_pattern")
     @classmethod
     def _usable_pattern(cls, pattern: str) -> str:
@@ -129,6 +151,11 @@ class Settings(dg.Model, dg.Resolvable):
     def operation_list(self) -> list[Operation]:
         """The operations to run."""
         return [OPERATIONS[name] for name in self.operations]
+
+    @property
+    def partitioning(self) -> Partitioning:
+        """Which partition a video is in."""
+        return Partitioning(self.partition_by)
 
     @property
     def parameters(self) -> dict[str, dict[str, Any]]:

@@ -150,7 +150,7 @@ def analyse(
         uploaded.setdefault(video, time.time())
         tell(f"put {video.uri}")
     with dagster_home.instance(stack.dagster_home) as instance:
-        watch = Watch(instance, stack.lake, list(uploaded), operations)
+        watch = Watch(instance, list(uploaded), operations)
         stages = watch.look()
         if all(s.is_settled for s in stages.values()):
             return Outcome(stages, {}, None)
@@ -189,7 +189,7 @@ def _wait(
             return stages
         show(done, f"{len(waiting)} of {len(stages)} videos under way")
         stack.check()
-        for problem in (*watch.failed_runs(started, stages), *watch.failing_sensors(started)):
+        for problem in (*watch.failed_runs(started), *watch.failing_sensors(started)):
             raise StackError(f"{problem}. Dagster's log is {daemon.log}")
         is_working = any(_is_working(s) for s in stages.values())
         if done != open_before or is_working:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from rekognition_dagster.operations import Operation
-from rekognition_dagster.orchestration import events
 from rekognition_dagster.orchestration.names import RekognitionVideoTranslator
+from rekognition_dagster.orchestration.settings import Settings
+from rekognition_dagster.orchestration.standing import Books, Phase
 from rekognition_dagster.stack import dagster_home
 from rekognition_dagster.videos import Video
 
@@ -35,22 +36,19 @@ def announce_again(
     from botocore.exceptions import ClientError
 
     rekognition, sns = session.client("rekognition"), session.client("sns")
-    names = RekognitionVideoTranslator()
+    books = Books(RekognitionVideoTranslator(), Settings())
     announced: list[str] = []
     with dagster_home.instance(home) as instance:
         for operation in operations:
-            started = events.latest_ids(instance, names.job(operation))
-            ended = events.latest_ids(instance, names.completion(operation))
-            missed = [key for key, start in started.items() if ended.get(key, 0) < start]
-            for key, job in events.latest_events(instance, names.job(operation), missed).items():
-                job_id = str(job.metadata["job_id"])
+            for standing in books.board(instance, operation).find(Phase.IN_FLIGHT):
+                job_id = str(standing.job_id)
                 try:
                     answer = getattr(rekognition, operation.get_method)(JobId=job_id, MaxResults=1)
                 except ClientError:  # a job that the service has forgotten is not to be announced
                     continue
                 if answer["JobStatus"] == "IN_PROGRESS":
                     continue
-                message = _completion(operation, job_id, Video.from_partition_key(key), answer)
+                message = _completion(operation, job_id, standing.video, answer)
                 sns.publish(TopicArn=topic_arn, Message=json.dumps(message))
                 announced.append(job_id)
     return announced

@@ -7,11 +7,16 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from rekognition_dagster.lake import Lake
 from rekognition_dagster.operations import Operation
-from rekognition_dagster.orchestration import events
 from rekognition_dagster.orchestration.analytics import load_models
-from rekognition_dagster.orchestration.names import RekognitionVideoTranslator
+from rekognition_dagster.orchestration.ledger import Book
+from rekognition_dagster.orchestration.names import (
+    FAILURE,
+    LAUNCHED_TAG,
+    RekognitionVideoTranslator,
+)
+from rekognition_dagster.orchestration.settings import Settings
+from rekognition_dagster.orchestration.standing import Books, Phase, Standing
 from rekognition_dagster.videos import Video
 
 _FAILED_TICKS = 3
@@ -37,7 +42,6 @@ class Watch:
 
     Args:
         instance: Dagster's.
-        lake: Where results go.
         videos: The videos, with the versions that are meant.
         operations: The operations that run.
     """
@@ -45,13 +49,13 @@ class Watch:
     def __init__(
         self,
         instance: dg.DagsterInstance,
-        lake: Lake,
         videos: Sequence[Video],
         operations: Sequence[Operation],
     ):
-        self._instance, self._lake = instance, lake
+        self._instance = instance
         self.videos, self._operations = list(videos), list(operations)
         self._names = RekognitionVideoTranslator()
+        self._books = Books(self._names, Settings())
         tables = {o.table: o for o in operations}
         read = {m.name: [tables[t] for t in m.mentions(tables)] for m in load_models()}
         self._analytics = {name: sources for name, sources in read.items() if sources}
@@ -64,33 +68,36 @@ class Watch:
 
     def look(self) -> dict[Video, Stage]:
         """Every video's stage now."""
-        names, instance = self._names, self._instance
-        versions = events.known_versions(instance, names.video(), self._partitions)
-        found = self._latest(names.video())
-        ids = {
-            o: [self._latest(k) for k in (names.job(o), names.completion(o), names.results(o))]
+        boards = {
+            o: {
+                s.video.partition_key: s
+                for s in self._books.board(self._instance, o).find(partitions=self._partitions)
+            }
             for o in self._operations
         }
-        summaries = {n: self._latest(names.asset_key(n)) for n in self._analytics}
+        summaries = {
+            name: Book(self._names.asset_key(name)).ids(self._instance, self._partitions)
+            for name in self._analytics
+        }
+        results = {
+            o: self._books.results(o).ids(self._instance, self._partitions)
+            for o in self._operations
+        }
         stages: dict[Video, Stage] = {}
         for video in self.videos:
             key = video.partition_key
-            if versions.get(key) != video.version:
+            standings = {o: board[key] for o, board in boards.items() if key in board}
+            if any(s.video.version != video.version for s in standings.values()) or not standings:
                 stages[video] = Stage((), (), False)
                 continue
             steps, failures, is_settled = ["discovered"], [], True
             analysed: dict[Operation, int] = {}
-            for o, (jobs, completions, results) in ids.items():
-                seen, start, end = found[key], jobs.get(key, 0), completions.get(key, 0)
-                if start > seen:
-                    steps.append(f"{o.name} started")
-                if end > start > seen:
-                    steps.append(f"{o.name} completed")
-                if results.get(key, 0) > max(seen, start):
-                    analysed[o] = results[key]
-                    steps.append(f"{o.table} written")
-                elif failure := self._failure(video, o, seen, start, end):
-                    failures.append(f"{o.name}: {failure}")
+            for o, standing in standings.items():
+                steps += _steps(o, standing)
+                if standing.phase is Phase.ANALYSED:
+                    analysed[o] = results[o].get(key, 0)
+                elif standing.phase is Phase.FAILED and (standing.told or standing.job is None):
+                    failures.append(f"{o.name}: {standing.reason}")
                 else:
                     is_settled = False
             for name, sources in self._analytics.items():
@@ -102,33 +109,7 @@ class Watch:
             stages[video] = Stage(tuple(steps), tuple(failures), is_settled)
         return stages
 
-    def _latest(self, key: dg.AssetKey) -> dict[str, int]:
-        return dict(events.latest_ids(self._instance, key, self._partitions))
-
-    def _failure(
-        self, video: Video, operation: Operation, seen: int, start: int, end: int
-    ) -> str | None:
-        """Why an operation gave no results for a video; None while it still may."""
-        key = self._names.job(operation)
-        refused = self._instance.get_latest_storage_id_by_partition(
-            key, dg.DagsterEventType.ASSET_OBSERVATION, {video.partition_key}
-        ).get(video.partition_key, 0)
-        if refused > max(seen, start):
-            records = self._instance.fetch_observations(
-                dg.AssetRecordsFilter(asset_key=key, storage_ids=[refused]), limit=1
-            ).records
-            told = [r.asset_observation.metadata["refused"] for r in records if r.asset_observation]
-            return str(told[0].value) if told else "refused"
-        if not end > start:
-            return None
-        completion = self._names.completion(operation)
-        ended = events.latest_events(self._instance, completion, [video.partition_key])
-        if ended[video.partition_key].metadata["status"] != "FAILED":
-            return None
-        job = self._lake.read_job(video, operation.name)  # written by the run that follows
-        return str(job["status_message"]) if job and job["status"] == "FAILED" else None
-
-    def failed_runs(self, since: float, stages: dict[Video, Stage]) -> Iterator[str]:
+    def failed_runs(self, since: float) -> Iterator[str]:
         """Runs that failed for another reason than a bad video, with what they said."""
         for record in self._instance.get_run_records(
             dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE])
@@ -136,13 +117,8 @@ class Watch:
             run = record.dagster_run
             if record.create_timestamp.timestamp() < since:
                 continue
-            touched = [
-                v for v in self.videos if v.partition_key in _partitions(run, self._instance)
-            ]
-            if touched and all(stages[v].failures or stages[v].is_settled for v in touched):
-                continue
-            if any(stages[v].failures for v in touched):
-                continue
+            if record.dagster_run.tags.get(LAUNCHED_TAG) == FAILURE:
+                continue  # it shows a bad video
             assets = ", ".join(sorted(k.to_user_string() for k in run.asset_selection or ()))
             yield f"run {run.run_id[:8]} of {assets or run.job_name} failed: {self._error(run)}"
 
@@ -179,13 +155,13 @@ class Watch:
         )
 
 
-def _partitions(run: dg.DagsterRun, instance: dg.DagsterInstance) -> set[str]:
-    """The partitions that a run is about."""
-    tags = run.tags
-    if one := tags.get("dagster/partition"):
-        return {one}
-    first, last = (tags.get(f"dagster/asset_partition_range_{end}") for end in ("start", "end"))
-    order = list(instance.get_dynamic_partitions("videos"))
-    if first not in order or last not in order:
-        return set()
-    return set(order[order.index(first) : order.index(last) + 1])
+def _steps(operation: Operation, standing: Standing) -> list[str]:
+    """What has been done of a video for an operation."""
+    steps = []
+    if standing.job is not None:
+        steps.append(f"{operation.name} started")
+    if standing.completion is not None:
+        steps.append(f"{operation.name} completed")
+    if standing.phase is Phase.ANALYSED:
+        steps.append(f"{operation.table} written")
+    return steps

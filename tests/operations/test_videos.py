@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rekognition_dagster.videos import Video, idempotency_token, is_video_key
+from rekognition_dagster.videos import Partitioning, Video, idempotency_token, is_video_key
 
 # What Dagster refuses in a partition key.
 FORBIDDEN = ["...", *"\a\b\f\n\r\t\v\0"]
@@ -113,3 +113,29 @@ def test_the_day_of_recording_is_in_the_key_or_else_the_upload(key: str, day: da
 )
 def test_video_keys_are_told_by_their_suffix(key: str, expected: bool) -> None:
     assert is_video_key(key) is expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "key", "partition"),
+    [
+        (None, "cam/2026-01-31/a.mp4", "b/cam/2026-01-31/a.mp4"),
+        ("{camera}/{date}", "cam/2026-01-31/0815.mp4", "b/cam/2026-01-31"),
+        ("{camera}/{date}", "site/cam/20260131_0815.mp4", "b/site/cam/20260131"),
+        ("{camera}/{date}", "cam/0815.mp4", "b/cam/0815.mp4"),
+        ("{camera}_{date}", "x/cam 1_20260131T08.mp4", "b/x/cam 1_20260131"),
+        ("{site}/{camera}", "s/c/d/e.mp4", "b/s/c"),
+        ("{year}/{month}/{camera}", "2026/01/cam/31/a.mp4", "b/2026/01/cam"),
+        ("{camera}/{year}/{month}", "cam/2026/013/a.mp4", "b/cam/2026/013/a.mp4"),
+        ("{camera}/{date}", "c...m/2026-01-31/a.mp4", "b/c..%2Em/2026-01-31"),
+    ],
+)
+def test_a_pattern_puts_videos_into_one_partition(
+    pattern: str | None, key: str, partition: str
+) -> None:
+    assert Partitioning(pattern).partition_of(Video("b", key)) == partition
+
+
+@pytest.mark.parametrize("pattern", ["", "camera", "{camera", "{camera}}", "{}"])
+def test_a_pattern_without_a_field_is_none(pattern: str) -> None:
+    with pytest.raises(ValueError, match="no pattern over keys"):
+        Partitioning(pattern)

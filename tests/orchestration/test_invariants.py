@@ -16,7 +16,7 @@ from deployment import Deployment, put_videos
 from rekognition_double import ApiFault
 
 from rekognition_dagster.errors import ConfigurationError
-from rekognition_dagster.orchestration import completions, discovery, dispatch
+from rekognition_dagster.orchestration import completions, discovery
 from rekognition_dagster.orchestration.resources import VideoBucketResource
 
 
@@ -212,14 +212,13 @@ def test_a_run_that_dies_between_start_and_event_starts_the_same_job(
         raise SystemError("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr("rekognition_dagster.orchestration.events.job_event", die)
+        patched.setattr("rekognition_dagster.orchestration.jobs.Starts.entered", die)
         assert not deployment.materialize("person_tracking_job", [partition]).success
     assert len(deployment.double.jobs) == 1
     deployment.notify()  # the job ends before Dagster ever heard of it
     deployment.tick("completions")
-    assert deployment.dispatch() == 1
+    deployment.dispatch()
     assert len(deployment.double.jobs) == 1
-    assert deployment.dispatch() == 0
     assert deployment.materialize("person_detections", [partition]).success
     free = deployment.evaluate("job_dispatch")
     assert isinstance(free, dg.SkipReason)
@@ -263,9 +262,9 @@ def test_a_start_refused_for_load_is_delayed_and_not_failed(
 
     deployment.double.on_start = refuse
     (partition,) = deployment.discover("a.mp4")
-    assert deployment.dispatch() == 1
+    assert deployment.dispatch() == 0
     assert deployment.materialized("person_tracking_job") == set()
-    assert deployment.instance.get_runs()[0].status is dg.DagsterRunStatus.SUCCESS
+    assert deployment.instance.get_runs() == []
     assert deployment.dispatch() == 1
     assert deployment.materialized("person_tracking_job") == {partition}
 
@@ -284,7 +283,10 @@ def test_a_refused_start_fails_its_partition_and_no_other_and_waits_for_the_nigh
     assert deployment.materialized("person_tracking_job") == {partitions[0], partitions[2]}
     (run,) = deployment.instance.get_runs()
     assert run.status is dg.DagsterRunStatus.FAILURE
-    assert deployment.dispatch() == 0, "it is not asked again and again"
+    assert run.tags["dagster/partition"] == partitions[1]
+    asked = deployment.double.calls["StartPersonTracking"]
+    assert isinstance(deployment.tick("job_dispatch"), dg.SkipReason)
+    assert deployment.double.calls["StartPersonTracking"] == asked, "not again and again"
     deployment.double.on_start = lambda request: None
     deployment.materialize("nightly_batch")
     assert deployment.dispatch() == 1
@@ -300,14 +302,30 @@ def test_nightly_starts_wait_for_the_night(deployment: Deployment) -> None:
     assert deployment.dispatch() == 1
 
 
-def test_slots_are_shared_fairly_between_operations() -> None:
-    waiting = {"person_tracking": ["a", "b", "c", "d"], "face_detection": ["a"]}
-    assert dispatch.share(waiting, 3) == {"person_tracking": ["a", "b"], "face_detection": ["a"]}
+def test_a_start_that_is_always_refused_is_asked_in_so_many_nights(deployment: Deployment) -> None:
+    def refuse(request: dict[str, object]) -> None:
+        raise ApiFault("InvalidS3ObjectException")
+
+    deployment.double.on_start = refuse
+    deployment.discover("a.mp4")
+    asked = []
+    for _ in range(5):
+        before = deployment.double.calls["StartPersonTracking"]
+        deployment.dispatch()
+        asked.append(deployment.double.calls["StartPersonTracking"] > before)
+        deployment.materialize("nightly_batch")
+    # Each night the sensor asks, and once more the run that shows it.
+    assert asked == [True, True, False, False, False]
 
 
-def test_neighbours_share_a_run() -> None:
-    order = {k: i for i, k in enumerate("abcdefg")}
-    assert dispatch.ranges(["a", "b", "d", "f", "e", "new"], order) == [("a", "b"), ("d", "f")]
+def test_slots_are_shared_fairly_between_operations(deployment: Deployment) -> None:
+    deployment.settings = deployment.settings.model_copy(
+        update={"operations": ["person_tracking", "face_detection"], "max_jobs_in_flight": 5}
+    )
+    deployment.__post_init__()
+    deployment.discover("a.mp4", "b.mp4", "c.mp4", "d.mp4")
+    deployment.dispatch()
+    assert deployment.double.calls == {"StartPersonTracking": 3, "StartFaceDetection": 2}
 
 
 # -- I7, I8: results ------------------------------------------------------------------------------
@@ -370,7 +388,8 @@ job.execute_in_process(asset_selection=[dg.AssetKey("person_detections")],
 def test_what_is_only_late_is_tried_again_and_nothing_is_said_twice(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rekognition_dagster.orchestration.results._RETRY_AFTER_S", 0)
+    deployment.settings = deployment.settings.model_copy(update={"retry_minutes": 1e-9})
+    deployment.__post_init__()
     partitions = started(deployment, "a.mp4", "b.mp4")
     deployment.notify()
     deployment.tick("completions")
@@ -382,9 +401,26 @@ def test_what_is_only_late_is_tried_again_and_nothing_is_said_twice(
         return get(operation, request)
 
     monkeypatch.setattr(deployment.double, "_get", b_is_late)
-    assert deployment.materialize("person_detections", partitions).success
+    assert [r.success for r in deployment.run_requested("results_refresh")] == [False]
+    assert [r.success for r in deployment.run_requested("results_refresh")] == [True]
     said = deployment.instance.fetch_materializations(dg.AssetKey("person_detections"), limit=9)
     assert sorted(str(r.partition_key) for r in said.records) == partitions
+
+
+def test_results_that_expired_are_asked_for_once_by_themselves_and_then_visible(
+    deployment: Deployment,
+) -> None:
+    started(deployment, "a.mp4")
+    for attempt in (1, 2):
+        deployment.notify(f"job-{attempt - 1}")
+        deployment.tick("completions")
+        deployment.tick("completions")
+        job = deployment.double.jobs.pop(f"job-{attempt - 1}")
+        (run,) = deployment.run_requested("results_refresh")
+        assert not run.success
+        deployment.double.jobs[f"gone-{attempt}"] = job
+        assert deployment.dispatch() == (1 if attempt == 1 else 0)
+    assert deployment.run_requested("results_refresh") == []
 
 
 def test_an_expired_job_is_told_with_its_remedy(deployment: Deployment) -> None:
@@ -418,8 +454,9 @@ def test_a_video_that_moves_to_another_date_leaves_its_old_file(deployment: Depl
             partition=partition,
             metadata={
                 **event.asset_materialization.metadata,
-                "last_modified": dg.MetadataValue.timestamp(86400.0),
+                "last_modified_at": dg.MetadataValue.timestamp(86400.0),
             },
+            tags=event.asset_materialization.tags,
         )
     )
     assert deployment.materialize("person_detections", [partition]).success

@@ -15,7 +15,7 @@ def test_a_video_in_the_bucket_becomes_rows_and_an_empty_queue(deployment: Deplo
     ]
     assert set(deployment.instance.get_dynamic_partitions("videos")) == set(partitions)
 
-    assert deployment.dispatch() == 1
+    assert deployment.dispatch() == 2
     assert deployment.materialized("person_tracking_job") == set(partitions)
 
     deployment.notify()
@@ -24,24 +24,25 @@ def test_a_video_in_the_bucket_becomes_rows_and_an_empty_queue(deployment: Deplo
     deployment.tick("completions")
     assert deployment.queued() == 0
 
-    order = deployment.instance.get_dynamic_partitions("videos")
-    assert deployment.materialize("person_detections", order).success
+    for sensor in ("results_refresh", "analytics_refresh"):
+        (run,) = deployment.run_requested(sensor)
+        assert run.success
+        assert deployment.run_requested(sensor) == []
+    for key in ("person_detections", "person_paths", "video_summary", "activity_by_minute"):
+        assert deployment.materialized(key) == set(partitions)
     assert deployment.rows(
         "SELECT video, count(*) FROM person_detections GROUP BY 1 ORDER BY 1"
     ) == [
         (f"s3://{deployment.settings.bucket}/cam/2026/01/31/a b.mp4", 10),
         (f"s3://{deployment.settings.bucket}/cam/ü+%....mov", 10),
     ]
-    assert deployment.materialize("person_paths", order).success
     assert deployment.rows(
         "SELECT DISTINCT dwell_ms, detections, path_length FROM person_paths"
     ) == [(160, 5, 0.0)]
-    assert deployment.materialize("video_summary", order).success
     assert deployment.rows(
         "SELECT DISTINCT people, most_people_at_once, busiest_ms, face_detections"
         " FROM video_summary"
     ) == [(2, 2, 0, 0)]
-    assert deployment.materialize("activity_by_minute", order).success
     assert deployment.rows("SELECT DISTINCT minute, people, faces FROM activity_by_minute") == [
         (0, 2, 0)
     ]
@@ -87,7 +88,8 @@ def test_a_job_that_failed_shows_its_reason_on_the_partition(deployment: Deploym
     deployment.dispatch()
     deployment.notify()
     deployment.tick("completions")
-    result = deployment.materialize("person_detections", partitions)
+    good, result = deployment.run_requested("results_refresh")
+    assert good.success
     assert not result.success
     (failure,) = [e for e in result.all_events if e.is_step_failure]
     assert "bad.mp4" in str(failure.step_failure_data.error)

@@ -11,15 +11,16 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from rekognition_dagster import Settings
 from rekognition_dagster.api import CompletionQueue
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.operations import PERSON_TRACKING
-from rekognition_dagster.orchestration import events
 from rekognition_dagster.orchestration.names import RekognitionVideoTranslator
+from rekognition_dagster.orchestration.standing import Books, known
 from rekognition_dagster.stack import LocalStack, dagster_home, local
 from rekognition_dagster.videos import Video
 
-NAMES = RekognitionVideoTranslator()
+BOOKS = Books(RekognitionVideoTranslator(), Settings())
 
 
 @pytest.fixture(scope="module")
@@ -125,15 +126,13 @@ def test_a_completion_that_the_queue_forgot_is_announced_again(tmp_path: Path) -
         )
         with dagster_home.instance(first.dagster_home) as instance:
             instance.add_dynamic_partitions("videos", [video.partition_key])
-            event = events.job_event(
-                NAMES.job(PERSON_TRACKING),
-                video.partition_key,
-                job_id=job_id,
-                token="t",
-                attempt=1,
-                version=video.version,
-            )
-            instance.report_runless_asset_event(event)
+            job = {"at": 1.0, "job_id": job_id, "token": "t", "version": video.version}
+            for book, entry in (
+                (BOOKS.videos, known(video, 0.0)),
+                (BOOKS.jobs(PERSON_TRACKING), job),
+            ):
+                for event in book.entered(instance, BOOKS.by_partition({video: entry})):
+                    instance.report_runless_asset_event(event)
         service = first.processes[-1]
         service.wait_for(lambda: _has_ended(first, job_id), "ended the job", 60.0)
     with LocalStack(home) as second:
