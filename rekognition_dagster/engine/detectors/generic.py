@@ -7,8 +7,10 @@ box, score and class per detection). Files are data: nothing in them runs but th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import openvino as ov
 import openvino.opset13 as ops
@@ -63,7 +65,8 @@ class GenericDetector:
 
     def detect(self, frames: Iterable[Frame]) -> Iterator[sv.Detections]:
         """See :class:`rekognition_dagster.engine.detectors.Detector`."""
-        for frame, outputs, network in self._networks.run(frames, self._prepare):
+        prepare = partial(self._prepare, {})
+        for frame, outputs, network in self._networks.run(frames, prepare):
             yield self._read(outputs, frame, (network.width, network.height))
 
     def network_for(self, frame: Frame) -> Network:
@@ -114,16 +117,22 @@ class GenericDetector:
         top = (height - round(frame.height * scale)) // 2
         return scale, scale, left, top
 
-    def _prepare(self, network: Network, frame: Frame) -> Image:
+    def _prepare(
+        self, canvases: dict[tuple[Size, Size], Image], network: Network, frame: Frame
+    ) -> Image:
+        """The frame between its bars. The network takes a copy at once, so one canvas serves all
+        frames of a size."""
         width, height = network.width, network.height
         scale_x, scale_y, left, top = self._fit(frame, (width, height))
         size = (max(1, round(frame.width * scale_x)), max(1, round(frame.height * scale_y)))
-        image = resized(frame.image, *size)
         if size == (width, height):
-            return image
-        canvas = np.full((height, width, 3), _GREY, np.uint8)
-        canvas[top : top + size[1], left : left + size[0]] = image
-        return canvas
+            return resized(frame.image, *size)
+        key = (width, height), (frame.width, frame.height)
+        if key not in canvases:
+            canvases[key] = np.full((height, width, 3), _GREY, np.uint8)
+        picture = canvases[key][top : top + size[1], left : left + size[0]]
+        cv2.resize(frame.image, size, dst=picture, interpolation=cv2.INTER_LINEAR)
+        return canvases[key]
 
 
 def _model_file(path: Path, kind: str) -> Path:
