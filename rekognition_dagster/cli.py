@@ -1,4 +1,4 @@
-"""The command line: ``rekognition-dagster demo|dev|serve|analyze|query|provision|models``.
+"""The command line: ``rekognition-dagster demo|dev|serve|analyze|status|query|provision|models``.
 
 Heavy libraries load inside the commands that use them, so that ``--help`` is quick. What a user did
 wrong ends as one line on standard error and status 1, or 2 for a wrong command line.
@@ -321,6 +321,58 @@ def _progress_bar(what: str) -> Iterator[Any]:
     ) as bar:
         task = bar.add_task(what, total=1.0)
         yield lambda fraction: bar.update(task, completed=fraction)
+
+
+# -- the pipeline ---------------------------------------------------------------------------------
+
+
+@main.command()
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="table: for reading. json: one array, an object for each operation.",
+)
+def status(form: str) -> None:
+    """Say where all videos stand, by operation.
+
+    \b
+    held       discovered; waits for the nightly batch, or is a file on this machine
+    waiting    to be started, as soon as the quota has room
+    in flight  started, and not completed
+    unpaged    completed; its results are not in the lake yet
+    failed     the job FAILED or its start was refused; the reasons follow
+    analysed   its results are in the lake
+    expiring   of the unpaged: the service forgets their results within two days
+    oldest     for how long the first of those before `failed` has been standing so
+
+    Reads Dagster's events from the instance in DAGSTER_HOME, and the deployment's settings from
+    the environment, as the code location does.
+
+    \b
+      rekognition-dagster status
+      rekognition-dagster status --format json | jq '.[].unpaged'
+    """
+    import dagster as dg
+
+    from rekognition_dagster.orchestration.names import RekognitionVideoTranslator
+    from rekognition_dagster.orchestration.settings import Settings
+    from rekognition_dagster.orchestration.standing import Books
+    from rekognition_dagster.orchestration.status import write_status
+
+    books = Books(RekognitionVideoTranslator(), Settings.from_env())
+    try:
+        instance = dg.DagsterInstance.get()
+    except dg.DagsterError as error:
+        raise ConfigurationError(
+            f"there is no Dagster instance to ask: {error}. Set DAGSTER_HOME to the folder of its "
+            "dagster.yaml"
+        ) from error
+    with instance:
+        summaries = [books.board(instance, o).summary() for o in books.settings.operation_list]
+    write_status(summaries, form, sys.stdout)
 
 
 # -- the lake -------------------------------------------------------------------------------------

@@ -33,7 +33,12 @@ from rekognition_dagster.orchestration.resources import (
     VideoBucketResource,
 )
 from rekognition_dagster.orchestration.results import build_results_asset
-from rekognition_dagster.orchestration.schedules import build_nightly_batch, build_nightly_schedule
+from rekognition_dagster.orchestration.schedules import (
+    build_nightly_batch,
+    build_nightly_schedule,
+    build_status_asset,
+    build_status_schedule,
+)
 from rekognition_dagster.orchestration.settings import Settings
 from rekognition_dagster.orchestration.standing import Books
 
@@ -83,6 +88,7 @@ def _build(
     analytics = build_analytics_assets(chosen, operations, books)
     batch = build_nightly_batch(books)
     compaction = build_compaction_asset(names)
+    status = build_status_asset(books)
     return dg.Definitions(
         assets=[
             *_external_assets(settings, names),
@@ -91,6 +97,7 @@ def _build(
             *(a.definition for a in analytics),
             batch,
             compaction,
+            status,
         ],
         jobs=[build_local_backfill(books)],
         sensors=[
@@ -105,6 +112,7 @@ def _build(
         schedules=[
             build_nightly_schedule(settings, batch),
             build_compaction_schedule(settings, compaction),
+            build_status_schedule(settings, status),
         ],
         resources={**default_resources(settings), **(resources or {})},
         # One step a run: a process for it would only cost a second start.

@@ -2,12 +2,12 @@
 
 # No postponed annotations here: Dagster reads those of the decorated functions as they stand.
 
+from typing import Any
+
 import dagster as dg
 
 from rekognition_dagster.orchestration.settings import Settings
-from rekognition_dagster.orchestration.standing import Books, Phase, told_counts
-
-_EXPIRES_AFTER_DAYS = 7
+from rekognition_dagster.orchestration.standing import RESULTS_LIVE_DAYS, Books, Phase
 
 
 def build_nightly_batch(books: Books) -> dg.AssetsDefinition:
@@ -25,17 +25,7 @@ def build_nightly_batch(books: Books) -> dg.AssetsDefinition:
         "how every operation stood then.",
     )
     def nightly_batch(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        told: dict[str, int] = {}
-        for operation in books.settings.operation_list:
-            counts = books.board(context.instance, operation).counts()
-            told |= {f"{operation.name}/{k}": n for k, n in told_counts(counts).items()}
-            if counts[Phase.UNPAGED]:
-                context.log.warning(
-                    f"{counts[Phase.UNPAGED]} completed {operation.api} jobs have no results in "
-                    f"the lake yet. The service keeps results {_EXPIRES_AFTER_DAYS} days: "
-                    f"materialize {operation.table} for them"
-                )
-        return dg.MaterializeResult(metadata=told)
+        return dg.MaterializeResult(metadata=_standing(context, books))
 
     return nightly_batch
 
@@ -52,3 +42,48 @@ def build_nightly_schedule(settings: Settings, batch: dg.AssetsDefinition) -> dg
         else dg.DefaultScheduleStatus.STOPPED,
         description="Asks (again) for every video that is not yet analysed.",
     )
+
+
+def build_status_asset(books: Books) -> dg.AssetsDefinition:
+    """The asset ``pipeline_status``: its metadata is what ``rekognition-dagster status`` prints,
+    over the hours."""
+    names = books.names
+
+    @dg.asset(
+        key=names.asset_key("pipeline_status"),
+        deps=[names.video()],
+        group_name=names.group_name("nightly"),
+        description="How many videos wait, run, are completed and not paged, failed and are "
+        "analysed, by operation, each hour.",
+    )
+    def pipeline_status(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        return dg.MaterializeResult(metadata=_standing(context, books))
+
+    return pipeline_status
+
+
+def build_status_schedule(settings: Settings, asset: dg.AssetsDefinition) -> dg.ScheduleDefinition:
+    """Materializes ``pipeline_status`` every hour."""
+    return dg.ScheduleDefinition(
+        name="hourly_status",
+        cron_schedule="17 * * * *",
+        target=asset,
+        default_status=dg.DefaultScheduleStatus.RUNNING
+        if settings.sensors == "running"
+        else dg.DefaultScheduleStatus.STOPPED,
+        description="Says every hour where all videos stand.",
+    )
+
+
+def _standing(context: dg.AssetExecutionContext, books: Books) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+    for operation in books.settings.operation_list:
+        summary = books.board(context.instance, operation).summary()
+        told |= summary.metadata()
+        if unpaged := summary.counts[Phase.UNPAGED]:
+            context.log.warning(
+                f"{unpaged} completed {operation.api} jobs have no results in the lake yet, of "
+                f"{summary.expiring} the service forgets them within two days (it keeps results "
+                f"{RESULTS_LIVE_DAYS} days): materialize {operation.table} for them"
+            )
+    return told

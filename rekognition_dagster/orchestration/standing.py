@@ -7,6 +7,7 @@ version of the object an entry speaks of says what is still to do; nothing else 
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,11 @@ from rekognition_dagster.videos import Video
 EXPIRED = "EXPIRED"
 """Our own status of a completion: the service has forgotten the job and its results."""
 _EXPIRED_ATTEMPTS = 2  # a job whose results expired is started again by itself once
+RESULTS_LIVE_DAYS = 7
+"""So long the service keeps results."""
+MOST_TOLD = 50
+"""Videos that a summary names at most."""
+_EXPIRING_DAYS = 2
 _AT_ONCE = 200  # partitions whose entries are in memory at once
 
 
@@ -84,6 +90,49 @@ class Standing:
         status = self.completion["status"] if self.completion is not None else None
         failed = status in ("FAILED", EXPIRED) and self.phase is not Phase.WAITING
         return self.attempt + failed
+
+
+@dataclass
+class Summary:
+    """How an operation stands.
+
+    Args:
+        operation: Its name.
+        counts: Videos in each phase.
+        since: When the first of a phase came to stand so, of the phases before the last.
+        failed: The reason by video, of the first :data:`MOST_TOLD`.
+        unpaged: Completed jobs whose run could not fetch the results, likewise.
+        expiring: Completed jobs whose results the service forgets within two days.
+    """
+
+    operation: str
+    counts: Counter[Phase] = field(default_factory=lambda: Counter(dict.fromkeys(Phase, 0)))
+    since: dict[Phase, float] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    unpaged: dict[str, str] = field(default_factory=dict)
+    expiring: int = 0
+
+    def add(self, standing: Standing) -> None:
+        """Count one video."""
+        phase = standing.phase
+        self.counts[phase] += 1
+        if phase is Phase.ANALYSED:
+            return
+        self.since[phase] = min(standing.since, self.since.get(phase, standing.since))
+        named = {Phase.FAILED: self.failed, Phase.UNPAGED: self.unpaged}.get(phase)
+        if named is not None and standing.reason and len(named) < MOST_TOLD:
+            named[standing.video.uri] = standing.reason
+        expires_at = standing.since + (RESULTS_LIVE_DAYS - _EXPIRING_DAYS) * 86400
+        self.expiring += phase is Phase.UNPAGED and time.time() > expires_at
+
+    def metadata(self) -> dict[str, Any]:
+        """For an event in Dagster, by names that begin with the operation's."""
+        told: dict[str, Any] = {p.value: self.counts[p] for p in Phase}
+        told |= {"expiring": self.expiring}
+        told |= {f"{p.value}_since": dg.MetadataValue.timestamp(t) for p, t in self.since.items()}
+        if reasons := {**self.failed, **self.unpaged}:
+            told["reasons"] = dg.MetadataValue.json(reasons)
+        return {f"{self.operation}/{name}": value for name, value in told.items()}
 
 
 @dataclass(frozen=True)
@@ -210,18 +259,19 @@ class Board:
         for some in chunks(candidates, _AT_ONCE):
             yield from (s for s in self._read(some) if s.phase in wanted)
 
-    def counts(self) -> Counter[Phase]:
-        """How many videos are in each phase."""
-        counted: Counter[Phase] = Counter(dict.fromkeys(Phase, 0))
+    def summary(self) -> Summary:
+        """How many videos are in each phase, and what a person should look at."""
+        summary = Summary(self.operation.name)
         open_partitions = []
         for partition, version in self._videos.items():
             if self._possible(partition) == {Phase.ANALYSED}:
-                counted[Phase.ANALYSED] += version.count
+                summary.counts[Phase.ANALYSED] += version.count
             else:
                 open_partitions.append(partition)
         for some in chunks(open_partitions, _AT_ONCE):
-            counted.update(s.phase for s in self._read(some))
-        return counted
+            for standing in self._read(some):
+                summary.add(standing)
+        return summary
 
     def _possible(self, partition: str) -> set[Phase]:
         """In which phases a partition may have videos, told from data versions alone."""
@@ -328,8 +378,3 @@ class Board:
         reason = "its results expired" if status == EXPIRED else "the job FAILED"
         asked = self._opened_at > since and attempt < self.books.settings.max_attempts
         return Phase.WAITING if asked else Phase.FAILED, since, reason
-
-
-def told_counts(counts: Mapping[Phase, int]) -> dict[str, Any]:
-    """Counts under the phases' names."""
-    return {phase.value: counts[phase] for phase in Phase}

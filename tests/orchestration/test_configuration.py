@@ -95,6 +95,7 @@ def test_every_asset_of_the_deployment_is_there() -> None:
         "activity_by_minute",
         "nightly_batch",
         "lake_compaction",
+        "pipeline_status",
     }
     summary = graph.get(dg.AssetKey("video_summary"))
     assert {k.to_user_string() for k in summary.parent_keys} == {
@@ -112,6 +113,7 @@ def test_an_operation_is_one_entry_in_the_settings() -> None:
         "label_detections",
         "nightly_batch",
         "lake_compaction",
+        "pipeline_status",
     }
 
 
