@@ -42,6 +42,12 @@ fuzz: .venv/.test ## Thousands of made requests, and hundreds of broken videos.
 	REKOGNITION_DAGSTER_EXAMPLES=2000 $(BIN)/pytest tests/service/test_generated.py
 	REKOGNITION_DAGSTER_FUZZ=400 $(BIN)/pytest tests/engine/test_mutated.py
 
+.PHONY: chaos
+chaos: .venv/.test ## 300 videos while everything is killed and fails at random; SEED=n to repeat one.
+	REKOGNITION_DAGSTER_CHAOS_VIDEOS=300 REKOGNITION_DAGSTER_CHAOS_KILLS=50 \
+		REKOGNITION_DAGSTER_CHAOS_LIMIT=570 REKOGNITION_DAGSTER_CHAOS_SEED=$(SEED) \
+		$(BIN)/pytest -s tests/chaos
+
 .PHONY: lint
 lint: .venv/.test ## ruff and pyright.
 	$(BIN)/ruff check .
