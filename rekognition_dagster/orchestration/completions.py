@@ -59,7 +59,9 @@ def build_completion_sensor(books: Books) -> dg.SensorDefinition:
             return dg.SkipReason("No queue is configured: set REKOGNITION_DAGSTER_QUEUE_URL")
         try:
             deleted = _delete_durable(context, queue, books)
-            received = _receive(queue, visibility_s=max(120, 4 * settings.sensor_interval))
+            received = _receive(
+                queue, visibility_s=max(settings.visibility_seconds, 4 * settings.sensor_interval)
+            )
         except (ClientError, BotoCoreError) as error:
             raise ConfigurationError(
                 f"cannot read the queue {queue.url}: {said(error)}. Check its URL, region and "

@@ -39,7 +39,9 @@ def build_reconciliation_sensor(books: Books) -> dg.SensorDefinition:
 
     @dg.sensor(
         name="reconciliation",
-        minimum_interval_seconds=max(settings.sensor_interval, 60),
+        minimum_interval_seconds=max(
+            settings.sensor_interval, min(60, round(settings.overdue_minutes * _SECONDS / 4))
+        ),
         default_status=settings.sensor_status,
         description="Finds jobs that ended although no completion came.",
     )

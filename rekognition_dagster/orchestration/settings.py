@@ -97,6 +97,12 @@ class Settings(dg.Model, dg.Resolvable):
         " {camera}/{date}. For archives of more than 100,000 videos. A partition per video by"
         " default.",
     )
+    visibility_seconds: int = Field(
+        default=120,
+        ge=20,
+        description="A completion that was taken off the queue comes back after so long, should"
+        " the tick that took it die; at least four sensor_intervals.",
+    )
     max_attempts: int = Field(
         default=3, ge=1, description="How often the nightly batch tries a job that FAILED."
     )
