@@ -34,7 +34,7 @@ _LOOKS = 10  # detections that make an end's appearance
 _SAME, _OTHER, _LOOK_SPREAD = 0.15, 0.36, 0.08  # distances of appearances, where none were learnt
 _LEARN = 12  # pairs from which on they are learnt from the video
 _MOST_SAID = 3.0  # by an appearance, for or against
-_APPEARANCE = 1.0  # what it counts beside the way
+_APPEARANCE = 1.5  # what it counts beside the way
 _TURN_S = 1.2  # a speed measured now says less and less about later
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import supervision as sv
-from scipy.optimize import linear_sum_assignment
 
 from rekognition_dagster.engine.decode import Moment
 from rekognition_dagster.engine.detectors import ScoreScale
@@ -21,6 +20,7 @@ from rekognition_dagster.engine.detectors.boxes import covered, iou
 from rekognition_dagster.engine.faces import FACE, box_struct, face_struct
 from rekognition_dagster.engine.spool import Spool
 from rekognition_dagster.engine.tracking import smooth
+from rekognition_dagster.engine.tracking.heads import Heads
 from rekognition_dagster.engine.tracking.link import Tracklet, link
 from rekognition_dagster.engine.tracking.online import Association, alone, looks_of
 
@@ -38,9 +38,9 @@ PERSON = np.dtype(
 """A person at a time; box in ratios of the frame, confidence 0 to 100, NaN where filled in."""
 
 _STRETCH_MS = 60_000
+_BATCH = 2048  # rows
 _SWEEP_MS = 10_000  # longer than anybody is awaited
 _MARGIN_MS = round((smooth.FILL_S + smooth.REACH_S) * 1000)
-_HEAD = 0.5  # a head lies in the upper half of its person
 _EVIDENCE_S = 2.0  # seconds of just sure detections, or less of surer ones: somebody was there
 _EVIDENCE_SHARE = 0.5  # but of a short video no more than this
 _RARE_S = 0.5  # between two looks
@@ -180,16 +180,18 @@ class PersonTracks:
 
     def rows(self) -> Iterator[list[dict[str, Any]]]:
         """The lake's rows, by time and person, in batches."""
-        faces = _by_time(self._faces)
-        waiting = next(faces, None)
-        for records in self.people():
+        heads = Heads()
+        with Spool(PERSON) as known:
+            for records in self.people():
+                known.append(records)
+            for people, faces in _frames(known, self._faces):
+                heads.learn(people, faces)
             batch: list[dict[str, Any]] = []
-            for people in _split_by_time(records):
-                time = people["timestamp_ms"][0]
-                while waiting is not None and waiting["timestamp_ms"][0] < time:
-                    waiting = next(faces, None)
-                there = waiting is not None and waiting["timestamp_ms"][0] == time
-                batch += _rows_of_frame(people, waiting if there else None)
+            for people, faces in _frames(known, self._faces):
+                batch += _rows_of_frame(people, faces, heads.tell(people, faces))
+                if len(batch) >= _BATCH:
+                    yield batch
+                    batch = []
             yield batch
 
     def close(self) -> None:
@@ -232,8 +234,9 @@ def _paths(
     return np.concatenate(found) if found else np.zeros(0, PERSON)
 
 
-def _rows_of_frame(people: npt.NDArray, faces: npt.NDArray | None) -> list[dict[str, Any]]:
-    faces_of = {} if faces is None else _heads(people["box"], faces["box"])
+def _rows_of_frame(
+    people: npt.NDArray, faces: npt.NDArray, faces_of: dict[int, int]
+) -> list[dict[str, Any]]:
     rows = []
     for i, person in enumerate(people):
         interpolated = bool(np.isnan(person["confidence"]))
@@ -244,27 +247,23 @@ def _rows_of_frame(people: npt.NDArray, faces: npt.NDArray | None) -> list[dict[
             "confidence": None if interpolated else float(person["confidence"]),
             "interpolated": interpolated,
         }
-        if faces is not None and i in faces_of:
+        if i in faces_of:
             row["face"] = face_struct(faces[faces_of[i]])
         rows.append(row)
     return rows
 
 
-def _heads(people: npt.NDArray, faces: npt.NDArray) -> dict[int, int]:
-    """Which face sits on which person's shoulders, one for each at most."""
-    heads = people.copy()
-    heads[:, 3] = people[:, 1] + (people[:, 3] - people[:, 1]) * _HEAD
-    inside = covered(faces, heads)
-    middle = (faces[:, None, 0] + faces[:, None, 2]) / 2
-    centre = (heads[None, :, 0] + heads[None, :, 2]) / 2
-    width = np.maximum(heads[None, :, 2] - heads[None, :, 0], 1e-6)
-    off = np.abs(middle - centre) / width
-    score = np.where(inside >= 0.6, inside - off, -1)
-    return {
-        int(p): int(f)
-        for f, p in zip(*linear_sum_assignment(score, maximize=True), strict=True)
-        if score[f, p] > 0
-    }
+def _frames(people: Spool, faces: Spool) -> Iterator[tuple[npt.NDArray, npt.NDArray]]:
+    """People and faces of one time after another, of those with people."""
+    others = _by_time(faces)
+    waiting = next(others, None)
+    nobody = np.zeros(0, faces.dtype)
+    for records in _by_time(people):
+        time = records["timestamp_ms"][0]
+        while waiting is not None and waiting["timestamp_ms"][0] < time:
+            waiting = next(others, None)
+        there = waiting is not None and waiting["timestamp_ms"][0] == time
+        yield records, waiting if waiting is not None and there else nobody
 
 
 class _Window:
