@@ -7,7 +7,7 @@ at the same size. All joins of a stretch are decided together, as an assignment.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -28,6 +28,7 @@ _SIZE = 0.12  # and of the logarithm of the height
 _TREMBLE = 1.5  # what a detector's own tremble, measured in the video, adds to both
 _FADE_S = 1.0  # a longer gap is the less likely by this
 _ACCEPT = 2.5
+_HANDOVER = 0.3  # cost where two boxes lay on one body and one of them goes on
 _BORDER = 0.015
 _MOST_EVIDENCE = 3.0  # of one detection; one that is just sure has 1
 _LOOKS = 10  # detections that make an end's appearance
@@ -121,7 +122,10 @@ class _Ends:
 
 
 def link(
-    tracklets: Iterable[Tracklet], frame_size: tuple[int, int], cuts: Sequence[float] = ()
+    tracklets: Iterable[Tracklet],
+    frame_size: tuple[int, int],
+    cuts: Sequence[float] = (),
+    handovers: Collection[tuple[int, int]] = (),
 ) -> dict[int, int]:
     """The person of each tracklet.
 
@@ -129,6 +133,8 @@ def link(
         tracklets: All of a video, as the first pass made them.
         frame_size: Width and height in pixels.
         cuts: Times in seconds, ascending, at which a new shot begins; nobody is joined across.
+        handovers: Pairs of tracklets of which the second began on the first one's body before the
+            first ended.
 
     Returns:
         For each tracklet's number the number of the first tracklet of the same person.
@@ -142,7 +148,10 @@ def link(
         if len(chains) < 2:
             break
         ends = _ends([_joined(chain) for chain in chains])
-        follows = _joins(ends, palette, np.array(frame_size, float), shots, longest)
+        before = {chain[-1].number: i for i, chain in enumerate(chains)}
+        after = {chain[0].number: i for i, chain in enumerate(chains)}
+        shared = [(before[a], after[b]) for a, b in handovers if a in before and b in after]
+        follows = _joins(ends, palette, np.array(frame_size, float), shots, longest, shared)
         leader = list(range(len(chains)))
         for earlier, later in follows:
             leader[later] = leader[earlier]
@@ -209,10 +218,21 @@ def _palette(items: list[Tracklet]) -> _Palette:
 
 
 def _joins(
-    ends: _Ends, palette: _Palette, frame: npt.NDArray, cuts: npt.NDArray, longest: float
+    ends: _Ends,
+    palette: _Palette,
+    frame: npt.NDArray,
+    cuts: npt.NDArray,
+    longest: float,
+    handovers: list[tuple[int, int]],
 ) -> list[tuple[int, int]]:
     """Pairs to join, in order of the later one's beginning."""
     rows, columns, costs = _candidates(ends, palette, frame, cuts, longest)
+    earlier, later = np.array(handovers, int).reshape(-1, 2).T
+    said = _HANDOVER - _APPEARANCE * _said(ends, palette, earlier, later)
+    rows, columns = np.concatenate([rows, earlier]), np.concatenate([columns, later])
+    costs = np.concatenate([costs, said])
+    good = (costs < _ACCEPT) & (rows != columns)
+    rows, columns, costs = rows[good], columns[good], costs[good]
     pairs = []
     for part in _components(rows, columns, len(ends.first)):
         befores, r = np.unique(rows[part], return_inverse=True)

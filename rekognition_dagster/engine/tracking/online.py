@@ -105,17 +105,17 @@ class Association:
         plain = alone(boxes)
         sure = np.flatnonzero(scores >= self._sure)
         doubtful = np.flatnonzero(scores < self._sure)
-        free = np.arange(len(live))
+        free = np.ones(len(live), bool)
         matched = np.full(len(people), -1)
         for candidates, within in ((sure, _MEMORY_S), (doubtful, _DOUBT_S)):
-            awaited = free[time - live.seen[free] <= within]
+            awaited = np.flatnonzero(free & (time - live.seen <= within))
             rows, columns = self._match(awaited, boxes[candidates], looks[candidates])
             taken, found = awaited[rows], candidates[columns]
             self._renumber(taken[time - live.seen[taken] > _RESUME_S])
             self._correct(taken, boxes[found], time)
             self._remember(taken, looks[found], plain[found])
             matched[found] = taken
-            free = np.setdiff1d(free, taken, assume_unique=True)
+            free[taken] = False
         self._untangle(time)
         ours = matched >= 0
         numbers[ours] = live.number[matched[ours]]
@@ -155,7 +155,8 @@ class Association:
         live = self._live
         if len(live) > 1:
             boxes = live.boxes()
-            shared = np.maximum(covered(boxes, boxes), covered(boxes, boxes).T)
+            shared = covered(boxes, boxes)
+            shared = np.maximum(shared, shared.T)
             np.fill_diagonal(shared, 0)
             most = shared.max(axis=1)
             live.entangled[most > _ENTANGLED] = time

@@ -51,6 +51,7 @@ _THING_SHARE = 0.5  # and is sure more rarely, is a thing
 _DOUBLE = 0.75  # a box that lies in another so much
 _ALIKE = 0.5  # or is so much like it
 _DOUBLE_SHARE = 0.5  # for this part of its time, is the same person's
+_HANDOVER_S = 1.0  # longest time for which two tracklets of one person may go side by side
 
 
 class PersonTracks:
@@ -157,12 +158,26 @@ class PersonTracks:
             and (self._tracklets[b].sure, -b) > (self._tracklets[a].sure, -a)
         }
         alone = [t for t in self._tracklets.values() if t.number not in doubles]
-        person = link(alone, (int(size["width"]), int(size["height"])), self._cuts)
+        handovers = [
+            (a, b)
+            for (a, b), times in self._together.items()
+            if not {a, b} & doubles
+            and self._is_handover(self._tracklets[a], self._tracklets[b], times)
+        ]
+        shape = int(size["width"]), int(size["height"])
+        person = link(alone, shape, self._cuts, handovers)
         members: dict[int, list[Tracklet]] = {}
         for number, first in person.items():
             members.setdefault(first, []).append(self._tracklets[number])
         real = {first for first, parts in members.items() if self._is_real(parts)}
         return {number: first for number, first in person.items() if first in real}
+
+    def _is_handover(self, a: Tracklet, b: Tracklet, times: int) -> bool:
+        """Whether ``b`` began on the body of ``a``, and goes on without it."""
+        shared = a.last - b.first
+        if not (a.first < b.first <= a.last < b.last) or shared > _HANDOVER_S:
+            return False
+        return times >= _DOUBLE_SHARE * (shared / self._interval_s + 1)
 
     def _is_real(self, parts: list[Tracklet]) -> bool:
         if max(t.best for t in parts) < self._scores.clear:
