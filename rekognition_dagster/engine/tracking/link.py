@@ -34,7 +34,7 @@ _MOST_EVIDENCE = 3.0  # of one detection; one that is just sure has 1
 _LOOKS = 10  # detections that make an end's appearance
 _SAME, _OTHER, _LOOK_SPREAD = 0.15, 0.36, 0.08  # distances of appearances, where none were learnt
 _LEARN = 12  # pairs from which on they are learnt from the video
-_MOST_SAID = 3.0  # by an appearance, for or against
+_MOST_FOR, _MOST_AGAINST = 3.0, 1.2  # said by an appearance: light changes, too
 _APPEARANCE = 1.5  # what it counts beside the way
 _TURN_S = 1.2  # a speed measured now says less and less about later
 
@@ -203,7 +203,8 @@ class _Palette:
     def says(self, distance: npt.NDArray) -> npt.NDArray:
         """By how much (in log likelihood) a distance speaks for one person."""
         slope = max(self.other - self.same, 0.0) / self.spread**2
-        return np.clip(slope * ((self.same + self.other) / 2 - distance), -_MOST_SAID, _MOST_SAID)
+        said = slope * ((self.same + self.other) / 2 - distance)
+        return np.clip(said, -_MOST_AGAINST, _MOST_FOR)
 
 
 def _palette(items: list[Tracklet]) -> _Palette:
