@@ -6,6 +6,7 @@ has merged is found, read and replaced here like any other.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import uuid
@@ -83,7 +84,13 @@ class Lake:
     ) -> TableWriter:
         publish = functools.partial(self._put, rows)
         return TableWriter(
-            self.storage, path, schema, sort_columns, metadata=metadata, publish=publish
+            self.storage,
+            path,
+            schema,
+            sort_columns,
+            metadata=metadata,
+            publish=publish,
+            video=rows.video,
         )
 
     def _put(self, rows: Rows, file: IO[bytes] | None, path: str) -> None:
@@ -113,19 +120,19 @@ class Lake:
 
     def remove(self, path: str, video: Video) -> None:
         """Remove a video's rows of a results or analytics table, formerly at :meth:`path`."""
-        with lake_errors(self.storage, path):
+        with lake_errors(self.storage, path, video=video.uri):
             self._put(Rows(video.uri), None, path)
 
     def has(self, table: str, video: Video) -> bool:
         """Whether a video's rows of a table are there, be it that it has none."""
         path = self.path(table, video)
-        with lake_errors(self.storage, path, verb="read"):
+        with lake_errors(self.storage, path, "read", video=video.uri):
             return path in compaction.locate(self.storage, [path])
 
     def read_job(self, video: Video, operation: str) -> dict[str, Any] | None:
         """The row of ``jobs`` for a video and an operation, if there is one."""
         path = self.path(JOBS.name, video, part=operation)
-        with lake_errors(self.storage, path, verb="read"):
+        with lake_errors(self.storage, path, "read", video=video.uri):
             files = compaction.locate(self.storage, [path]).get(path, [])
             found = compaction.read_rows(self.storage, files, Rows(video.uri, operation))
         return found.to_pylist()[0] if found.num_rows else None
@@ -163,14 +170,20 @@ class Lake:
                 "Ask it with `rekognition-dagster query` or Lake.connect()"
             )
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with duckdb.connect(str(beside)) as connection:
                 self._create_views(connection, self.tables(), None)
             os.replace(beside, path)
+        except (OSError, duckdb.Error) as error:
+            raise LakeError(
+                f"cannot write the catalogue {path}: {error}. See that there is space and that "
+                "this user may write there. The tables themselves are not touched"
+            ) from error
         finally:
-            beside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
         return path
 
     def scan(self, table: str, videos: Sequence[Video] | None = None) -> str:

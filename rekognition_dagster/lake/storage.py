@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -97,6 +98,12 @@ class Storage:
             os.fsync(file.fileno())
             _link(file, target)
             return
+        # In a thread of its own, which no interrupt reaches: an upload that is left early completes
+        # with what it has.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(self._upload, file, target).result()
+
+    def _upload(self, file: IO[bytes], target: str) -> None:
         file.seek(0)
         with self.filesystem.open_output_stream(target) as stream:
             while chunk := file.read(_CHUNK_BYTES):
@@ -195,16 +202,30 @@ def _link(file: IO[bytes], target: str) -> None:
 
 
 @contextlib.contextmanager
-def lake_errors(storage: Storage, path: str, verb: str = "write") -> Iterator[None]:
-    """Turn what an operating system or S3 says into a LakeError that names the place."""
+def lake_errors(
+    storage: Storage, path: str, verb: str = "write", *, video: str = ""
+) -> Iterator[None]:
+    """Turn what an operating system or S3 says into a LakeError that names the place, the video
+    whose rows they are, and what to do."""
     try:
         yield
     except OSError as error:
-        remedy = {
-            errno.ENOSPC: "The disk is full: free some space and run this again",
-            errno.EDQUOT: "The quota is used up: free some space and run this again",
-            errno.EACCES: "No permission: let this user write there",
-            errno.EPERM: "No permission: let this user write there",
-            errno.EROFS: "The file system is read-only",
-        }.get(error.errno or 0, "Check the lake's address and its credentials")
-        raise LakeError(f"cannot {verb} {storage.uri(path)}: {error}. {remedy}") from error
+        place = storage.uri(path) + (f" of {video}" if video else "")
+        raise LakeError(f"cannot {verb} {place}: {error}. {_remedy(storage, error)}") from error
+
+
+def _remedy(storage: Storage, error: OSError) -> str:
+    if "ACCESS_DENIED" in str(error):
+        return (
+            "No permission: allow these credentials s3:ListBucket on the lake's bucket, and "
+            "s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload below the lake"
+        )
+    space = "free some space" if storage.is_local else f"free some in {tempfile.gettempdir()}"
+    return {
+        errno.ENOSPC: f"The disk is full: {space} and run this again",
+        errno.EDQUOT: f"The quota is used up: {space} and run this again",
+        errno.EFBIG: "The file is larger than this process, or the file system, may write",
+        errno.EACCES: "No permission: let this user write there",
+        errno.EPERM: "No permission: let this user write there",
+        errno.EROFS: "The file system is read-only",
+    }.get(error.errno or 0, "Check the lake's address and its credentials")

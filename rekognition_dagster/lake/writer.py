@@ -37,6 +37,7 @@ class TableWriter:
         row_group_rows: Rows in a row group.
         metadata: Key-value pairs for the file's footer.
         publish: What makes the complete file appear at its path; by default the storage does.
+        video: Whose rows they are, for errors.
 
     Raises:
         LakeError: The storage cannot be written (permission, space, address).
@@ -52,8 +53,9 @@ class TableWriter:
         row_group_rows: int = ROW_GROUP_ROWS,
         metadata: Mapping[str, str] | None = None,
         publish: Callable[[IO[bytes], str], None] | None = None,
+        video: str = "",
     ):
-        self.storage, self.path = storage, path
+        self.storage, self.path, self.video = storage, path, video
         self._publish = publish or storage.publish
         self.schema = schema.with_metadata(dict(metadata)) if metadata else schema
         self.order = [(c, "ascending") for c in sort_columns]
@@ -67,7 +69,7 @@ class TableWriter:
         self._parquet: pq.ParquetWriter | None = None
 
     def __enter__(self) -> TableWriter:
-        with lake_errors(self.storage, self.path):
+        with lake_errors(self.storage, self.path, video=self.video):
             self._file = self.storage.spool(self.path)
             self._parquet = self._open(self._file)
         return self
@@ -103,7 +105,7 @@ class TableWriter:
                 with contextlib.suppress(OSError):  # the first error is the one to tell
                     self._parquet.close()
                 return
-            with lake_errors(self.storage, self.path):
+            with lake_errors(self.storage, self.path, video=self.video):
                 while self._pending_rows:
                     self._write_group(self._take_pending())
                 self._parquet.close()
@@ -152,7 +154,7 @@ class TableWriter:
             self._in_order &= self._last is None or self._last <= first
             self._last = last
         assert self._parquet is not None
-        with lake_errors(self.storage, self.path):
+        with lake_errors(self.storage, self.path, video=self.video):
             self._parquet.write_table(group, row_group_size=self._row_group_rows)
 
     def _sort(self, spooled: IO[bytes], ordered: IO[bytes]) -> None:
