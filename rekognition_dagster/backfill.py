@@ -16,18 +16,22 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from rekognition_dagster.engine import SampleFps
 from rekognition_dagster.errors import ConfigurationError, VideoError
 from rekognition_dagster.lake import Lake, TableWriter
 from rekognition_dagster.operations import Operation
 from rekognition_dagster.videos import Video, idempotency_token
 
 
-def backend_name(detector: str | None = None, sample_fps: float | None = None) -> str:
+def backend_name(detector: str | None = None, sample_fps: SampleFps = None) -> str:
     """What did the work, as ``jobs.backend`` has it: ``engine:default``, ``engine:onnx:a@5fps``.
 
     Equal names mean equal results for the same version of a video.
     """
-    rate = f"@{sample_fps:g}fps" if sample_fps is not None else ""
+    if sample_fps is None or isinstance(sample_fps, str):
+        rate = f"@{sample_fps}" if sample_fps else ""
+    else:
+        rate = f"@{sample_fps:g}fps"
     return f"engine:{detector or 'default'}{rate}"
 
 
@@ -49,7 +53,7 @@ def analyze_into_lake(
     operations: Iterable[Operation],
     *,
     detector: str | None = None,
-    sample_fps: float | None = None,
+    sample_fps: SampleFps = None,
     progress: Callable[[float], None] | None = None,
 ) -> dict[str, int]:
     """Analyse one video and replace its rows of the results tables, of ``videos`` and of ``jobs``.
@@ -64,7 +68,7 @@ def analyze_into_lake(
         lake: Where the rows go.
         operations: What to look for; all are found in one pass over the video.
         detector: The engine's detector spec; none is the embedded default.
-        sample_fps: Frames looked at per second of video; none is every frame.
+        sample_fps: Frames looked at per second of video, or ``auto``; none is every frame.
         progress: Called with the fraction done, 0 to 1.
 
     Returns:

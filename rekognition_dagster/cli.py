@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from rekognition_dagster.engine import SampleFps, parse_sample_fps
 from rekognition_dagster.engine.specs import SPECS
 from rekognition_dagster.errors import (
     ConfigurationError,
@@ -30,6 +31,18 @@ if TYPE_CHECKING:
 _OPERATIONS = ("person-tracking", "face-detection", "label-detection")
 _LAKES = ("lake", ".rekognition-dagster/lake")
 _PRINTED_ROWS = 60
+
+
+class _SampleRate(click.ParamType):
+    name = "rate"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> SampleFps:
+        try:
+            return parse_sample_fps(value)
+        except ValueError:
+            self.fail(f"{value} is neither a positive number nor auto", param, ctx)
 
 
 class _Commands(click.Group):
@@ -87,9 +100,10 @@ _detector = click.option(
 )
 _sample_fps = click.option(
     "--sample-fps",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="F",
-    help="Frames looked at per second of video. None is every frame.",
+    type=_SampleRate(),
+    metavar="F|auto",
+    help="Frames looked at per second of video; auto looks as often as the scene needs and fills "
+    "in between. None is every frame.",
 )
 
 
@@ -222,7 +236,7 @@ def analyze(
     videos: Sequence[str],
     names: Sequence[str],
     detector: str | None,
-    sample_fps: float | None,
+    sample_fps: SampleFps,
     output: str,
 ) -> None:
     """Analyse videos with the local engine, straight into a lake.
@@ -256,7 +270,7 @@ def _analyze_one(
     operations: Sequence[Operation],
     lake: Any,
     detector: str | None,
-    sample_fps: float | None,
+    sample_fps: SampleFps,
 ) -> None:
     import tempfile
     import time

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from rekognition_dagster.engine.metadata import VideoMetadata
 from rekognition_dagster.engine.specs import SPECS
@@ -19,7 +19,22 @@ if TYPE_CHECKING:
     from rekognition_dagster.engine.spans import Source
     from rekognition_dagster.engine.workers import Workers
 
-__all__ = ["SPECS", "VideoMetadata", "analyze", "open_detector", "open_workers", "read_metadata"]
+__all__ = [
+    "AUTO",
+    "SPECS",
+    "SampleFps",
+    "VideoMetadata",
+    "analyze",
+    "open_detector",
+    "open_workers",
+    "parse_sample_fps",
+    "read_metadata",
+]
+
+AUTO: Final = "auto"
+
+SampleFps: TypeAlias = "float | Literal['auto'] | None"
+"""Frames to look at in a second of video; None is every frame, auto what the scene needs."""
 
 Sink = Callable[[list[dict[str, Any]]], None]
 """Takes a batch of rows: dicts with an operation's lake columns, less ``video`` and ``job_id``."""
@@ -30,7 +45,7 @@ def analyze(
     sinks: Mapping[str, Sink],
     *,
     detector: str | None = None,
-    sample_fps: float | None = None,
+    sample_fps: SampleFps = None,
     progress: Callable[[float], None] | None = None,
     video: str | None = None,
     workers: Workers | None = None,
@@ -44,7 +59,8 @@ def analyze(
         sinks: For each operation (``person_tracking``, ``face_detection``, ``label_detection``)
             the function that takes its rows, in batches, in the operation's sort order.
         detector: What finds people and labels, as a spec; :data:`SPECS` tells which there are.
-        sample_fps: Frames to look at in a second of video; every frame by default.
+        sample_fps: Frames to look at in a second of video; every frame by default. ``"auto"``
+            looks when the scene needs it, and fills people's rows in for the frames between.
         progress: Called with the fraction done, 0 to 1.
         video: The video's name in errors; the path by default.
         workers: Processes that share the work; see :func:`open_workers`. None is this process.
@@ -56,7 +72,7 @@ def analyze(
         VideoError: The video is missing, empty, no video, has no frames, or is damaged. Rows of
             what could be decoded were delivered; ``rows_kept`` counts them.
         ModelError: The detector cannot be had.
-        ValueError: An unknown operation, or a ``sample_fps`` that is not positive.
+        ValueError: An unknown operation, or a ``sample_fps`` that is neither positive nor auto.
 
     Example:
         >>> rows: list[dict] = []
@@ -99,6 +115,23 @@ def open_workers(count: int | None = None) -> Workers:
     except ImportError as error:
         raise _missing(error) from error
     return workers.processes(count)
+
+
+def parse_sample_fps(value: float | str | None) -> SampleFps:
+    """What somebody wrote for ``sample_fps``, as a value.
+
+    Raises:
+        ValueError: It is neither a positive number nor ``auto``.
+    """
+    if value is None or value == AUTO:
+        return None if value is None else AUTO
+    try:
+        number = float(value)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise ValueError(f"sample_fps is {value}; it must be a positive number, or {AUTO}")
+    return number
 
 
 def open_detector(spec: str | None = None) -> Detector:

@@ -13,7 +13,7 @@ import threading
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -31,6 +31,9 @@ from rekognition_dagster.errors import VideoError
 Image = npt.NDArray[np.uint8]
 """RGB, shape (height, width, 3)."""
 
+Luma = npt.NDArray[np.uint8]
+"""Grey, shape (height, width)."""
+
 _T = TypeVar("_T")
 
 # Containers of video. The list keeps out demuxers that follow references to other files or hosts
@@ -39,6 +42,7 @@ _FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,mxf,nut,dv,m4v,"
     "h264,hevc,av1,obu,ivf,vc1,mjpeg,yuv4mpegpipe,rm,wtv,gxf,gif,apng"
 )
+_WITH_LUMA = ("yuv4", "yuvj4", "yuva4", "gray", "nv12", "nv21")  # pixel formats, by their names
 _BYTES_AHEAD = 96 << 20
 _MAX_AHEAD = 8
 _BACK_MS = (0, 1_000, 3_000, 9_000, 27_000)
@@ -101,11 +105,35 @@ class Frame:
             self._image, self._raw = image, None
         return self._image
 
+    @property
+    def luma(self) -> Luma:
+        """Brightness as stored, not turned: a view of the decoder's own plane where it has one.
+
+        Ask for it before ``image``, which lets go of the decoder's frame.
+        """
+        plane = None if self._raw is None else _luma_plane(self._raw)
+        return self.image.mean(axis=2).astype(np.uint8) if plane is None else plane
+
+    def without_pixels(self) -> Frame:
+        """The frame's time and size; its pixels are let go of, and cannot be asked for."""
+        return replace(self, _raw=None, _image=None)
+
     @classmethod
     def from_image(cls, image: Image, index: int = 0, timestamp_ms: int = 0) -> Frame:
         """A frame around an RGB array."""
         height, width = image.shape[:2]
         return cls(index, timestamp_ms, width, height, None, 0, image)
+
+
+def _luma_plane(raw: Any) -> Luma | None:
+    """The plane of brightness, brought to eight bits, if the pixel format has one."""
+    name, bits = raw.format.name, raw.format.components[0].bits
+    if not name.startswith(_WITH_LUMA) or name.endswith("be"):
+        return None
+    plane = raw.planes[0]
+    rows = np.frombuffer(plane, np.uint8 if bits == 8 else "<u2")
+    rows = rows.reshape(-1, plane.line_size // rows.itemsize)[: raw.height, : raw.width]
+    return rows if bits == 8 else (rows >> (bits - 8)).astype(np.uint8)
 
 
 _converters = threading.local()  # a swscale context serves one thread, and is dear to make
@@ -242,7 +270,7 @@ class OpenVideo:
         last: int | None = None
         for frame in self._all():
             time = frame.timestamp_ms
-            if time >= begin_ms and _is_sample(time, last, sample_fps):
+            if time >= begin_ms and is_sample(time, last, sample_fps):
                 yield frame
             last = time
         self._check_whole(last or 0)
@@ -266,9 +294,10 @@ class OpenVideo:
             if time >= end_ms:
                 self.next_ms = time
                 break
-            if time >= begin_ms and _is_sample(time, last and last.timestamp_ms, sample_fps):
+            wanted = time >= begin_ms and is_sample(time, last and last.timestamp_ms, sample_fps)
+            last = copy.copy(frame)  # who is given the other converts it in a thread of their own
+            if wanted:
                 yield frame
-            last = frame
         else:
             self._check_cut()
             try:
@@ -391,7 +420,7 @@ class OpenVideo:
             self._reads = first, max(last, packet.pos)
 
 
-def _is_sample(time_ms: int, last_ms: int | None, sample_fps: float | None) -> bool:
+def is_sample(time_ms: int, last_ms: int | None, sample_fps: float | None) -> bool:
     """Whether a sampled time lies between a frame and the one before it."""
     if sample_fps is None or last_ms is None:
         return True

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import repeat
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import supervision as sv
 
+from rekognition_dagster.engine import sampling
 from rekognition_dagster.engine.decode import Frame
 from rekognition_dagster.engine.detectors import Detector
 from rekognition_dagster.engine.detectors.centerface import input_size
@@ -22,6 +25,8 @@ from rekognition_dagster.engine.faces import FACE, describe
 from rekognition_dagster.engine.tracking import appearance
 from rekognition_dagster.engine.tracking.appearance import APPEARANCE
 from rekognition_dagster.engine.tracking.cuts import thumbnail
+
+T = TypeVar("T")
 
 PERSONS, FACES, LABELS = "person_tracking", "face_detection", "label_detection"
 
@@ -43,7 +48,7 @@ class Look:
         width: Its width in pixels.
         height: Its height in pixels.
         found: People and things, if they were looked for; with their appearance, if people are
-            tracked.
+            tracked. None where nobody looked.
         faces: Records of type ``FACE``; none where faces were not looked for.
         scene: A small picture of it that shows where a shot ends, if people are tracked.
     """
@@ -61,6 +66,8 @@ def look(
     operations: Collection[str],
     people: Detector | None,
     faces: Detector | None,
+    *,
+    as_needed: bool = False,
 ) -> Iterator[Look]:
     """A look at each frame, in order.
 
@@ -69,10 +76,14 @@ def look(
         operations: What for.
         people: Finds people and things, if they are asked for.
         faces: Finds faces: in every frame where faces are asked for, else now and then.
+        as_needed: Look only at the frames that the scene needs; the others' looks are empty.
     """
     every = faces if FACES in operations else None
     glance = _Glance(faces) if faces is not None and every is None else None
-    for frame, found, seen in _detect(frames, people, every):
+    chosen = sampling.as_needed(frames, SPAN_MS) if as_needed else zip(frames, repeat(True))
+    candidates = (_Candidate.of(*choice, PERSONS in operations) for choice in chosen)
+    for candidate, found, seen in _detect(candidates, people, every):
+        frame = candidate.frame
         if glance is not None and found is not None:
             seen = glance.at(frame, found)  # noqa: PLW2901
         if found is not None and PERSONS in operations:
@@ -83,34 +94,53 @@ def look(
             frame.height,
             found,
             np.zeros(0, FACE) if seen is None else describe(seen, frame),
-            thumbnail(frame.image) if PERSONS in operations else None,
+            candidate.scene,
         )
+
+
+class _Candidate(NamedTuple):
+    """A frame, whether to look at it, and what is kept of it even if not."""
+
+    frame: Frame
+    wanted: bool
+    scene: npt.NDArray | None
+
+    @classmethod
+    def of(cls, frame: Frame, wanted: bool, with_scene: bool) -> _Candidate:
+        scene = thumbnail(frame.luma) if with_scene else None
+        return cls(frame if wanted else frame.without_pixels(), wanted, scene)
 
 
 def _detect(
-    frames: Iterable[Frame], people: Detector | None, faces: Detector | None
-) -> Iterator[tuple[Frame, sv.Detections | None, sv.Detections | None]]:
-    """Each frame with what the detectors found in it. Each detector reads ahead on its own."""
-    ours, *others = _fan_out(frames, 1 + sum(d is not None for d in (people, faces)))
-    found = people.detect(others.pop()) if people is not None else None
-    seen = faces.detect(others.pop()) if faces is not None else None
-    for frame in ours:
+    candidates: Iterable[_Candidate], people: Detector | None, faces: Detector | None
+) -> Iterator[tuple[_Candidate, sv.Detections | None, sv.Detections | None]]:
+    """Each candidate with what the detectors found in it, if it is wanted. Each detector reads
+    ahead on its own."""
+    ours, *others = _fan_out(candidates, 1 + sum(d is not None for d in (people, faces)))
+    found = people.detect(_wanted(others.pop())) if people is not None else None
+    seen = faces.detect(_wanted(others.pop())) if faces is not None else None
+    for candidate in ours:
+        looked = candidate.wanted
         yield (
-            frame,
-            None if found is None else next(found),
-            None if seen is None else next(seen),
+            candidate,
+            next(found) if found is not None and looked else None,
+            next(seen) if seen is not None and looked else None,
         )
 
 
-def _fan_out(items: Iterable[Frame], readers: int) -> list[Iterator[Frame]]:
+def _wanted(candidates: Iterable[_Candidate]) -> Iterator[Frame]:
+    return (candidate.frame for candidate in candidates if candidate.wanted)
+
+
+def _fan_out(items: Iterable[T], readers: int) -> list[Iterator[T]]:
     """Several iterators over the same items, holding only those that some have yet to read.
 
     ``itertools.tee`` holds what all have read too, in blocks of dozens: too much of frames.
     """
     source = iter(items)
-    unread: list[deque[Frame]] = [deque() for _ in range(readers)]
+    unread: list[deque[T]] = [deque() for _ in range(readers)]
 
-    def read(mine: deque[Frame]) -> Iterator[Frame]:
+    def read(mine: deque[T]) -> Iterator[T]:
         while True:
             if not mine:
                 try:

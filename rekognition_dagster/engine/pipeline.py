@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import supervision as sv
 
+from rekognition_dagster.engine import SampleFps, parse_sample_fps, sampling
 from rekognition_dagster.engine.decode import DamagedVideo
 from rekognition_dagster.engine.faces import face_struct
 from rekognition_dagster.engine.labels import label_rows
@@ -36,7 +37,7 @@ def analyze(
     sinks: Mapping[str, Callable[[Rows], None]],
     *,
     detector: str | None,
-    sample_fps: float | None,
+    sample_fps: SampleFps,
     progress: Callable[[float], None] | None,
     video: str | None,
     workers: Workers | None,
@@ -45,9 +46,8 @@ def analyze(
     if unknown := set(sinks) - set(OPERATIONS):
         known = ", ".join(OPERATIONS)
         raise ValueError(f"unknown operations {sorted(unknown)}; there are {known}")
-    if sample_fps is not None and not sample_fps > 0:
-        raise ValueError(f"sample_fps is {sample_fps}; it must be positive")
-    span = Span(source, video or str(source), tuple(sinks), detector, sample_fps)
+    rate = parse_sample_fps(sample_fps)
+    span = Span(source, video or str(source), tuple(sinks), detector, rate)
     messages = look_at(span) if workers is None else workers.look_at(span)
     with closing(messages):
         return _Analysis(span, sinks, progress).run(messages)
@@ -109,19 +109,19 @@ class _Analysis:
 
     def _rate(self, metadata: VideoMetadata) -> float:
         rate, wanted = metadata.frame_rate or 25.0, self._span.sample_fps
+        wanted = sampling.MOVING_FPS if isinstance(wanted, str) else wanted
         return min(rate, wanted) if wanted else rate
 
     def _fold(self, seen: Look, opened: Opened, tracks: PersonTracks | None) -> None:
         if FACES in self._sinks:
             time = seen.timestamp_ms
             self._give(FACES, [{"timestamp_ms": time, "face": face_struct(f)} for f in seen.faces])
-        if opened.scores is None or seen.found is None:
-            return
-        if LABELS in self._sinks:
+        if opened.scores is not None and seen.found is not None and LABELS in self._sinks:
             self._give(LABELS, label_rows(seen.found, seen, opened.labels, opened.scores.sure))
         if tracks is not None:
             cut = seen.scene is not None and self._cuts.between(seen.scene)
-            tracks.add(_only_people(seen.found, opened.labels), seen.faces, seen, cut=cut)
+            found = None if seen.found is None else _only_people(seen.found, opened.labels)
+            tracks.add(found, seen.faces, seen, cut=cut)
 
     def _give(self, name: str, rows: Rows) -> None:
         self._waiting[name] += rows

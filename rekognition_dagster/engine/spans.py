@@ -14,6 +14,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TypeAlias
 
+from rekognition_dagster.engine import AUTO, SampleFps
 from rekognition_dagster.engine.decode import (
     DamagedVideo,
     Frame,
@@ -46,7 +47,7 @@ class Span:
         video: The video's name in errors.
         operations: What to look for.
         detector: The detector's spec.
-        sample_fps: Frames to look at in a second of video; every frame by default.
+        sample_fps: Frames to look at in a second of video, or as needed; every frame by default.
         begin_ms: Frames from this time on.
         end_ms: Frames before this time, decoded from a keyframe near ``begin_ms``. None is to the
             video's end, and all before ``begin_ms`` is decoded.
@@ -57,7 +58,7 @@ class Span:
     video: str
     operations: tuple[str, ...]
     detector: str | None = None
-    sample_fps: float | None = None
+    sample_fps: SampleFps = None
     begin_ms: int = 0
     end_ms: int | None = None
     skip: int = 0
@@ -117,13 +118,16 @@ def look_at(span: Span) -> Generator[Message, None, None]:
     """
     with span.lend() as path, open_video(path, span.video) as opened, ExitStack() as stack:
         people, faces = _detectors(span)
+        rate = None if isinstance(span.sample_fps, str) else span.sample_fps
         if span.end_ms is None:
-            frames = opened.frames(span.sample_fps, begin_ms=span.begin_ms)
+            frames = opened.frames(rate, begin_ms=span.begin_ms)
         else:
-            frames = _few(opened.cut(span.begin_ms, span.end_ms, span.sample_fps))
+            frames = _few(opened.cut(span.begin_ms, span.end_ms, rate))
         frames = stack.enter_context(closing(ahead(frames, depth_for(opened.metadata))))
         source = _until_damage(frames)
-        looks = islice(look(source, span.operations, people, faces), span.skip, None)
+        as_needed = span.sample_fps == AUTO
+        looks = look(source, span.operations, people, faces, as_needed=as_needed)
+        looks = islice(looks, span.skip, None)
         first = list(islice(looks, 1))  # when there is one, it is known how the span begins
         known = Opened(
             opened.metadata,

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
@@ -20,6 +21,7 @@ from rekognition_dagster.backfill import (
     is_done,
     locate,
 )
+from rekognition_dagster.engine import SampleFps, parse_sample_fps
 from rekognition_dagster.errors import ConfigurationError, LakeError, ModelError, VideoError
 from rekognition_dagster.lake import Lake
 from rekognition_dagster.operations import Operation, operation
@@ -51,9 +53,9 @@ class LocalBackfillConfig(dg.Config):
     detector: str | None = Field(
         default=None, description="The detector; the deployment's by default."
     )
-    sample_fps: float | None = Field(
+    sample_fps: Any = Field(
         default=None,
-        description="Frames looked at per second of video; the deployment's by default.",
+        description="Frames looked at per second of video, or auto; the deployment's by default.",
     )
     again: bool = Field(
         default=False,
@@ -97,12 +99,12 @@ def _run(
     settings = books.settings
     lake = lake_resource.open()
     detector = config.detector or settings.detector
-    sample_fps = config.sample_fps or settings.sample_fps
-    backend = backend_name(detector, sample_fps)
     try:
+        sample_fps = parse_sample_fps(config.sample_fps) or settings.sample_fps
         operations = [operation(n) for n in config.operations] or settings.operation_list
-    except KeyError as error:
+    except (KeyError, ValueError) as error:
         raise dg.Failure(error.args[0], allow_retries=False) from None
+    backend = backend_name(detector, sample_fps)
     done = skipped = 0
     failures: dict[str, str] = {}
     for position, video in enumerate(_videos(config, bucket), 1):
@@ -187,7 +189,7 @@ def _analyze(
     operations: list[Operation],
     bucket: VideoBucketResource,
     detector: str | None,
-    sample_fps: float | None,
+    sample_fps: SampleFps,
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="rekognition-dagster-") as folder:
         path = fetch(video, folder, None if video.is_local else bucket.client())

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import dagster as dg
 from pydantic import Field, ValidationError, field_validator
 
+from rekognition_dagster.engine import SampleFps, parse_sample_fps
 from rekognition_dagster.engine.specs import SPECS
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.operations import FACE_DETECTION, OPERATIONS, Operation, operation
@@ -124,8 +125,10 @@ class Settings(dg.Model, dg.Resolvable):
         default=None,
         description=f"The local backfill's detector: {SPECS}.",
     )
-    sample_fps: float | None = Field(
-        default=None, gt=0, description="The local backfill looks at so many frames a second."
+    sample_fps: float | Literal["auto"] | None = Field(
+        default=None,
+        description="The local backfill looks at so many frames a second; auto at as many as the"
+        " scene needs.",
     )
 
     @field_validator("operations")
@@ -141,6 +144,11 @@ class Settings(dg.Model, dg.Resolvable):
     def _usable_partitioning(cls, pattern: str | None) -> str | None:
         Partitioning(pattern)
         return pattern
+
+    @field_validator("sample_fps", mode="before")
+    @classmethod
+    def _possible_sample_fps(cls, value: float | str | None) -> SampleFps:
+        return parse_sample_fps(value)
 
     @field_validator("date_pattern")
     @classmethod

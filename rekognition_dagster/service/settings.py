@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from rekognition_dagster.engine import SampleFps, parse_sample_fps
 from rekognition_dagster.errors import ConfigurationError
 
 DEFAULT_PORT = 8722
@@ -56,7 +57,7 @@ class Settings:
         scratch: Local folder for videos under analysis; by default in the store's folder.
         workers: Worker processes on this host, each with one job at a time. 0 serves the API only.
         detector: The engine's detector spec; none is the embedded default.
-        sample_fps: Frames looked at per second of video; none is every frame.
+        sample_fps: Frames looked at per second of video, or ``auto``; none is every frame.
         analyzer: ``module:function`` that analyses one video, with the engine's signature.
         jobs_in_flight: Jobs in progress at once; above it ``LimitExceededException``.
         job_life_s: Seconds that results and idempotency tokens live after Start.
@@ -85,7 +86,7 @@ class Settings:
     scratch: str | None = None
     workers: int = 1
     detector: str | None = None
-    sample_fps: float | None = None
+    sample_fps: SampleFps = None
     analyzer: str = "rekognition_dagster.engine:analyze"
     jobs_in_flight: int = 20
     job_life_s: float = 7 * 24 * 3600.0
@@ -120,6 +121,10 @@ class Settings:
             raise ConfigurationError(
                 f"the service has no setting {unknown[0]!r}; it has {', '.join(sorted(known))}"
             )
+        try:
+            values["sample_fps"] = parse_sample_fps(values.get("sample_fps"))
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
         settings = cls(**{k: v for k, v in values.items() if v is not None})
         for name, least in (("port", 0), ("workers", 0), ("jobs_in_flight", 1), ("attempts", 1)):
             if getattr(settings, name) < least:

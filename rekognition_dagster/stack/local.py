@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
+from rekognition_dagster.engine import SampleFps
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.lake import Lake
 from rekognition_dagster.stack import dagster_home
@@ -52,7 +53,7 @@ class LocalStack:
         name: The deployment's name, the prefix of topic and queues.
         bucket: The bucket of the videos.
         detector: The service's detector spec; none is the embedded default.
-        sample_fps: Frames the service looks at per second of video; none is every frame.
+        sample_fps: Frames the service looks at per second of video, or ``auto``; none is every.
         settings: More settings of the pipeline, by environment variable.
 
     Raises:
@@ -67,7 +68,7 @@ class LocalStack:
         name: str = "rekognition-dagster",
         bucket: str = "videos",
         detector: str | None = None,
-        sample_fps: float | None = None,
+        sample_fps: SampleFps = None,
         settings: Mapping[str, str] | None = None,
     ):
         self.home = Path(home).expanduser().absolute()

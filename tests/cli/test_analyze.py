@@ -67,6 +67,13 @@ def test_a_sample_rate_is_part_of_what_the_job_was(
     assert rows(tmp_path / "lake", "SELECT backend FROM jobs") == [("engine:default@5fps",)]
 
 
+def test_a_video_is_looked_at_as_often_as_it_needs(
+    command: Command, clip: Path, tmp_path: Path
+) -> None:
+    assert command("analyze", clip, *PEOPLE, "--sample-fps", "auto").exit_code == 0
+    assert rows(tmp_path / "lake", "SELECT backend FROM jobs") == [("engine:default@auto",)]
+
+
 @pytest.mark.parametrize("what", ["empty", "noise", "text"])
 def test_a_file_that_is_no_video_is_named(command: Command, tmp_path: Path, what: str) -> None:
     bad = write_bad(tmp_path / f"{what}.mp4", what)
@@ -137,7 +144,9 @@ def test_an_unknown_operation_is_told_with_what_there_is(command: Command, clip:
 
 
 def test_a_sample_rate_of_nothing_is_a_wrong_command_line(command: Command, clip: Path) -> None:
-    assert_told(command("analyze", clip, *PEOPLE, "--sample-fps", 0), "--sample-fps", status=2)
+    for wrong in (0, "often"):
+        told = command("analyze", clip, *PEOPLE, "--sample-fps", wrong)
+        assert_told(told, "--sample-fps", "auto", status=2)
 
 
 def test_a_lake_that_cannot_be_written_is_named(command: Command, clip: Path) -> None:

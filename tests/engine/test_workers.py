@@ -101,6 +101,16 @@ def test_rows_are_those_of_one_process(long_video):
     assert told[-1] == 1.0
 
 
+def test_spans_are_looked_at_as_often_as_their_scene_needs(tmp_path):
+    path = write_video(tmp_path / "quick.mp4", range(0, 62_000, 50), size=(64, 48), gop=35)
+    whole = rows_of(path, sample_fps="auto")
+    with threads() as pool:
+        assert rows_of(path, sample_fps="auto", workers=pool) == whole
+    people, things = (whole[0][name] for name in OPERATIONS)
+    assert len({row["timestamp_ms"] for row in people}) > 1000  # of 1240
+    assert 600 < len({row["timestamp_ms"] for row in things}) < 630
+
+
 @pytest.mark.usefixtures("short_spans")
 def test_what_a_lost_process_was_at_is_done_again(video):
     with threads(deaths=[(0, 0), (1500, 1), (1500, 1), (2000, 2)]) as pool:

@@ -52,14 +52,16 @@ def test_settings_come_from_the_environment() -> None:
             "REKOGNITION_DAGSTER_OPERATIONS": "person-tracking, label-detection",
             "REKOGNITION_DAGSTER_MAX_JOBS_IN_FLIGHT": "7",
             "REKOGNITION_DAGSTER_START": "nightly",
-            "REKOGNITION_DAGSTER_SAMPLE_FPS": "",
+            "REKOGNITION_DAGSTER_SAMPLE_FPS": "auto",
+            "REKOGNITION_DAGSTER_DETECTOR": "",
         },
         prefix="lobby/",
     )
     assert settings.bucket == "cameras"
     assert settings.operations == ["person_tracking", "label_detection"]
     assert (settings.max_jobs_in_flight, settings.start) == (7, "nightly")
-    assert (settings.sample_fps, settings.prefix) == (None, "lobby/")
+    assert (settings.sample_fps, settings.prefix) == ("auto", "lobby/")
+    assert settings.detector is None
 
 
 @pytest.mark.parametrize(
@@ -67,6 +69,7 @@ def test_settings_come_from_the_environment() -> None:
     [
         ("OPERATIONS", "celebrities", "there are person-tracking"),
         ("START", "tomorrow", "arrival"),
+        ("SAMPLE_FPS", "often", "positive number, or auto"),
         ("MAX_JOBS_IN_FLIGHT", "many", "integer"),
         ("DATE_PATTERN", "(", "no regular expression"),
         ("DATE_PATTERN", "(?P<year>x)", "day, month"),

@@ -77,6 +77,9 @@ def test_what_is_done_is_skipped_for_this_version_and_detector(
     assert backfill(deployment, prefix="", sample_fps=5).success
     assert path.stat().st_ino != before
     assert deployment.rows("SELECT max(timestamp_ms) FROM person_detections") == [(1800,)]
+    assert backfill(deployment, prefix="", sample_fps="auto").success
+    backends = "SELECT DISTINCT backend FROM jobs WHERE operation = 'person_tracking'"
+    assert deployment.rows(backends)[0][0].endswith("@auto")
 
 
 def test_one_bad_video_stops_no_other_and_is_named_at_the_end(

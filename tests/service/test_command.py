@@ -50,7 +50,14 @@ def test_half_of_tls_is_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"workers": -1}, {"lease_s": 0}, {"jobs_in_flight": 0}, {"colour": "red"}]
+    "wrong",
+    [
+        {"workers": -1},
+        {"lease_s": 0},
+        {"jobs_in_flight": 0},
+        {"sample_fps": "often"},
+        {"colour": "red"},
+    ],
 )
 def test_a_setting_out_of_its_range_is_named(wrong):
     (name,) = wrong

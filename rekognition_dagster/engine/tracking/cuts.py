@@ -48,18 +48,18 @@ def _standard(small: npt.NDArray) -> npt.NDArray:
     return (small - small.mean()) / small.std()
 
 
-def thumbnail(image: npt.NDArray) -> npt.NDArray:
+def thumbnail(luma: npt.NDArray) -> npt.NDArray:
     """Grey means of cells, from a sample of each cell's pixels.
 
     Args:
-        image: Shape (height, width, 3), 0 to 255.
+        luma: Shape (height, width), 0 to 255.
 
     Returns:
         float32, about 24 cells each way.
     """
-    height, width = image.shape[:2]
+    height, width = luma.shape
     down, across = max(1, height // (3 * _SIDE)), max(1, width // (3 * _SIDE))
-    grey = image[::down, ::across].mean(axis=2, dtype=np.float32)
+    grey = luma[::down, ::across].astype(np.float32)
     rows, columns = (max(1, side // _SIDE) for side in grey.shape)
     grey = grey[: grey.shape[0] // rows * rows, : grey.shape[1] // columns * columns]
     return grey.reshape(grey.shape[0] // rows, rows, -1, columns).mean(axis=(1, 3))

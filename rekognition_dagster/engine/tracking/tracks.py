@@ -76,11 +76,12 @@ class PersonTracks:
         self._faces = Spool(FACE)
 
     def add(
-        self, people: sv.Detections, faces: npt.NDArray, frame: Moment, *, cut: bool = False
+        self, people: sv.Detections | None, faces: npt.NDArray, frame: Moment, *, cut: bool = False
     ) -> None:
         """Take one frame's people, and its faces as records of type ``FACE``.
 
-        ``cut`` says that a new shot begins with this frame.
+        ``cut`` says that a new shot begins with this frame. No ``people`` at all is a frame that
+        nobody looked at: who was there is told from the looks before and after it.
         """
         time = frame.timestamp_ms
         self._times.append(np.array([(time, frame.width, frame.height)], TIME))
@@ -88,6 +89,8 @@ class PersonTracks:
         if cut:
             self._cuts.append(time / 1000)
             self._association.forget()
+        if people is None:
+            return
         numbers = self._association.update(people, time)
         ours = np.flatnonzero(numbers >= 0)
         if not len(ours):
