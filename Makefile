@@ -37,6 +37,10 @@ peers: .venv/.test ## The service under the real AWS CLI and the AWS SDK for Jav
 ultralytics: .venv/ultralytics/.ready ## The detector ultralytics: in an environment of its own (6 GB).
 	.venv/ultralytics/bin/pytest tests/engine/test_ultralytics.py $(ARGS)
 
+.PHONY: ray
+ray: .venv/ray/.ready ## The work on a real Ray cluster of two nodes, in an environment of its own.
+	.venv/ray/bin/pytest tests/engine/test_ray.py $(ARGS)
+
 .PHONY: fuzz
 fuzz: .venv/.test ## Thousands of made requests, and hundreds of broken videos.
 	REKOGNITION_DAGSTER_EXAMPLES=2000 $(BIN)/pytest tests/service/test_generated.py
@@ -86,6 +90,13 @@ clean: ## Remove the environment; the demo's home (.rekognition-dagster) stays.
 	@$(venv)
 	@$(PYTHON) -m venv .venv/ultralytics
 	@.venv/ultralytics/bin/pip install --quiet --editable '.[ultralytics]' pytest hypothesis lap
+	@touch $@
+
+.venv/ray/.ready: pyproject.toml
+	@echo "setting up .venv/ray: some minutes, once"
+	@$(venv)
+	@$(PYTHON) -m venv .venv/ray
+	@.venv/ray/bin/pip install --quiet --editable '.[local,ray]' pytest hypothesis
 	@touch $@
 
 define venv

@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import os
+import queue
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rekognition_dagster.engine import SampleFps
 from rekognition_dagster.errors import ConfigurationError, VideoError
 from rekognition_dagster.lake import Lake, TableWriter
 from rekognition_dagster.operations import Operation
 from rekognition_dagster.videos import Video, idempotency_token
+
+if TYPE_CHECKING:
+    from rekognition_dagster.engine.spans import Source
+    from rekognition_dagster.engine.workers import Workers
 
 
 def backend_name(detector: str | None = None, sample_fps: SampleFps = None) -> str:
@@ -48,13 +55,14 @@ def is_done(video: Video, operation: Operation, lake: Lake, backend: str) -> boo
 
 def analyze_into_lake(
     video: Video,
-    source_path: str | Path,
+    source: str | Path | Source,
     lake: Lake,
     operations: Iterable[Operation],
     *,
     detector: str | None = None,
     sample_fps: SampleFps = None,
     progress: Callable[[float], None] | None = None,
+    workers: Workers | None = None,
 ) -> dict[str, int]:
     """Analyse one video and replace its rows of the results tables, of ``videos`` and of ``jobs``.
 
@@ -64,12 +72,13 @@ def analyze_into_lake(
 
     Args:
         video: What the rows are to name; its version and date are used.
-        source_path: A local file with its content.
+        source: A local file with its content, or what lends one to the workers.
         lake: Where the rows go.
         operations: What to look for; all are found in one pass over the video.
         detector: The engine's detector spec; none is the embedded default.
         sample_fps: Frames looked at per second of video, or ``auto``; none is every frame.
         progress: Called with the fraction done, 0 to 1.
+        workers: Processes that share the work; none is this process.
 
     Returns:
         Rows written, by operation name.
@@ -94,12 +103,13 @@ def analyze_into_lake(
             }
             try:
                 metadata = engine.analyze(
-                    source_path,
+                    source,
                     sinks,
                     detector=detector,
                     sample_fps=sample_fps,
                     progress=progress,
                     video=video.uri,
+                    workers=workers,
                 )
             except VideoError as error:
                 if not error.rows_kept or any(_has_succeeded(video, o, lake) for o in jobs):
@@ -123,6 +133,109 @@ def analyze_into_lake(
         raise damage
     _write_jobs(video, lake, jobs, "SUCCEEDED", rows=rows)
     return rows
+
+
+Told: TypeAlias = float | dict[str, int] | VideoError
+"""Of a video: the fraction done; in the end its rows, by operation, or what is wrong with it."""
+
+_VIDEOS_AT_ONCE = 16
+
+
+def analyze_many(
+    videos: Iterable[tuple[Video, Iterable[Operation]]],
+    lake: Lake,
+    *,
+    detector: str | None = None,
+    sample_fps: SampleFps = None,
+    workers: Workers | None = None,
+    client: Callable[[], Any] | None = None,
+) -> Generator[tuple[Video, Told], None, None]:
+    """Analyse videos into a lake; several at once where there are workers to share the work.
+
+    Args:
+        videos: Located ones, each with what to look for. Read as there is room for another.
+        lake: Where the rows go.
+        detector: The engine's detector spec; none is the embedded default.
+        sample_fps: Frames looked at per second of video, or ``auto``; none is every frame.
+        workers: Processes that share the work; none is this process.
+        client: Makes a boto3 ``s3`` client; by default one of the default session.
+
+    Yields:
+        What is to be told of a video, in the order in which it happens. A bad video stops no other.
+
+    Raises:
+        ModelError, LakeError, ConfigurationError: What is wrong with all of them.
+    """
+    at_once = 1 if workers is None else min(workers.size, _VIDEOS_AT_ONCE)
+    told: queue.SimpleQueue[tuple[Video, Told | Exception]] = queue.SimpleQueue()
+    stopped = threading.Event()
+
+    def one(video: Video, operations: Iterable[Operation], s3: Any) -> None:
+        def progress(fraction: float) -> None:
+            if stopped.is_set():
+                raise _StoppedError
+            told.put((video, fraction))
+
+        how = {"detector": detector, "sample_fps": sample_fps, "progress": progress}
+        try:
+            with _source(video, workers, s3) as source:
+                rows = analyze_into_lake(video, source, lake, operations, **how, workers=workers)
+            told.put((video, rows))
+        except Exception as error:
+            told.put((video, error))
+
+    def tell() -> Iterator[tuple[Video, Told]]:
+        nonlocal under_way
+        video, what = told.get()
+        if isinstance(what, Exception) and not isinstance(what, VideoError):
+            raise what
+        under_way -= not isinstance(what, float)
+        yield video, what
+
+    under_way, s3 = 0, None
+    with ThreadPoolExecutor(at_once, thread_name_prefix="video") as threads:
+        try:
+            for video, operations in videos:
+                if s3 is None and not video.is_local:
+                    s3 = (client or _s3)()  # here, for making one is no work for threads
+                threads.submit(one, video, operations, s3)
+                under_way += 1
+                while under_way == at_once:
+                    yield from tell()
+            while under_way:
+                yield from tell()
+        finally:
+            stopped.set()
+
+
+@contextmanager
+def workers_for(
+    count: int | None, ray: str | None, detector: str | None = None
+) -> Iterator[Workers | None]:
+    """What :func:`analyze_many` takes as ``workers``: None where one process is asked for."""
+    from rekognition_dagster.engine import open_workers
+
+    if ray is None and (count or 1) == 1:
+        yield None
+        return
+    with open_workers(count, ray=ray, detector=detector) as workers:
+        yield workers
+
+
+class _StoppedError(Exception):
+    """Nobody waits for the video any more."""
+
+
+@contextmanager
+def _source(video: Video, workers: Workers | None, s3: Any) -> Iterator[str | Path | Source]:
+    """The video's file, or for workers on other machines what lends it to each."""
+    if workers is not None and workers.elsewhere and not video.is_local:
+        from rekognition_dagster.lending import Lent
+
+        yield Lent(video)
+        return
+    with tempfile.TemporaryDirectory(prefix="rekognition-dagster-") as folder:
+        yield fetch(video, folder, s3)
 
 
 def _write_jobs(

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -232,12 +232,26 @@ def provision(name: str) -> None:
     show_default=True,
     help="The lake to write: a folder or s3://bucket/prefix. [env: REKOGNITION_DAGSTER_LAKE]",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes that share the work on one video, and on several. None is this one; "
+    "with --ray, one for each core or GPU of the cluster.",
+)
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="The Ray cluster that does the work: auto, host:6379, ray://host:10001.",
+)
 def analyze(
     videos: Sequence[str],
     names: Sequence[str],
     detector: str | None,
     sample_fps: SampleFps,
     output: str,
+    workers: int | None,
+    ray: str | None,
 ) -> None:
     """Analyse videos with the local engine, straight into a lake.
 
@@ -249,50 +263,46 @@ def analyze(
       rekognition-dagster analyze archive/ s3://videos/gate.mp4 --sample-fps 5 \\
           --operation person-tracking --operation face-detection --output lake
     """
+    import time
+
+    from rekognition_dagster.backfill import analyze_many, locate, workers_for
     from rekognition_dagster.lake import Lake
     from rekognition_dagster.operations import operation
 
     operations = [operation(name) for name in dict.fromkeys(names)]
     found = list(dict.fromkeys(v for text in videos for v in _videos_at(text)))
+    begun: dict[str, float] = {}
     bad = 0
-    for video in found:
-        try:
-            _analyze_one(video, operations, Lake(output), detector, sample_fps)
-        except VideoError as error:
-            bad += 1
-            click.echo(f"error: {error}", err=True)
+
+    def told(error: VideoError) -> None:
+        nonlocal bad
+        bad += 1
+        click.echo(f"error: {error}", err=True)
+
+    def located() -> Iterator[tuple[Video, list[Operation]]]:
+        for video in found:
+            begun[video.uri] = time.monotonic()
+            try:
+                yield locate(video), operations
+            except VideoError as error:
+                told(error)
+
+    with ExitStack() as stack:
+        pool = stack.enter_context(workers_for(workers, ray, detector))
+        progress = stack.enter_context(_progress_bars())
+        analyses = analyze_many(
+            located(), Lake(output), detector=detector, sample_fps=sample_fps, workers=pool
+        )
+        for video, what in stack.enter_context(closing(analyses)):
+            progress(video.uri, what if isinstance(what, float) else 1.0)
+            if isinstance(what, VideoError):
+                told(what)
+            elif isinstance(what, dict):
+                counts = ", ".join(f"{what[o.name]} rows of {o.table}" for o in operations)
+                seconds = time.monotonic() - begun[video.uri]
+                click.echo(f"{video.uri}: {counts} in {seconds:.1f} s")
     if bad:
         _fail(f"{bad} of {len(found)} videos could not be analysed" if len(found) > 1 else None)
-
-
-def _analyze_one(
-    video: Video,
-    operations: Sequence[Operation],
-    lake: Any,
-    detector: str | None,
-    sample_fps: SampleFps,
-) -> None:
-    import tempfile
-    import time
-
-    from rekognition_dagster.backfill import analyze_into_lake, fetch, locate
-
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="rekognition-dagster-") as folder:
-        video = locate(video)
-        path = fetch(video, folder)
-        with _progress_bar(video.uri) as progress:
-            rows = analyze_into_lake(
-                video,
-                path,
-                lake,
-                operations,
-                detector=detector,
-                sample_fps=sample_fps,
-                progress=progress,
-            )
-    counts = ", ".join(f"{rows[o.name]} rows of {o.table}" for o in operations)
-    click.echo(f"{video.uri}: {counts} in {time.monotonic() - started:.1f} s")
 
 
 def _videos_at(text: str) -> Iterator[Video]:
@@ -312,12 +322,13 @@ def _videos_at(text: str) -> Iterator[Video]:
 
 
 @contextmanager
-def _progress_bar(what: str) -> Iterator[Any]:
-    """A function of the fraction done: a bar on a terminal, nothing in a log."""
+def _progress_bars() -> Iterator[Callable[[str, float], None]]:
+    """A function of what is done and its fraction: bars on a terminal, nothing in a log."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
         Progress,
+        TaskID,
         TaskProgressColumn,
         TextColumn,
         TimeRemainingColumn,
@@ -330,11 +341,17 @@ def _progress_bar(what: str) -> Iterator[Any]:
         TaskProgressColumn(),
         TimeRemainingColumn(),
     )
+    tasks: dict[str, TaskID] = {}
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task(what, total=1.0)
-        yield lambda fraction: bar.update(task, completed=fraction)
+    ) as bars:
+
+        def progress(what: str, fraction: float) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=1.0)
+            bars.update(tasks[what], completed=fraction, visible=fraction < 1)
+
+        yield progress
 
 
 # -- the pipeline ---------------------------------------------------------------------------------
@@ -537,12 +554,12 @@ def models_pull(names: Sequence[str]) -> None:
 
     wanted = list(dict.fromkeys(names or WEIGHTS))
     sizes = {name: WEIGHTS[name].size for name in wanted if name in WEIGHTS}
-    with _progress_bar("models") as progress:
+    with _progress_bars() as progress:
         done: dict[str, float] = {}
 
         def told(name: str, fraction: float) -> None:
             done[name] = fraction * sizes[name]
-            progress(sum(done.values()) / sum(sizes.values()))
+            progress("models", sum(done.values()) / sum(sizes.values()))
 
         paths = pull(wanted, told)
     for path in paths:

@@ -94,27 +94,34 @@ def analyze(
     )
 
 
-def open_workers(count: int | None = None) -> Workers:
+def open_workers(
+    count: int | None = None, *, ray: str | None = None, detector: str | None = None
+) -> Workers:
     """Processes that share the work of one or several :func:`analyze`, to be used with ``with``.
 
     Each video is looked at in spans of half a minute, side by side; the rows are those that one
     process gives.
 
     Args:
-        count: How many; by default one for each core.
+        count: How many; by default one for each core, or for each GPU of a Ray cluster where the
+            detector runs on GPUs.
+        ray: The address of a Ray cluster to run them on, as ``ray.init`` takes it; this machine by
+            default. Its nodes must have the videos, too: see ``source`` of :func:`analyze`.
+        detector: What they will be asked to look with.
 
     Raises:
-        ModelError: The extra is not installed.
+        ModelError: An extra is not installed.
+        ConfigurationError: There is no such cluster.
 
     Example:
         >>> with open_workers(4) as workers:  # doctest: +SKIP
         ...     analyze("street.mp4", {"person_tracking": rows.extend}, workers=workers)
     """
     try:
-        from rekognition_dagster.engine import workers
+        from rekognition_dagster.engine import on_ray, workers
     except ImportError as error:
         raise _missing(error) from error
-    return workers.processes(count)
+    return on_ray.workers(ray, count, detector) if ray else workers.processes(count)
 
 
 def parse_sample_fps(value: float | str | None) -> SampleFps:

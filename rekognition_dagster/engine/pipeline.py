@@ -6,6 +6,7 @@ thread only waits for looks, tracks and hands out rows, so that the three overla
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -47,7 +48,10 @@ def analyze(
         known = ", ".join(OPERATIONS)
         raise ValueError(f"unknown operations {sorted(unknown)}; there are {known}")
     rate = parse_sample_fps(sample_fps)
-    span = Span(source, video or str(source), tuple(sinks), detector, rate)
+    name = video or str(source)
+    if workers is not None and not callable(source):
+        source = os.path.abspath(source)
+    span = Span(source, name, tuple(sinks), detector, rate)
     messages = look_at(span) if workers is None else workers.look_at(span)
     with closing(messages):
         return _Analysis(span, sinks, progress).run(messages)

@@ -93,10 +93,21 @@ class Workers:
     Args:
         make: Starts a process, or waits until there is room for it.
         size: How many.
+        elsewhere: Whether they may be on other machines, which do not have this one's files.
+        end: Called at the end.
     """
 
-    def __init__(self, make: Callable[[], Worker], size: int) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Worker],
+        size: int,
+        *,
+        elsewhere: bool = False,
+        end: Callable[[], None] = lambda: None,
+    ) -> None:
         self.size = size
+        self.elsewhere = elsewhere
+        self._end = end
         self._make = make
         self._waiting: list[_Job] = []
         self._orders = count()
@@ -243,6 +254,7 @@ class Workers:
             job.put([_stopped()])
         for worker in workers:
             worker.close()
+        self._end()
         for slot in self._slots:
             slot.join(_LAST_S)
 
@@ -398,12 +410,16 @@ class Looker:
         self._messages.close()
         self._lent.close()
 
-    def _look(self, span: Span) -> Generator[Message, None, None]:
-        if span.source != self._source:  # kept for the next span: most are of the same video
+    def borrow(self, span: Span) -> Any:
+        """The span's file, kept for the next span: most are of the same video."""
+        if span.source != self._source:
             self._lent.close()
             self._source, self._path = None, self._lent.enter_context(span.lend())
             self._source = span.source
-        yield from look_at(replace(span, source=self._path))
+        return self._path
+
+    def _look(self, span: Span) -> Generator[Message, None, None]:
+        yield from look_at(replace(span, source=self.borrow(span)))
 
 
 def _portable(error: Exception) -> Exception:

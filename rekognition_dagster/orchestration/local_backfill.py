@@ -5,9 +5,9 @@ It writes the same tables and marks the same partitions materialized as the jobs
 
 # No postponed annotations here: Dagster reads those of the decorated functions as they stand.
 
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ import dagster as dg
 from pydantic import Field
 
 from rekognition_dagster.backfill import (
-    analyze_into_lake,
+    analyze_many,
     backend_name,
-    fetch,
     is_done,
     locate,
+    workers_for,
 )
 from rekognition_dagster.engine import SampleFps, parse_sample_fps
 from rekognition_dagster.errors import ConfigurationError, LakeError, ModelError, VideoError
@@ -56,6 +56,15 @@ class LocalBackfillConfig(dg.Config):
     sample_fps: Any = Field(
         default=None,
         description="Frames looked at per second of video, or auto; the deployment's by default.",
+    )
+    workers: int | None = Field(
+        default=None,
+        ge=1,
+        description="Processes that share the work; the deployment's by default.",
+    )
+    ray: str | None = Field(
+        default=None,
+        description="Address of the Ray cluster that does the work; the deployment's by default.",
     )
     again: bool = Field(
         default=False,
@@ -107,27 +116,62 @@ def _run(
     backend = backend_name(detector, sample_fps)
     done = skipped = 0
     failures: dict[str, str] = {}
-    for position, video in enumerate(_videos(config, bucket), 1):
-        try:
-            located = locate(video, None if video.is_local else bucket.client())
+
+    def failed(video: Video, error: VideoError) -> None:
+        context.log.error(str(error))
+        failures[video.uri] = str(error)
+
+    def mark(video: Video) -> None:
+        for o in operations:
+            _mark(context, video, lake, o, books)
+
+    def todo() -> Iterator[tuple[Video, list[Operation]]]:
+        """The videos that are not done yet, with what is to be done; the others are marked."""
+        nonlocal skipped
+        for position, video in enumerate(_videos(config, bucket), 1):
+            try:
+                located = locate(video, None if video.is_local else bucket.client())
+            except VideoError as error:
+                failed(video, error)
+                continue
             _register(context.instance, books, located)
-            todo = [o for o in operations if config.again or not is_done(located, o, lake, backend)]
-            if todo:
-                context.log.info(f"{position}: {located.uri}: {', '.join(o.name for o in todo)}")
-                _analyze(context, located, lake, todo, bucket, detector, sample_fps)
-            for o in operations:
-                _mark(context, located, lake, o, books)
-        except VideoError as error:
-            context.log.error(str(error))
-            failures[video.uri] = str(error)
-            continue
-        except (ModelError, LakeError, ConfigurationError) as error:
-            # Not the video's fault: every other one would fail the same way.
-            raise dg.Failure(
-                f"stopped at {video.uri}: {error}. {done} videos were analysed and stay",
-                allow_retries=False,
-            ) from error
-        done, skipped = done + bool(todo), skipped + (not todo)
+            asked = [
+                o for o in operations if config.again or not is_done(located, o, lake, backend)
+            ]
+            if asked:
+                context.log.info(f"{position}: {located.uri}: {', '.join(o.name for o in asked)}")
+                yield located, asked
+            else:
+                skipped += 1
+                mark(located)
+
+    told_quarters: dict[Video, int] = {}
+    try:
+        with ExitStack() as stack:
+            count, ray = config.workers or settings.workers, config.ray or settings.ray
+            workers = stack.enter_context(workers_for(count, ray, detector))
+            analyses = analyze_many(
+                todo(),
+                lake,
+                detector=detector,
+                sample_fps=sample_fps,
+                workers=workers,
+                client=bucket.client,
+            )
+            for video, what in stack.enter_context(closing(analyses)):
+                if isinstance(what, VideoError):
+                    failed(video, what)
+                elif isinstance(what, dict):
+                    done += 1
+                    mark(video)
+                elif (quarter := int(what * 4)) > told_quarters.get(video, 0):
+                    told_quarters[video] = quarter
+                    context.log.info(f"{video.uri}: {quarter * 25}%")
+    except (ModelError, LakeError, ConfigurationError) as error:
+        # No one video's fault: every other one would fail the same way.
+        raise dg.Failure(
+            f"stopped: {error}. {done} videos were analysed and stay", allow_retries=False
+        ) from error
     lake_resource.refresh_catalogue()
     context.log.info(f"{done} analysed, {skipped} done before, {len(failures)} failed")
     if failures:
@@ -180,40 +224,6 @@ def _register(instance: dg.DagsterInstance, books: Books, video: Video) -> None:
         changes = books.by_partition({video: known(video, time.time())})
         for event in books.videos.entered(instance, changes):
             instance.report_runless_asset_event(event)
-
-
-def _analyze(
-    context: dg.OpExecutionContext,
-    video: Video,
-    lake: Lake,
-    operations: list[Operation],
-    bucket: VideoBucketResource,
-    detector: str | None,
-    sample_fps: SampleFps,
-) -> None:
-    with tempfile.TemporaryDirectory(prefix="rekognition-dagster-") as folder:
-        path = fetch(video, folder, None if video.is_local else bucket.client())
-        analyze_into_lake(
-            video,
-            path,
-            lake,
-            operations,
-            detector=detector,
-            sample_fps=sample_fps,
-            progress=_log_quarters(context, video),
-        )
-
-
-def _log_quarters(context: dg.OpExecutionContext, video: Video) -> Callable[[float], None]:
-    """Progress for a log: a line at each quarter."""
-    told = [0]
-
-    def progress(fraction: float) -> None:
-        if (quarter := int(fraction * 4)) > told[0]:
-            told[0] = quarter
-            context.log.info(f"{video.uri}: {quarter * 25}%")
-
-    return progress
 
 
 def _mark(

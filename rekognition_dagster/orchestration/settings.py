@@ -131,6 +131,18 @@ class Settings(dg.Model, dg.Resolvable):
         " scene needs.",
     )
 
+    workers: int | None = Field(
+        default=None,
+        ge=1,
+        description="Processes that share the local backfill's work; one by default, or one for"
+        " each core or GPU of the Ray cluster.",
+    )
+    ray: str | None = Field(
+        default=None,
+        description="Address of the Ray cluster that does the local backfill's work: auto,"
+        " host:6379 or ray://host:10001.",
+    )
+
     @field_validator("operations")
     @classmethod
     def _known_operations(cls, names: list[str]) -> list[str]:
