@@ -21,7 +21,7 @@ from rekognition_dagster.backfill import (
     locate,
     workers_for,
 )
-from rekognition_dagster.engine import SampleFps, parse_sample_fps
+from rekognition_dagster.engine import parse_sample_fps
 from rekognition_dagster.errors import ConfigurationError, LakeError, ModelError, VideoError
 from rekognition_dagster.lake import Lake
 from rekognition_dagster.operations import Operation, operation
@@ -108,6 +108,7 @@ def _run(
     settings = books.settings
     lake = lake_resource.open()
     detector = config.detector or settings.detector
+    count, ray = config.workers or settings.workers, config.ray or settings.ray
     try:
         sample_fps = parse_sample_fps(config.sample_fps) or settings.sample_fps
         operations = [operation(n) for n in config.operations] or settings.operation_list
@@ -148,7 +149,6 @@ def _run(
     told_quarters: dict[Video, int] = {}
     try:
         with ExitStack() as stack:
-            count, ray = config.workers or settings.workers, config.ray or settings.ray
             workers = stack.enter_context(workers_for(count, ray, detector))
             analyses = analyze_many(
                 todo(),
@@ -173,6 +173,12 @@ def _run(
             f"stopped: {error}. {done} videos were analysed and stay", allow_retries=False
         ) from error
     lake_resource.refresh_catalogue()
+    _sum_up(context, failures, done, skipped)
+
+
+def _sum_up(
+    context: dg.OpExecutionContext, failures: dict[str, str], done: int, skipped: int
+) -> None:
     context.log.info(f"{done} analysed, {skipped} done before, {len(failures)} failed")
     if failures:
         raise dg.Failure(

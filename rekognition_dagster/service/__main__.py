@@ -24,6 +24,7 @@ from rekognition_dagster.service.logs import configure
 @click.option("--workers", default=1, show_default=True, help="Jobs worked on at once here.")
 @click.option("--detector", metavar="SPEC", help=f"What finds people and labels: {SPECS}.")
 @click.option("--sample-fps", help="Frames looked at per second of video, or auto.")
+@click.option("--ray", metavar="ADDRESS", help="The Ray cluster that does the jobs' work.")
 @click.option("--jobs-in-flight", default=20, show_default=True, help="Jobs in progress at once.")
 @click.option("--credentials", help="File with the access keys that are accepted.")
 @click.option("--no-auth", "anonymous", is_flag=True, help="Serve anyone; on loopback only.")

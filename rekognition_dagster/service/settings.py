@@ -58,6 +58,7 @@ class Settings:
         workers: Worker processes on this host, each with one job at a time. 0 serves the API only.
         detector: The engine's detector spec; none is the embedded default.
         sample_fps: Frames looked at per second of video, or ``auto``; none is every frame.
+        ray: Address of the Ray cluster that does the work of the jobs; none is this host.
         analyzer: ``module:function`` that analyses one video, with the engine's signature.
         jobs_in_flight: Jobs in progress at once; above it ``LimitExceededException``.
         job_life_s: Seconds that results and idempotency tokens live after Start.
@@ -87,6 +88,7 @@ class Settings:
     workers: int = 1
     detector: str | None = None
     sample_fps: SampleFps = None
+    ray: str | None = None
     analyzer: str = "rekognition_dagster.engine:analyze"
     jobs_in_flight: int = 20
     job_life_s: float = 7 * 24 * 3600.0

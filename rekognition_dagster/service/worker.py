@@ -18,13 +18,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rekognition_dagster.engine import VideoMetadata, read_metadata
-from rekognition_dagster.errors import LakeError, ModelError, VideoError
+from rekognition_dagster.errors import ModelError, RekognitionDagsterError, VideoError
 from rekognition_dagster.operations import OPERATIONS
 from rekognition_dagster.service import objects
 from rekognition_dagster.service.logs import configure
@@ -33,7 +33,7 @@ from rekognition_dagster.service.results import Results
 from rekognition_dagster.service.settings import Settings
 from rekognition_dagster.service.store import Job, JobStore
 from rekognition_dagster.service.writing import ResultsWriter
-from rekognition_dagster.videos import VIDEO_SUFFIXES
+from rekognition_dagster.videos import VIDEO_SUFFIXES, Video
 
 log = logging.getLogger("rekognition_dagster.service.worker")
 
@@ -178,7 +178,7 @@ class Worker:
         if isinstance(error, _UnfetchedError) and job.attempts < self.settings.attempts:
             log.warning("video not fetched", extra={**attempt.about, "error": error})
             store.release(job, owner, delay_s=2.0**job.attempts, counts=True)
-        elif isinstance(error, (_UnfetchedError, VideoError, ModelError, LakeError)):
+        elif isinstance(error, (_UnfetchedError, RekognitionDagsterError)):
             log.warning("job FAILED", extra={**attempt.about, "error": error})
             text = str(error)
             store.fail(job, owner, text if job.video in text else f"{job.video}: {text}")
@@ -251,14 +251,16 @@ class Worker:
                     attempt.check()
                     attempt.frames += fraction < 1  # once a frame, and once more at the end
 
-                facts = analyze(
-                    path,
-                    {operation.name: sink},
-                    detector=settings.detector,
-                    sample_fps=settings.sample_fps,
-                    progress=progress,
-                    video=job.video,
-                )
+                with _place(job, path, settings) as (source, where):
+                    facts = analyze(
+                        source,
+                        {operation.name: sink},
+                        detector=settings.detector,
+                        sample_fps=settings.sample_fps,
+                        progress=progress,
+                        video=job.video,
+                        **where,
+                    )
                 attempt.check()
             self._check_duration(job, facts.duration_ms)
         return _about(facts, settings), writer.orders
@@ -327,6 +329,21 @@ def _fetch(attempt: _Attempt, path: Path) -> None:
             f"{attempt.job.video}: the video cannot be fetched from S3: {error}. Check "
             "that it is still there and that the service may read it, then start the job again"
         ) from error
+
+
+@contextlib.contextmanager
+def _place(job: Job, path: Path, settings: Settings) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The video as those have it who look at it, and who these are: this process, or a cluster."""
+    if settings.ray is None:
+        yield path, {}
+        return
+    from rekognition_dagster.backfill import locate, workers_for
+    from rekognition_dagster.lending import Lent
+
+    reference = job.request["Video"]["S3Object"]
+    video = Video(reference["Bucket"], reference["Name"], reference.get("Version"))
+    with workers_for(None, settings.ray, settings.detector) as workers:
+        yield Lent(locate(video, objects.s3_client())), {"workers": workers}
 
 
 def _analyzer(spec: str) -> Callable[..., Any]:

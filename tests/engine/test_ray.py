@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -30,8 +33,7 @@ ROOM = {"object_store_memory": 80 << 20}
 @pytest.fixture(scope="module")
 def cluster(aws_endpoint):
     """A head without cores, and two nodes of a core each."""
-    from ray.cluster_utils import Cluster
-
+    Cluster = importlib.import_module("ray.cluster_utils").Cluster
     tests = str(Path(__file__).parents[1])  # the nodes' actors import the detectors from there
     os.environ["PYTHONPATH"] = os.pathsep.join([tests, os.environ.get("PYTHONPATH", "")])
     os.environ["AWS_ENDPOINT_URL"] = aws_endpoint
@@ -113,6 +115,19 @@ def test_a_file_that_no_node_has_is_told_with_the_remedy(cluster, tmp_path):
         pytest.raises(VideoError, match=r"on the Ray node .* Put it where every node has it"),
     ):
         analyze(tmp_path / "gone.mp4", {LABELS: print}, detector=SPOT, workers=workers)
+
+
+def test_the_example_analyses_on_a_cluster_and_skips_what_is_done(cluster, video, tmp_path):
+    script = Path(__file__).parents[2] / "examples" / "ray" / "archive.py"
+    command = [sys.executable, script, "--address", cluster.address, "--lake", tmp_path / "lake"]
+    for told in (f"file://{video}: ", ""):
+        done = subprocess.run(
+            [*command, "--detector", SPOT, video], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.startswith(told)
+        assert bool(done.stdout) == bool(told)
+    with Lake(tmp_path / "lake").connect() as duckdb:
+        assert duckdb.sql("SELECT DISTINCT status FROM jobs").fetchall() == [("SUCCEEDED",)]
 
 
 def test_an_address_where_no_cluster_is_is_told(cluster):
