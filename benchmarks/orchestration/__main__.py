@@ -1,0 +1,260 @@
+"""What Dagster and this package cost for a video: CPU time from discovery to rows in the lake.
+
+The daemon and its code server run as they do for a user, against S3, SNS and SQS of moto and a
+scripted Rekognition endpoint, both outside of what is counted: jobs end after a moment, in random
+order, and have one page of rows. Beside it, on fewer videos, a run for each video.
+
+    python -m benchmarks.orchestration [--videos 1000 ...] [--naive 20] [--group PATTERN]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import dagster as dg
+
+_ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(_ROOT / "tests"))
+from rekognition_double import RekognitionDouble, serve  # noqa: E402
+
+from rekognition_dagster.api import provision  # noqa: E402
+
+_SECRETS = {
+    "AWS_ACCESS_KEY_ID": "benchmark",
+    "AWS_SECRET_ACCESS_KEY": "benchmark",
+    "AWS_DEFAULT_REGION": "eu-central-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+_DAGSTER = """\
+telemetry: {enabled: false}
+run_queue: {max_concurrent_runs: 2, dequeue_interval_seconds: 1}
+sensors: {use_threads: true, num_workers: 4}
+"""
+_PER_DAY = 100  # videos of one camera's day
+
+
+@dataclass
+class Cost:
+    """What some videos cost."""
+
+    videos: int
+    cpu_s: float
+    wall_s: float
+    runs: int
+    longest_tick_s: dict[str, float]
+    memory_mb: list[float]
+
+    @property
+    def cpu_ms_each(self) -> float:
+        """CPU milliseconds for a video."""
+        return self.cpu_s / self.videos * 1000
+
+
+class _Announcing(RekognitionDouble):
+    """Announces each job's end after a moment, in no order."""
+
+    def announce(self, queue_url: str, stop: threading.Event) -> None:
+        """Until ``stop``, put the completions of new jobs on the queue, shuffled."""
+        sqs: Any = boto3.client("sqs")
+        told: set[str] = set()
+        dice = random.Random(7)
+        while not stop.wait(2.0):
+            fresh = [job for job in list(self.jobs) if job not in told]
+            dice.shuffle(fresh)
+            told.update(fresh)
+            for start in range(0, len(fresh), 10):
+                sqs.send_message_batch(
+                    QueueUrl=queue_url,
+                    Entries=[
+                        {"Id": str(i), "MessageBody": self.notification(job)}
+                        for i, job in enumerate(fresh[start : start + 10])
+                    ],
+                )
+
+
+def measure(videos: int, module: str, group: str | None) -> Cost:
+    """Bring ``videos`` through the pipeline of a module's definitions."""
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, _aws() as _:
+        home, lake = Path(folder) / "dagster", Path(folder) / "lake"
+        home.mkdir()
+        (home / "dagster.yaml").write_text(_DAGSTER)
+        session = boto3.Session()
+        made = provision(session, "benchmark")
+        _upload(session, videos)
+        double = _Announcing(rows=200)
+        server, stop = serve(double), threading.Event()
+        env = {
+            **os.environ,
+            "AWS_ENDPOINT_URL_REKOGNITION": f"http://127.0.0.1:{server.server_port}",
+            "DAGSTER_HOME": str(home),
+            "PYTHONPATH": str(_ROOT),
+            "REKOGNITION_DAGSTER_NAME": "benchmark",
+            "REKOGNITION_DAGSTER_BUCKET": "benchmark",
+            "REKOGNITION_DAGSTER_LAKE": str(lake),
+            "REKOGNITION_DAGSTER_OPERATIONS": "person_tracking",
+            "REKOGNITION_DAGSTER_QUEUE_URL": made.queue_url,
+            "REKOGNITION_DAGSTER_TOPIC_ARN": made.topic_arn,
+            "REKOGNITION_DAGSTER_ROLE_ARN": made.role_arn,
+            "REKOGNITION_DAGSTER_MAX_JOBS_IN_FLIGHT": "1000",
+            "REKOGNITION_DAGSTER_SENSOR_INTERVAL": "30",
+            **({"REKOGNITION_DAGSTER_PARTITION_BY": group} if group else {}),
+        }
+        threading.Thread(target=double.announce, args=(made.queue_url, stop), daemon=True).start()
+        result = Path(folder) / "cpu.json"
+        log = (Path(folder) / "daemon.log").open("wb")
+        begin = time.monotonic()
+        daemon = subprocess.Popen(
+            [
+                *(sys.executable, str(Path(__file__).with_name("meter.py")), str(result)),
+                *(str(Path(sys.executable).with_name("dagster-daemon")), "run", "-m", module),
+            ],
+            env=env,
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            memory = _wait(daemon, lake, videos)
+            wall = time.monotonic() - begin
+        finally:
+            stop.set()
+            daemon.send_signal(signal.SIGTERM)
+            daemon.wait(60)
+            server.shutdown()
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            runs, ticks = instance.get_runs_count(), _ticks(instance)
+        cpu = json.loads(result.read_text())["cpu_s"]
+        return Cost(videos, cpu, wall, runs, ticks, memory)
+
+
+def _wait(daemon: subprocess.Popen[bytes], lake: Path, videos: int) -> list[float]:
+    """Until all rows are there; the memory of daemon and code server meanwhile, in MB."""
+    memory: list[float] = []
+    done = told = 0
+    while done < videos:
+        time.sleep(5)
+        if daemon.poll() is not None:
+            sys.exit("the daemon ended")
+        done = sum(1 for _ in (lake / "jobs").rglob("*.parquet"))
+        memory.append(_memory_mb(daemon.pid))
+        if done * 10 // videos > told:
+            told = done * 10 // videos
+            print(f"  {done} of {videos}, {memory[-1]:.0f} MB", flush=True)
+    time.sleep(10)  # the last run says so, and ends
+    return memory
+
+
+def _memory_mb(pid: int) -> float:
+    """Resident memory of the daemon and its code servers, without the runs' own processes."""
+    total = 0.0
+    for child in _children(pid):
+        for process in (child, *_children(child)):
+            try:
+                command = Path(f"/proc/{process}/cmdline").read_bytes()
+                pages = Path(f"/proc/{process}/statm").read_text().split()[1]
+            except OSError:
+                continue
+            if b"execute_run" not in command and b"resource_tracker" not in command:
+                total += int(pages) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return total
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _ticks(instance: dg.DagsterInstance) -> dict[str, float]:
+    longest: dict[str, float] = {}
+    for state in instance.all_instigator_state():
+        ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id)
+        lengths = [t.end_timestamp - t.timestamp for t in ticks if t.end_timestamp]
+        longest[state.instigator_name] = max(lengths, default=0.0)
+    return longest
+
+
+def _upload(session: boto3.Session, videos: int) -> None:
+    s3: Any = session.client("s3")
+    s3.create_bucket(
+        Bucket="benchmark", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+    )
+    for i in range(videos):
+        camera, day = i // _PER_DAY % 10, i // _PER_DAY // 10
+        key = f"camera-{camera}/2026-{1 + day // 28:02}-{1 + day % 28:02}/{i % _PER_DAY:04}.mp4"
+        s3.put_object(Bucket="benchmark", Key=key, Body=b"video")
+
+
+@contextmanager
+def _aws() -> Iterator[None]:
+    """S3, SNS and SQS on loopback, in a process that is not counted."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    before = dict(os.environ)
+    os.environ.update(_SECRETS, AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}")
+    try:
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield
+    finally:
+        server.terminate()
+        server.wait()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--videos", type=int, nargs="+", default=[1000])
+    parser.add_argument("--naive", type=int, default=20, help="videos with a run for each; 0: none")
+    parser.add_argument("--group", help="partition_by, e.g. {camera}/{date}")
+    arguments = parser.parse_args()
+    costs = [
+        ("a run for many", measure(videos, "rekognition_dagster.definitions", arguments.group))
+        for videos in arguments.videos
+    ]
+    if arguments.naive:
+        naive = measure(arguments.naive, "benchmarks.orchestration.naive", None)
+        costs.append(("a run for each", naive))
+    print(
+        f"{'':16} {'videos':>7} {'runs':>5} {'CPU ms/video':>13} {'CPU s':>7} {'wall s':>7}  memory"
+    )
+    for name, cost in costs:
+        memory = cost.memory_mb
+        print(
+            f"{name:16} {cost.videos:7} {cost.runs:5} {cost.cpu_ms_each:13.1f} {cost.cpu_s:7.0f} "
+            f"{cost.wall_s:7.0f}  {memory[len(memory) // 4]:.0f} MB at a quarter, "
+            f"{max(memory):.0f} at most, {memory[-1]:.0f} at the end"
+        )
+    for name, seconds in sorted(costs[-1 - bool(arguments.naive)][1].longest_tick_s.items()):
+        print(f"longest tick of {name}: {seconds:.1f} s")
+
+
+if __name__ == "__main__":
+    main()
