@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import av
 import av.error
@@ -42,6 +42,10 @@ _FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,mxf,nut,dv,m4v,"
     "h264,hevc,av1,obu,ivf,vc1,mjpeg,yuv4mpegpipe,rm,wtv,gxf,gif,apng"
 )
+Stance: TypeAlias = "tuple[bool, bool, bool] | None"
+"""How a stored picture becomes the displayed one: rows for columns, then mirrored, then upside
+down; None as it is stored."""
+
 _WITH_LUMA = ("yuv4", "yuvj4", "yuva4", "gray", "nv12", "nv21")  # pixel formats, by their names
 _BYTES_AHEAD = 96 << 20
 _MAX_AHEAD = 8
@@ -91,7 +95,7 @@ class Frame:
     width: int
     height: int
     _raw: Any = field(repr=False)
-    _turns: int = field(default=0, repr=False)
+    _stance: Stance = field(default=None, repr=False)
     _image: Image | None = field(default=None, repr=False)
 
     @property
@@ -100,8 +104,8 @@ class Frame:
         if self._image is None:
             converter = _converters.__dict__.setdefault("rgb", VideoReformatter())
             image: Image = converter.reformat(self._raw, format="rgb24").to_ndarray()
-            if self._turns:
-                image = np.ascontiguousarray(np.rot90(image, self._turns))
+            if self._stance is not None:
+                image = _stood(image, self._stance)
             self._image, self._raw = image, None
         return self._image
 
@@ -122,7 +126,26 @@ class Frame:
     def from_image(cls, image: Image, index: int = 0, timestamp_ms: int = 0) -> Frame:
         """A frame around an RGB array."""
         height, width = image.shape[:2]
-        return cls(index, timestamp_ms, width, height, None, 0, image)
+        return cls(index, timestamp_ms, width, height, None, None, image)
+
+
+def _stance(raw: Any) -> Stance:
+    """How a frame is to be displayed, from its display matrix: a b u, c d v, x y w as in MP4."""
+    told = raw.side_data.get("DISPLAYMATRIX")
+    if told is None:
+        return None
+    a, b, _, c, d = np.frombuffer(bytes(told)[:20], np.int32).tolist()
+    lies = abs(b) + abs(c) > abs(a) + abs(d)
+    across, down = (c, b) if lies else (a, d)
+    stance = lies, across < 0, down < 0
+    return stance if any(stance) else None
+
+
+def _stood(image: Image, stance: tuple[bool, bool, bool]) -> Image:
+    lies, mirrored, upside_down = stance
+    image = image.transpose(1, 0, 2) if lies else image
+    image = image[:, ::-1] if mirrored else image
+    return np.ascontiguousarray(image[::-1] if upside_down else image)
 
 
 def _luma_plane(raw: Any) -> Luma | None:
@@ -368,9 +391,10 @@ class OpenVideo:
     def _decode(self, *, from_keyframe: bool = False) -> Iterator[Frame]:
         clock = self._clock
         for index, raw in enumerate(self._raw_frames(clock, from_keyframe)):
-            turns = round(raw.rotation / 90) % 4
-            width, height = (raw.height, raw.width) if turns % 2 else (raw.width, raw.height)
-            yield Frame(index, clock.tick(raw), width, height, raw, turns)
+            stance = _stance(raw)
+            lies = stance is not None and stance[0]
+            width, height = (raw.height, raw.width) if lies else (raw.width, raw.height)
+            yield Frame(index, clock.tick(raw), width, height, raw, stance)
 
     def _raw_frames(self, clock: _Clock, from_keyframe: bool) -> Iterator[Any]:
         seen = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 
 import numpy as np
@@ -66,6 +67,33 @@ def test_frames_stand_as_displayed(make_video, rotation, corner):
     assert red > 150
     assert green < 100
     assert image.shape[:2] == ((96, 128) if rotation % 180 == 0 else (128, 96))
+
+
+@pytest.mark.parametrize(
+    ("matrix", "corner"),
+    [
+        ((-1, 0, 0, 1), (0, -1)),  # mirrored, as front cameras do
+        ((1, 0, 0, -1), (-1, 0)),  # upside down
+        ((0, 1, 1, 0), (0, 0)),  # rows for columns
+        ((0, -1, -1, 0), (-1, -1)),
+    ],
+)
+def test_frames_that_are_mirrored_stand_as_displayed(make_video, matrix, corner):
+    path = make_video()
+    one, last = 1 << 16, 1 << 30
+    stored = struct.pack(">9i", one, 0, 0, 0, one, 0, 0, 0, last)
+    a, b, c, d = (one * sign for sign in matrix)
+    content = path.read_bytes()
+    place = content.index(stored, content.index(b"tkhd"))
+    told = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, last)
+    path.write_bytes(content[:place] + told + content[place + len(told) :])
+    with open_video(path) as video:
+        frame = next(iter(video.frames()))
+        assert (video.metadata.width, video.metadata.height) == (frame.width, frame.height)
+    assert frame.image.shape == ((96, 128, 3) if matrix[0] else (128, 96, 3))
+    red, green, _ = frame.image[corner].astype(int)
+    assert red > 150
+    assert green < 100
 
 
 def test_sampling_takes_the_first_frame_at_or_after_each_time(make_video):
