@@ -65,8 +65,8 @@ class Spot:
     def detect(self, frames: Iterable[Frame]) -> Iterator[sv.Detections]:
         for frame in frames:
             rows, columns = np.nonzero(frame.image.min(axis=2) > 250)
-            x, y = float(columns.mean() if len(columns) else 0), float(len(rows) % 40)
-            score = 0.5 + float(frame.image.mean()) / 1000
+            x, y = float(columns.mean() / 8 if len(columns) else 0), float(len(rows) % 4)
+            score = 0.8 + float(frame.image.mean()) / 1000
             yield found(
                 (x, y, x + 16, y + 40), (60, 60, 80, 80), scores=[score] * 2, classes=[0, 7]
             )
