@@ -21,7 +21,8 @@ from rekognition_dagster.orchestration.standing import Books, Phase
 from rekognition_dagster.videos import Video
 
 TRIES = 5
-"""A video is launched so often for the same change above it, at growing intervals."""
+"""A video is launched so often for the same change above it, at growing intervals; then again after
+the nightly batch."""
 MOST_VIDEOS = 500
 """Videos of one asset in a run at most."""
 NOT_OVER = [
@@ -107,7 +108,8 @@ def _build(
     are.
 
     A run that fails is followed by another after ``retry_minutes``, then after twice that, and so
-    on, :data:`TRIES` times for a video. The cursor holds how often, only of those in question.
+    on, :data:`TRIES` times for a video between two nightly batches. The cursor holds how often, of
+    those in question only.
 
     Args:
         name: The sensor's, and on its runs the value of :data:`LAUNCHED_TAG`.
@@ -130,6 +132,7 @@ def _build(
         if busy := _under_way(instance, name, settings.stalled_minutes * 60):
             return dg.SkipReason(f"Run {busy} is at work")
         plan: Plan = json.loads(context.cursor or "{}")
+        night = f"{books.opened_at(instance):.0f}"  # each nightly batch asks anew
         now, patience = time.time(), settings.retry_minutes * 60
         launched: dict[str, list[str]] = {}
         assets: dict[str, dg.AssetKey] = {}
@@ -139,7 +142,8 @@ def _build(
             if any(above in assets.values() for above in asset.asset_deps[asset.key]):
                 kept |= {op: plan[op]} if op in plan else {}
                 continue  # after what it is made from
-            due, tries = _due(source.videos(instance), plan.get(op, {}), now, patience)
+            behind = ((video, f"{change} {night}") for video, change in source.videos(instance))
+            due, tries = _due(behind, plan.get(op, {}), now, patience)
             if due:
                 launched[op], assets[op] = due, asset.key
             if tries:

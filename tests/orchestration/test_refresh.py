@@ -83,6 +83,8 @@ def test_a_run_that_fails_is_asked_again_at_growing_intervals_up_to_a_limit(
         if "person_detections" in asked(deployment):
             launched.append(minute)
     assert launched == [0, 15, 45, 105, 225]
+    deployment.materialize("nightly_batch")
+    assert "person_detections" in asked(deployment)
 
 
 def test_a_job_that_failed_is_told_once_by_a_run_of_its_own(
