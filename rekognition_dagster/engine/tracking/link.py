@@ -36,6 +36,7 @@ _SAME, _OTHER, _LOOK_SPREAD = 0.15, 0.36, 0.08  # distances of appearances, wher
 _LEARN = 12  # pairs from which on they are learnt from the video
 _MOST_FOR, _MOST_AGAINST = 3.0, 1.2  # said by an appearance: light changes, too
 _APPEARANCE = 1.5  # what it counts beside the way
+_PAIRS = 4096  # weighed at once: a long video has millions, each with two appearances
 _TURN_S = 1.2  # a speed measured now says less and less about later
 
 
@@ -257,13 +258,27 @@ def _candidates(
     low = np.searchsorted(starts, ends.last, side="right")
     high = np.searchsorted(starts, ends.last + longest, side="right")
     counts = np.maximum(high - low, 0)
-    rows = np.repeat(np.arange(len(counts)), counts)
-    within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    columns = order[np.repeat(low, counts) + within]
-    costs = _cost(ends, rows, columns, frame) - _APPEARANCE * _said(ends, palette, rows, columns)
     shot, next_shot = (np.searchsorted(cuts, t, side="right") for t in (ends.last, ends.first))
-    good = (costs < _ACCEPT) & (shot[rows] == next_shot[columns])
-    return rows[good], columns[good], costs[good]
+    found = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
+    for block in _blocks(counts):
+        some = counts[block]
+        rows = np.repeat(block, some)
+        within = np.arange(len(rows)) - np.repeat(np.cumsum(some) - some, some)
+        columns = order[np.repeat(low[block], some) + within]
+        good = shot[rows] == next_shot[columns]
+        rows, columns = rows[good], columns[good]
+        costs = _cost(ends, rows, columns, frame)
+        costs -= _APPEARANCE * _said(ends, palette, rows, columns)
+        good = costs < _ACCEPT
+        found.append((rows[good], columns[good], costs[good]))
+    rows, columns, costs = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return rows, columns, costs
+
+
+def _blocks(counts: npt.NDArray) -> list[npt.NDArray]:
+    """Indices in runs of which each has about ``_PAIRS`` pairs at most."""
+    block = (np.cumsum(counts) - counts) // _PAIRS
+    return np.split(np.arange(len(counts)), np.flatnonzero(np.diff(block)) + 1)
 
 
 def _said(ends: _Ends, palette: _Palette, rows: npt.NDArray, columns: npt.NDArray) -> npt.NDArray:
