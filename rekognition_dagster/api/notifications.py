@@ -103,6 +103,19 @@ def _text(document: Mapping[str, Any], name: str) -> str:
 
 
 @dataclass(frozen=True)
+class DeadLetters:
+    """A dead-letter queue.
+
+    Args:
+        url: Its URL.
+        messages: How many lie in it, about.
+    """
+
+    url: str
+    messages: int
+
+
+@dataclass(frozen=True)
 class CompletionQueue:
     """An SQS queue of completions.
 
@@ -150,6 +163,15 @@ class CompletionQueue:
         *_, account, name = arn.split(":")
         found = self.client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)
         return found["QueueUrl"]
+
+    def dead_letters(self) -> DeadLetters | None:
+        """The queue's dead-letter queue; None where it has none."""
+        url = self.dead_letter_url()
+        if url is None:
+            return None
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        found = self.client.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+        return DeadLetters(url, sum(int(found[n]) for n in names))
 
     def bury(self, message: Message, reason: str) -> bool:
         """Move a message to the dead-letter queue with the reason as an attribute.

@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 
 from rekognition_dagster.operations import Operation
+from rekognition_dagster.orchestration.alerts import build_alerts
 from rekognition_dagster.orchestration.analytics import (
     SqlModel,
     build_analytics_assets,
@@ -89,6 +90,7 @@ def _build(
     batch = build_nightly_batch(books)
     compaction = build_compaction_asset(names)
     status = build_status_asset(books)
+    alerts = build_alerts(books)
     return dg.Definitions(
         assets=[
             *_external_assets(settings, names),
@@ -98,7 +100,9 @@ def _build(
             batch,
             compaction,
             status,
+            *alerts.assets,
         ],
+        asset_checks=alerts.checks,
         jobs=[build_local_backfill(books)],
         sensors=[
             build_discovery_sensor(books),
@@ -113,6 +117,7 @@ def _build(
             build_nightly_schedule(settings, batch),
             build_compaction_schedule(settings, compaction),
             build_status_schedule(settings, status),
+            alerts.schedule,
         ],
         resources={**default_resources(settings), **(resources or {})},
         # One step a run: a process for it would only cost a second start.

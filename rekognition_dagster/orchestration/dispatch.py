@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import dagster as dg
 
 from rekognition_dagster.operations import OPERATIONS, Operation
-from rekognition_dagster.orchestration.jobs import Starts, free_slots
+from rekognition_dagster.orchestration.jobs import Starts, count_in_flight
 from rekognition_dagster.orchestration.names import TICK_S
 from rekognition_dagster.orchestration.resources import RekognitionVideoResource
 from rekognition_dagster.orchestration.selection import shown_to_fail
@@ -43,9 +43,10 @@ def build_dispatch_sensor(
         context: dg.SensorEvaluationContext, rekognition: RekognitionVideoResource
     ) -> dg.SensorResult | dg.SkipReason:
         instance = context.instance
-        free = free_slots(books, instance)
+        most = rekognition.most_in_flight(settings.max_jobs_in_flight, context.log.warning)
+        free = most - count_in_flight(books, instance)
         if free <= 0:
-            return dg.SkipReason(f"All {settings.max_jobs_in_flight} jobs are in flight")
+            return dg.SkipReason(f"All {most} jobs are in flight")
         api, until = rekognition.starter(), time.monotonic() + TICK_S
         starts = {name: Starts() for name in settings.operations}
         for operation, standing in in_turn(

@@ -123,7 +123,7 @@ def build_job_asset(operation: Operation, books: Books) -> dg.AssetsDefinition:
         config: VideosConfig,
         rekognition: RekognitionVideoResource,
     ) -> Iterator[dg.Output[None]]:
-        _start_jobs(context, config, rekognition.starter(), operation, books)
+        _start_jobs(context, config, rekognition, operation, books)
         yield from ()
 
     return start
@@ -132,14 +132,15 @@ def build_job_asset(operation: Operation, books: Books) -> dg.AssetsDefinition:
 def _start_jobs(
     context: dg.AssetExecutionContext,
     config: VideosConfig,
-    api: RekognitionVideo,
+    rekognition: RekognitionVideoResource,
     operation: Operation,
     books: Books,
 ) -> None:
-    instance = context.instance
+    instance, api = context.instance, rekognition.starter()
     board = books.board(instance, operation)
     chosen = list(selected(context, config, board))
-    free = free_slots(books, instance)
+    most = rekognition.most_in_flight(books.settings.max_jobs_in_flight, context.log.warning)
+    free = most - count_in_flight(books, instance)
     starts, total = Starts(), 0
     for standing in chosen:
         attempt = standing.attempt_by_hand
@@ -174,11 +175,10 @@ def _start_jobs(
         )
 
 
-def free_slots(books: Books, instance: dg.DagsterInstance) -> int:
-    """How many more jobs may be in flight, over all operations, for they share one quota."""
-    running = sum(
+def count_in_flight(books: Books, instance: dg.DagsterInstance) -> int:
+    """How many jobs are in flight, over all operations, for they share one quota."""
+    return sum(
         1
         for operation in books.settings.operation_list
         for _ in books.board(instance, operation).find(Phase.IN_FLIGHT)
     )
-    return books.settings.max_jobs_in_flight - running

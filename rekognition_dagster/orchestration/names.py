@@ -57,6 +57,10 @@ class RekognitionVideoTranslator:
         """The results of an operation: its table."""
         return self.asset_key(operation.table)
 
+    def dead_letters(self) -> dg.AssetKey:
+        """The dead-letter queue."""
+        return self.asset_key("dead_letters")
+
     def nightly_batch(self) -> dg.AssetKey:
         """The nightly batches."""
         return self.asset_key("nightly_batch")

@@ -6,6 +6,7 @@ credentials work as its users know them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,16 @@ from pydantic import Field
 
 from rekognition_dagster.api import CompletionQueue, NotificationChannel, RekognitionVideo
 from rekognition_dagster.lake import Lake
+from rekognition_dagster.orchestration.quotas import quota
 from rekognition_dagster.videos import DATE_PATTERN
 
 if TYPE_CHECKING:
     import duckdb
 
 
-def _client(resource: ResourceWithBoto3Configuration, service: str, attempts: int) -> Any:
+def _client(
+    resource: ResourceWithBoto3Configuration, service: str, attempts: int, **config: Any
+) -> Any:
     session = boto3.Session(profile_name=resource.profile_name)
     return session.client(
         service,
@@ -35,7 +39,7 @@ def _client(resource: ResourceWithBoto3Configuration, service: str, attempts: in
         aws_access_key_id=resource.aws_access_key_id,
         aws_secret_access_key=resource.aws_secret_access_key,
         aws_session_token=resource.aws_session_token,
-        config=Config(retries={"mode": "standard", "total_max_attempts": attempts}),
+        config=Config(retries={"mode": "standard", "total_max_attempts": attempts}, **config),
     )
 
 
@@ -80,6 +84,16 @@ class RekognitionVideoResource(ResourceWithBoto3Configuration):
     def pager(self) -> RekognitionVideo:
         """The API for Get calls, which are repeated ``max_attempts`` times."""
         return self._api(attempts=self.max_attempts)
+
+    def most_in_flight(self, configured: int | str, warn: Callable[[str], Any]) -> int:
+        """The jobs that may be in flight: ``configured``, or the account's quota if that is
+        ``service-quotas``; ``warn`` is told where the quota cannot be had."""
+        if isinstance(configured, int):
+            return configured
+        # A few seconds at most: a sensor's tick waits for it.
+        of_the_account = self.model_copy(update={"endpoint_url": None})
+        client = _client(of_the_account, "service-quotas", 2, connect_timeout=3, read_timeout=3)
+        return quota(client, warn)
 
     def _api(self, attempts: int) -> RekognitionVideo:
         channel = (

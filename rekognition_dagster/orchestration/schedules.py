@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from rekognition_dagster.orchestration.alerts import nightly_freshness
 from rekognition_dagster.orchestration.settings import Settings
 from rekognition_dagster.orchestration.standing import RESULTS_LIVE_DAYS, Books, Phase
 
@@ -20,6 +21,7 @@ def build_nightly_batch(books: Books) -> dg.AssetsDefinition:
     @dg.asset(
         key=names.nightly_batch(),
         deps=[names.video()],
+        freshness_policy=nightly_freshness(books.settings),
         group_name=names.group_name("nightly"),
         description="Opens a batch: what is not yet analysed is asked (again). Its metadata says "
         "how every operation stood then.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import dagster as dg
 from pydantic import Field, ValidationError, field_validator
@@ -69,8 +69,10 @@ class Settings(dg.Model, dg.Resolvable):
         description="Cron schedule of the compaction: the lake's small files are merged.",
     )
     timezone: str = Field(default="UTC", description="Time zone of the schedules.")
-    max_jobs_in_flight: int = Field(
-        default=20, ge=1, description="Jobs in flight at most; AWS allows 20 by default."
+    max_jobs_in_flight: Annotated[int, Field(ge=1)] | Literal["service-quotas"] = Field(
+        default=20,
+        description="Jobs in flight at most; AWS allows 20 by default. service-quotas asks AWS"
+        " Service Quotas what the account may have.",
     )
     pages_at_once: int = Field(
         default=4, ge=1, description="Jobs whose results a run pages at the same time."

@@ -97,6 +97,7 @@ def test_every_asset_of_the_deployment_is_there() -> None:
         "video_summary",
         "activity_by_minute",
         "nightly_batch",
+        "dead_letters",
         "lake_compaction",
         "pipeline_status",
     }
@@ -115,6 +116,7 @@ def test_an_operation_is_one_entry_in_the_settings() -> None:
         "label_detection_completion",
         "label_detections",
         "nightly_batch",
+        "dead_letters",
         "lake_compaction",
         "pipeline_status",
     }

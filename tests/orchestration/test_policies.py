@@ -28,7 +28,7 @@ def recorder(aws: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> Iterator[Re
 
 NOT_EVERY_DAY = {
     "VideosOfTheApi s3:GetObjectVersion": "for versions that the local backfill has learnt",
-    "Lake s3:DeleteObject": "when a video is of another day than it was",
+    "Lake s3:DeleteObject": "for compaction, and for a video that is of another day than it was",
     "Lake s3:AbortMultipartUpload": "when an upload fails",
 }
 """What the pipeline is allowed beyond what a plain run needs, and when it needs it."""
@@ -60,6 +60,7 @@ def test_the_pipeline_needs_its_policy_and_no_more(
         queue_url=made.queue_url,
         topic_arn=made.topic_arn,
         role_arn=made.role_arn,
+        max_jobs_in_flight="service-quotas",
     )
     deployment = Deployment(settings, instance, made, rekognition)
 
@@ -83,6 +84,8 @@ def test_the_pipeline_needs_its_policy_and_no_more(
         deployment.tick("reconciliation")
         for table in ("face_detections", "label_detections", "video_summary"):
             assert deployment.materialize(table, partitions).success
+        checks = deployment.definitions.resolve_job_def("alerts")
+        assert checks.execute_in_process(instance=instance).success
     recorder.calls |= {Call(f"rekognition:{name}", "*") for name in rekognition.calls}
 
     allowed = iam.policy("pipeline", unique)

@@ -1,0 +1,166 @@
+"""Alerts: asset checks of what nobody looks at until it is too late, evaluated every hour.
+
+They are checks, and the nightly batch's lateness a freshness policy, so that Dagster's UI, its
+alerting and other programs find them where they find all others.
+"""
+
+# No postponed annotations here: Dagster reads those of the decorated functions as they stand.
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import dagster as dg
+from botocore.exceptions import BotoCoreError, ClientError
+
+from rekognition_dagster.operations import Operation
+from rekognition_dagster.orchestration.resources import CompletionQueueResource, said
+from rekognition_dagster.orchestration.settings import Settings
+from rekognition_dagster.orchestration.standing import RESULTS_LIVE_DAYS, Books, Phase
+
+_WARN_AFTER, _FAIL_AFTER = timedelta(days=3), timedelta(days=5)
+_SHOWN = 20
+_GRACE = timedelta(hours=2)  # for the run itself, and for the night that is an hour longer
+
+
+@dataclass(frozen=True)
+class Alerts:
+    """What :func:`build_alerts` makes."""
+
+    assets: list[dg.AssetSpec]
+    checks: list[dg.AssetChecksDefinition]
+    schedule: dg.ScheduleDefinition
+
+
+def build_alerts(books: Books) -> Alerts:
+    """The checks, the asset ``dead_letters`` under one of them, and the schedule ``alerts``."""
+    dead_letters = dg.AssetSpec(
+        books.names.dead_letters(),
+        group_name=books.names.group_name("nightly"),
+        kinds={"sqs"},
+        description="The dead-letter queue: messages that were no completions, or that could not "
+        "be dealt with.",
+    )
+    checks = [
+        *(_results_before_they_expire(o, books) for o in books.settings.operation_list),
+        _is_empty(dead_letters.key),
+    ]
+    job = dg.define_asset_job(
+        "alerts", selection=dg.AssetSelection.checks(*checks), executor_def=dg.in_process_executor
+    )
+    running = books.settings.sensors == "running"
+    schedule = dg.ScheduleDefinition(
+        name="alerts",
+        job=job,
+        cron_schedule="7 * * * *",
+        default_status=dg.DefaultScheduleStatus.RUNNING
+        if running
+        else dg.DefaultScheduleStatus.STOPPED,
+        description="Evaluates the checks that warn of what is about to be lost.",
+    )
+    return Alerts([dead_letters], checks, schedule)
+
+
+def nightly_freshness(settings: Settings) -> dg.FreshnessPolicy:
+    """The nightly batch is late when it is older than the longest time between two, and some."""
+    nights = dg.TimeWindowPartitionsDefinition(
+        start=datetime(2024, 1, 1),
+        fmt="%Y-%m-%dT%H:%M",
+        cron_schedule=settings.nightly,
+        timezone=settings.timezone,
+    )
+    longest, at = timedelta(0), datetime(2024, 1, 1)
+    for _ in range(40):  # five weeks of nights, or three years of months
+        window = nights.get_next_partition_window(at, respect_bounds=False)
+        if window is None:
+            break
+        longest, at = max(longest, window.end - window.start), window.end
+    return dg.FreshnessPolicy.time_window(fail_window=longest + _GRACE)
+
+
+def _results_before_they_expire(operation: Operation, books: Books) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=books.names.completion(operation),
+        name="results_before_they_expire",
+        description=f"The results of every completed job are in {operation.table} long before the "
+        f"service forgets them, after {RESULTS_LIVE_DAYS} days.",
+    )
+    def results_before_they_expire(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        now = time.time()
+        oldest: list[tuple[float, str, str]] = []
+        unpaged = 0
+        for standing in books.board(context.instance, operation).find(Phase.UNPAGED):
+            unpaged += 1
+            oldest.append((standing.since, standing.video.uri, standing.reason))
+            oldest = sorted(oldest)[:_SHOWN]
+        age = timedelta(seconds=now - oldest[0][0]) if oldest else timedelta(0)
+        metadata: dict[str, Any] = {"unpaged": unpaged, "oldest_hours": age / timedelta(hours=1)}
+        if age > _WARN_AFTER:
+            metadata["oldest"] = dg.MetadataValue.table(
+                [
+                    dg.TableRecord(
+                        {
+                            "video": video,
+                            "hours_left": round(RESULTS_LIVE_DAYS * 24 - (now - at) / 3600),
+                            "reason": reason or "no run has taken it up",
+                        }
+                    )
+                    for at, video, reason in oldest
+                ],
+                dg.TableSchema(
+                    [
+                        dg.TableColumn("video", "string"),
+                        dg.TableColumn("hours_left", "int"),
+                        dg.TableColumn("reason", "string"),
+                    ]
+                ),
+            )
+        severe = age > _FAIL_AFTER
+        return dg.AssetCheckResult(
+            passed=age <= _WARN_AFTER,
+            severity=dg.AssetCheckSeverity.ERROR if severe else dg.AssetCheckSeverity.WARN,
+            metadata=metadata,
+            description=f"{unpaged} completed jobs have no results in {operation.table}; the "
+            f"oldest ended {age.days} days ago. Materialize {operation.table} for them"
+            if age > _WARN_AFTER
+            else None,
+        )
+
+    return results_before_they_expire
+
+
+def _is_empty(key: dg.AssetKey) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=key,
+        name="is_empty",
+        description="No message lies in the dead-letter queue.",
+    )
+    def is_empty(completion_queue: CompletionQueueResource) -> dg.AssetCheckResult:
+        queue = completion_queue.queue()
+        if queue is None:
+            return dg.AssetCheckResult(passed=True, description="No queue is configured")
+        try:
+            dead = queue.dead_letters()
+        except (ClientError, BotoCoreError) as error:
+            raise dg.Failure(
+                f"cannot look into the dead-letter queue of {queue.url}: {said(error)}. Allow "
+                "sqs:GetQueueAttributes on it"
+            ) from error
+        if dead is None:
+            return dg.AssetCheckResult(
+                passed=False,
+                severity=dg.AssetCheckSeverity.WARN,
+                description="There is no dead-letter queue: a message that is no completion comes "
+                "back for ever. `rekognition-dagster provision` makes one",
+            )
+        return dg.AssetCheckResult(
+            passed=dead.messages == 0,
+            metadata={"messages": dead.messages, "queue": dead.url},
+            description="Read them, their attribute Reason says why they are there; then delete "
+            "them, or move those that were completions back"
+            if dead.messages
+            else None,
+        )
+
+    return is_empty
