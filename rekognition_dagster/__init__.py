@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rekognition_dagster.orchestration.local_backfill import LocalBackfillConfig
     from rekognition_dagster.orchestration.names import RekognitionVideoTranslator
     from rekognition_dagster.orchestration.resources import (
-        CompletionQueueResource,
         LakeResource,
+        QueueResource,
         RekognitionVideoResource,
         VideoBucketResource,
     )
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OPERATIONS",
-    "CompletionQueueResource",
     "Lake",
     "LakeResource",
     "LocalBackfillConfig",
     "Operation",
+    "QueueResource",
     "RekognitionVideoComponent",
     "RekognitionVideoResource",
     "RekognitionVideoTranslator",
@@ -51,7 +51,7 @@ _ROOMS = {
     "local_backfill": ("LocalBackfillConfig",),
     "names": ("RekognitionVideoTranslator",),
     "resources": (
-        "CompletionQueueResource",
+        "QueueResource",
         "LakeResource",
         "RekognitionVideoResource",
         "VideoBucketResource",

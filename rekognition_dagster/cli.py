@@ -187,13 +187,25 @@ def serve(arguments: Sequence[str]) -> None:
     metavar="PREFIX",
     help="What the names of topic, queues and role begin with.",
 )
-def provision(name: str) -> None:
+@click.option(
+    "--arrivals",
+    metavar="BUCKET",
+    help="Have this bucket tell of new videos on a queue, in place of listing it all the time.",
+)
+@click.option(
+    "--prefix",
+    metavar="PREFIX",
+    default="",
+    help="With --arrivals: only of keys that begin so.",
+)
+def provision(name: str, arrivals: str | None, prefix: str) -> None:
     """Make topic, queue, dead-letter queue, policy and role in an AWS account.
 
     Can be repeated: what is there is left, or brought up to date. Prints the pipeline's settings:
 
     \b
       rekognition-dagster provision >> .env
+      rekognition-dagster provision --arrivals my-videos --prefix entrance/ >> .env
     """
     import re
 
@@ -203,7 +215,10 @@ def provision(name: str) -> None:
 
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
         raise click.BadParameter("use 1 to 64 letters, digits, - or _", param_hint="--name")
-    made = provision_account(boto3.Session(region_name=os.environ.get("AWS_REGION")), name)
+    if prefix and not arrivals:
+        raise click.UsageError("--prefix goes with --arrivals BUCKET")
+    session = boto3.Session(region_name=os.environ.get("AWS_REGION"))
+    made = provision_account(session, name, arrivals=arrivals, prefix=prefix)
     click.echo(f"dead letters go to {made.dead_letter_url}", err=True)
     for variable, value in made.environment().items():
         click.echo(f"{variable}={value}")

@@ -11,7 +11,7 @@ import dagster as dg
 from rekognition_double import RekognitionDouble
 
 from rekognition_dagster import Lake, Settings, build_definitions
-from rekognition_dagster.api import CompletionQueue, Provisioned
+from rekognition_dagster.api import MessageQueue, Provisioned
 from rekognition_dagster.orchestration.names import RekognitionVideoTranslator
 from rekognition_dagster.videos import Video
 
@@ -36,8 +36,8 @@ class Deployment:
         return Lake(self.settings.lake)
 
     @property
-    def queue(self) -> CompletionQueue:
-        return CompletionQueue(boto3.client("sqs"), self.provisioned.queue_url)
+    def queue(self) -> MessageQueue:
+        return MessageQueue(boto3.client("sqs"), self.provisioned.queue_url)
 
     def evaluate(self, sensor: str) -> Any:
         """One tick's evaluation, without its consequences."""

@@ -97,6 +97,9 @@ def _s3(environ: dict[str, Any]) -> Call:
     bucket, _, key = unquote(environ["PATH_INFO"]).lstrip("/").partition("/")
     query, method = environ.get("QUERY_STRING", ""), environ["REQUEST_METHOD"]
     arn = f"arn:aws:s3:::{bucket}" + (f"/{key}" if key else "")
+    if not key and "notification" in query:
+        verb = "Put" if method == "PUT" else "Get"
+        return Call(f"s3:{verb}BucketNotification", arn)
     if not key:
         assert method in ("GET", "HEAD"), f"{method} on a bucket"
         return Call("s3:ListBucket", arn)

@@ -1,4 +1,4 @@
-"""Make what the pipeline needs in an AWS account: topic, queue, dead-letter queue, policy, role.
+"""Make what the pipeline needs in an AWS account: topic, queues, their policies, role.
 
 Every step can be repeated: what is there is left as it is, or brought up to date.
 """
@@ -22,22 +22,34 @@ class Provisioned:
     queue_url: str
     dead_letter_url: str
     role_arn: str
+    arrivals_queue_url: str | None = None
 
     def environment(self) -> dict[str, str]:
         """Settings for the pipeline."""
-        return {
+        found = {
             "REKOGNITION_DAGSTER_TOPIC_ARN": self.topic_arn,
             "REKOGNITION_DAGSTER_ROLE_ARN": self.role_arn,
             "REKOGNITION_DAGSTER_QUEUE_URL": self.queue_url,
+            "REKOGNITION_DAGSTER_ARRIVALS_QUEUE_URL": self.arrivals_queue_url,
         }
+        return {variable: value for variable, value in found.items() if value}
 
 
-def provision(session: Any, name: str = "rekognition-dagster") -> Provisioned:
+def provision(
+    session: Any,
+    name: str = "rekognition-dagster",
+    *,
+    arrivals: str | None = None,
+    prefix: str = "",
+) -> Provisioned:
     """Make or update everything, named after ``name``.
 
     Args:
         session: A boto3 session; its endpoint, region and account are used.
         name: Prefix of every name; 1 to 64 of ``[a-zA-Z0-9-_]``.
+        arrivals: A bucket that shall say of each new object, on a queue for that. Its other
+            notifications stay as they are.
+        prefix: Only of keys that begin so.
 
     Raises:
         botocore.exceptions.ClientError: AWS refused a step; those before it are made.
@@ -48,27 +60,24 @@ def provision(session: Any, name: str = "rekognition-dagster") -> Provisioned:
         sqs, f"{name}-dead-letters", {"MessageRetentionPeriod": str(_RETENTION_S)}
     )
     redrive = {"deadLetterTargetArn": dead_letter_arn, "maxReceiveCount": MAX_RECEIVES}
-    queue_url, queue_arn = _queue(
-        sqs,
-        f"{name}-completions",
-        {
-            "MessageRetentionPeriod": str(_RETENTION_S),
-            "VisibilityTimeout": "120",
-            "ReceiveMessageWaitTimeSeconds": "0",
-            "RedrivePolicy": json.dumps(redrive),
-        },
-    )
-    statement = {
-        "Sid": "CompletionsFromTopic",
-        "Effect": "Allow",
-        "Principal": {"Service": "sns.amazonaws.com"},
-        "Action": "sqs:SendMessage",
-        "Resource": queue_arn,
-        "Condition": {"ArnEquals": {"aws:SourceArn": topic_arn}},
+    attributes = {
+        "MessageRetentionPeriod": str(_RETENTION_S),
+        "VisibilityTimeout": "120",
+        "ReceiveMessageWaitTimeSeconds": "0",
+        "RedrivePolicy": json.dumps(redrive),
     }
-    sqs.set_queue_attributes(QueueUrl=queue_url, Attributes={"Policy": _policy(statement)})
+    queue_url, queue_arn = _queue(sqs, f"{name}-completions", attributes)
+    _let_send(sqs, queue_url, queue_arn, "CompletionsFromTopic", "sns.amazonaws.com", topic_arn)
     sns.subscribe(TopicArn=topic_arn, Protocol="sqs", Endpoint=queue_arn)
-    return Provisioned(topic_arn, queue_url, dead_letter_url, _role(iam, name, topic_arn))
+    role_arn = _role(iam, name, topic_arn)
+    arrivals_url = None
+    if arrivals:
+        arrivals_url, arrivals_arn = _queue(sqs, f"{name}-arrivals", attributes)
+        partition = arrivals_arn.split(":")[1]
+        source = f"arn:{partition}:s3:::{arrivals}"
+        _let_send(sqs, arrivals_url, arrivals_arn, "ArrivalsFromBucket", "s3.amazonaws.com", source)
+        _notify(session.client("s3"), arrivals, f"{name}-arrivals", arrivals_arn, prefix)
+    return Provisioned(topic_arn, queue_url, dead_letter_url, role_arn, arrivals_url)
 
 
 def _queue(sqs: Any, name: str, attributes: dict[str, str]) -> tuple[str, str]:
@@ -79,6 +88,51 @@ def _queue(sqs: Any, name: str, attributes: dict[str, str]) -> tuple[str, str]:
     sqs.set_queue_attributes(QueueUrl=url, Attributes=attributes)
     found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
     return url, found["Attributes"]["QueueArn"]
+
+
+def _let_send(sqs: Any, url: str, arn: str, sid: str, service: str, source: str) -> None:
+    """Let a service send to a queue on behalf of one source, and nobody else."""
+    condition: dict[str, Any] = {"ArnEquals": {"aws:SourceArn": source}}
+    if service == "s3.amazonaws.com":  # a bucket's ARN names no account, and buckets change hands
+        condition["StringEquals"] = {"aws:SourceAccount": arn.split(":")[4]}
+    statement = {
+        "Sid": sid,
+        "Effect": "Allow",
+        "Principal": {"Service": service},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+        "Condition": condition,
+    }
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": _policy(statement)})
+
+
+def _notify(s3: Any, bucket: str, name: str, queue_arn: str, prefix: str) -> None:
+    """Have a bucket tell a queue of new objects; what it tells others is left as it is."""
+    wanted: dict[str, Any] = {
+        "Id": name,
+        "QueueArn": queue_arn,
+        "Events": ["s3:ObjectCreated:*"],
+    }
+    if prefix:
+        rules = [{"Name": "prefix", "Value": prefix}]
+        wanted["Filter"] = {"Key": {"FilterRules": rules}}
+    found = s3.get_bucket_notification_configuration(Bucket=bucket)
+    configuration = {k: v for k, v in found.items() if k != "ResponseMetadata"}
+    queues = configuration.get("QueueConfigurations", [])
+    if any(_is_same(q, wanted) for q in queues):
+        return
+    configuration["QueueConfigurations"] = [*(q for q in queues if q.get("Id") != name), wanted]
+    s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=configuration)
+
+
+def _is_same(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    def told(of: dict[str, Any]) -> tuple[Any, ...]:
+        rules = of.get("Filter", {}).get("Key", {}).get("FilterRules", [])
+        # S3 gives a rule's name back as Prefix, whatever the case it was given in.
+        filters = sorted((r["Name"].lower(), r["Value"]) for r in rules)
+        return of.get("Id"), of["QueueArn"], sorted(of["Events"]), filters
+
+    return told(found) == told(wanted)
 
 
 def _role(iam: Any, name: str, topic_arn: str) -> str:

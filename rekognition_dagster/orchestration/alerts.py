@@ -15,7 +15,7 @@ import dagster as dg
 from botocore.exceptions import BotoCoreError, ClientError
 
 from rekognition_dagster.operations import Operation
-from rekognition_dagster.orchestration.resources import CompletionQueueResource, said
+from rekognition_dagster.orchestration.resources import QueueResource, said
 from rekognition_dagster.orchestration.settings import Settings
 from rekognition_dagster.orchestration.standing import RESULTS_LIVE_DAYS, Books, Phase
 
@@ -136,7 +136,7 @@ def _is_empty(key: dg.AssetKey) -> dg.AssetChecksDefinition:
         name="is_empty",
         description="No message lies in the dead-letter queue.",
     )
-    def is_empty(completion_queue: CompletionQueueResource) -> dg.AssetCheckResult:
+    def is_empty(completion_queue: QueueResource) -> dg.AssetCheckResult:
         queue = completion_queue.queue()
         if queue is None:
             return dg.AssetCheckResult(passed=True, description="No queue is configured")

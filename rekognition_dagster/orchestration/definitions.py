@@ -28,8 +28,8 @@ from rekognition_dagster.orchestration.names import VIDEO_PARTITIONS, Rekognitio
 from rekognition_dagster.orchestration.reconciliation import build_reconciliation_sensor
 from rekognition_dagster.orchestration.refresh import build_analytics_sensor, build_results_sensor
 from rekognition_dagster.orchestration.resources import (
-    CompletionQueueResource,
     LakeResource,
+    QueueResource,
     RekognitionVideoResource,
     VideoBucketResource,
 )
@@ -57,7 +57,8 @@ def build_definitions(
         settings: What the deployment chooses; from the environment by default.
         models: Analytics; those of the package by default.
         names: Names the assets.
-        resources: In place of ``rekognition``, ``completion_queue``, ``video_bucket``, ``lake``.
+        resources: In place of ``rekognition``, ``completion_queue``, ``arrivals_queue``,
+            ``video_bucket``, ``lake``.
 
     Example:
         .. code-block:: python
@@ -134,7 +135,8 @@ def default_resources(settings: Settings) -> dict[str, Any]:
             job_tag=settings.name,
             parameters=settings.parameters,
         ),
-        "completion_queue": CompletionQueueResource(url=settings.queue_url),
+        "completion_queue": QueueResource(url=settings.queue_url),
+        "arrivals_queue": QueueResource(url=settings.arrivals_queue_url),
         "video_bucket": VideoBucketResource(bucket=settings.bucket, prefix=settings.prefix),
         "lake": LakeResource(
             url=settings.lake, date_pattern=settings.date_pattern, catalogue=settings.catalogue

@@ -123,7 +123,7 @@ class Book:
         for partition, new in changes.items():
             old = before[partition].entries if partition in before else {}
             entries = {**old, **new}
-            version = (versions or {}).get(partition) or self._version(partition, entries)
+            version = (versions or {}).get(partition) or self.version(partition, entries)
             events.append(
                 make(
                     self.asset,
@@ -134,7 +134,8 @@ class Book:
             )
         return events
 
-    def _version(self, partition: str, entries: Entries) -> str:
+    def version(self, partition: str, entries: Entries) -> str:
+        """The data version of an event with these entries."""
         covers = tuple(cover(partition, entries, field) for field in self.versioned)
         return str(Version(covers, None if set(entries) == {partition} else len(entries)))
 

@@ -16,7 +16,7 @@ from botocore.config import Config
 from dagster_aws.utils import ResourceWithBoto3Configuration
 from pydantic import Field
 
-from rekognition_dagster.api import CompletionQueue, NotificationChannel, RekognitionVideo
+from rekognition_dagster.api import MessageQueue, NotificationChannel, RekognitionVideo
 from rekognition_dagster.lake import Lake
 from rekognition_dagster.orchestration.quotas import quota
 from rekognition_dagster.videos import DATE_PATTERN
@@ -105,22 +105,20 @@ class RekognitionVideoResource(ResourceWithBoto3Configuration):
         return RekognitionVideo(client, channel, self.job_tag, self.parameters)
 
 
-class CompletionQueueResource(ResourceWithBoto3Configuration):
-    """The SQS queue that completions arrive on.
+class QueueResource(ResourceWithBoto3Configuration):
+    """An SQS queue: that of completions, or that of arrivals.
 
     Example:
         .. code-block:: python
 
-            CompletionQueueResource(url="https://sqs.eu-central-1.amazonaws.com/1234/completions")
+            QueueResource(url="https://sqs.eu-central-1.amazonaws.com/1234/completions")
     """
 
     url: str | None = Field(default=None, description="The queue's URL.")
 
-    def queue(self) -> CompletionQueue | None:
+    def queue(self) -> MessageQueue | None:
         """The queue, or None where no URL is configured."""
-        return (
-            CompletionQueue(_client(self, "sqs", self.max_attempts), self.url) if self.url else None
-        )
+        return MessageQueue(_client(self, "sqs", self.max_attempts), self.url) if self.url else None
 
 
 class VideoBucketResource(ResourceWithBoto3Configuration):

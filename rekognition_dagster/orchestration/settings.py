@@ -50,6 +50,16 @@ class Settings(dg.Model, dg.Resolvable):
     queue_url: str | None = Field(
         default=None, description="The SQS queue of completions; `provision` makes it."
     )
+    arrivals_queue_url: str | None = Field(
+        default=None,
+        description="The SQS queue of S3's event notifications, in place of listing the bucket all"
+        " the time; `provision --arrivals` makes it.",
+    )
+    listing_hours: float = Field(
+        default=24,
+        gt=0,
+        description="With a queue of arrivals, the bucket is listed only once in so many hours.",
+    )
     topic_arn: str | None = Field(
         default=None, description="The SNS topic of completions; `provision` makes it."
     )

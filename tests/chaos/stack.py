@@ -29,7 +29,7 @@ import boto3
 import dagster as dg
 
 from rekognition_dagster import Lake, Settings, build_definitions
-from rekognition_dagster.api import CompletionQueue, provision
+from rekognition_dagster.api import MessageQueue, provision
 from rekognition_dagster.stack import dagster_home
 
 TESTS = Path(__file__).parent.parent
@@ -293,7 +293,7 @@ class Stack:
     def messages(self) -> dict[str, int]:
         """Messages on the queue and on its dead-letter queue, hidden ones too."""
         sqs = self.client_session.client("sqs")
-        queue = CompletionQueue(sqs, self.queue_url)
+        queue = MessageQueue(sqs, self.queue_url)
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         return {
             what: sum(

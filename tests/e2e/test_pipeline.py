@@ -18,7 +18,7 @@ import pytest
 from clips import write_bad, write_clip
 from rich.console import Console
 
-from rekognition_dagster.api import CompletionQueue
+from rekognition_dagster.api import MessageQueue
 from rekognition_dagster.operations import FACE_DETECTION, PERSON_TRACKING
 from rekognition_dagster.stack import LocalStack, dagster_home
 from rekognition_dagster.stack.demo import Outcome, analyse, print_findings
@@ -122,7 +122,7 @@ def test_the_bad_video_failed_alone_and_says_why(pipeline: Pipeline) -> None:
 def test_no_message_stays_in_a_queue(pipeline: Pipeline) -> None:
     sqs = pipeline.stack.session().client("sqs")
     url = pipeline.stack.environment()["REKOGNITION_DAGSTER_QUEUE_URL"]
-    dead_letters = CompletionQueue(sqs, url).dead_letter_url()
+    dead_letters = MessageQueue(sqs, url).dead_letter_url()
     assert dead_letters is not None
 
     def messages(queue: str) -> int:

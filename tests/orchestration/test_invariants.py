@@ -15,8 +15,9 @@ import pytest
 from deployment import Deployment, put_videos
 from rekognition_double import ApiFault
 
+from rekognition_dagster.api import MessageQueue
 from rekognition_dagster.errors import ConfigurationError
-from rekognition_dagster.orchestration import completions, discovery
+from rekognition_dagster.orchestration import discovery, inbox
 from rekognition_dagster.orchestration.resources import VideoBucketResource
 
 
@@ -34,9 +35,9 @@ def started(deployment: Deployment, *keys: str) -> list[str]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Received messages come back at once, as after the visibility timeout."""
-    receive = completions._receive
-    monkeypatch.setattr(completions, "_receive", lambda queue, visibility_s: receive(queue, 0))
-    monkeypatch.setattr(completions, "MOST_COMPLETIONS", 1)
+    receive = MessageQueue.receive
+    monkeypatch.setattr(MessageQueue, "receive", lambda queue, **_: receive(queue, visibility_s=0))
+    monkeypatch.setattr(inbox, "MOST_MESSAGES", 1)
 
 
 # -- I1: a completion leaves the queue only after it is durable -----------------------------------

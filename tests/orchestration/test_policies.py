@@ -35,9 +35,13 @@ NOT_EVERY_DAY = {
 
 
 def test_provisioning_needs_its_policy_and_no_more(recorder: Recorder, unique: str) -> None:
+    bucket = f"{unique}my-videos"
+    boto3.client("s3").create_bucket(
+        Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
+    )
     with recorder.recording():
-        provision(boto3.Session(), f"{unique}cameras")
-        provision(boto3.Session(), f"{unique}cameras")
+        provision(boto3.Session(), f"{unique}cameras", arrivals=bucket)
+        provision(boto3.Session(), f"{unique}cameras", arrivals=bucket)
     allowed = iam.policy("provisioning", unique)
     assert iam.refused(allowed, recorder.calls) == []
     assert iam.idle(allowed, recorder.calls) == set()
@@ -50,7 +54,7 @@ def test_the_pipeline_needs_its_policy_and_no_more(
     s3: Any = boto3.client("s3")
     for bucket in (videos, lake):
         s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
-    made = provision(boto3.Session(), f"{unique}cameras")
+    made = provision(boto3.Session(), f"{unique}cameras", arrivals=videos)
     settings = Settings(
         name="cameras",
         bucket=videos,
@@ -58,6 +62,7 @@ def test_the_pipeline_needs_its_policy_and_no_more(
         lake=f"s3://{lake}/cameras",
         operations=["face_detection", "label_detection"],
         queue_url=made.queue_url,
+        arrivals_queue_url=made.arrivals_queue_url,
         topic_arn=made.topic_arn,
         role_arn=made.role_arn,
         max_jobs_in_flight="service-quotas",
@@ -71,7 +76,11 @@ def test_the_pipeline_needs_its_policy_and_no_more(
 
     rekognition.on_start = in_the_callers_name
     put_videos(videos, "entrance/2026-01-31/a.mp4", "entrance/2026-01-31/b.mp4")
+    deployment.queue.client.send_message(
+        QueueUrl=made.arrivals_queue_url, MessageBody="no event of S3"
+    )
     with recorder.recording():
+        deployment.tick("video_discovery")
         deployment.tick("video_discovery")
         deployment.dispatch()
     partitions = list(deployment.instance.get_dynamic_partitions("videos"))

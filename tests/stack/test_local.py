@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 
 from rekognition_dagster import Settings
-from rekognition_dagster.api import CompletionQueue
+from rekognition_dagster.api import MessageQueue
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.operations import PERSON_TRACKING
 from rekognition_dagster.orchestration.names import RekognitionVideoTranslator
@@ -29,9 +29,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
         yield stack
 
 
-def queue_of(stack: LocalStack) -> CompletionQueue:
+def queue_of(stack: LocalStack) -> MessageQueue:
     url = stack.environment()["REKOGNITION_DAGSTER_QUEUE_URL"]
-    return CompletionQueue(stack.session().client("sqs"), url)
+    return MessageQueue(stack.session().client("sqs"), url)
 
 
 def of_home(home: Path) -> list[int]:
