@@ -8,7 +8,7 @@ from types import TracebackType
 
 import numpy as np
 
-_BUFFERED = 4096
+_BUFFERED = 128 * 1024  # bytes
 
 
 class Spool:
@@ -21,18 +21,16 @@ class Spool:
     def __init__(self, dtype: np.dtype) -> None:
         self.dtype = dtype
         self._file = tempfile.TemporaryFile(prefix="rekognition-dagster-")  # noqa: SIM115
-        self._pending: list[np.ndarray] = []
-        self._waiting = 0
+        self._pending = bytearray()
         self.count = 0
 
     def append(self, records: np.ndarray) -> None:
         """Add records of the spool's type, shape (n,)."""
         if not len(records):
             return
-        self._pending.append(records)
-        self._waiting += len(records)
+        self._pending += records.tobytes()
         self.count += len(records)
-        if self._waiting >= _BUFFERED:
+        if len(self._pending) >= _BUFFERED:
             self._flush()
 
     def chunks(self, size: int = 16_384) -> Iterator[np.ndarray]:
@@ -47,11 +45,17 @@ class Spool:
             position += len(data)
             yield np.frombuffer(data, self.dtype)
 
+    def at(self, index: int) -> np.void:
+        """One record, by the order they came in."""
+        self._flush()
+        self._file.seek(index * self.dtype.itemsize)
+        return np.frombuffer(self._file.read(self.dtype.itemsize), self.dtype)[0]
+
     def _flush(self) -> None:
         if self._pending:
             self._file.seek(0, 2)
-            self._file.write(np.concatenate(self._pending).tobytes())
-            self._pending, self._waiting = [], 0
+            self._file.write(self._pending)
+            self._pending.clear()
 
     def close(self) -> None:
         """Give the disk space back."""

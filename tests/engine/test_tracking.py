@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import supervision as sv
@@ -9,7 +11,9 @@ import supervision as sv
 from rekognition_dagster.engine.decode import Frame
 from rekognition_dagster.engine.detectors import ScoreScale
 from rekognition_dagster.engine.faces import FACE
+from rekognition_dagster.engine.spool import Spool
 from rekognition_dagster.engine.tracking import appearance, smooth, tracks
+from rekognition_dagster.engine.tracking.link import ENDS, Tracklet, link
 from rekognition_dagster.engine.tracking.tracks import PersonTracks
 
 SIZE = (640, 480)
@@ -166,3 +170,30 @@ def test_a_gap_that_is_too_long_is_not_filled():
     boxes = np.tile([10.0, 10.0, 50.0, 110.0], (60, 1))
     at, _, _ = smooth.path(times, seen, boxes, np.full(60, 0.9))
     assert np.array_equal(at, seen)
+
+
+def peak_mb(minutes):
+    """Most memory held while five new tracklets a second are kept, and linked at the end."""
+    random = np.random.default_rng(7)
+    look = clothes((180, 30, 40))[0]
+    tracemalloc.start()
+    try:
+        with Spool(ENDS) as kept:
+            crowd = []
+            for number in range(300 * minutes):
+                begin = number / 5
+                place = np.tile(random.uniform(50, 400, 2), 2) + walker(0)
+                one = Tracklet(number, begin, begin)
+                for step in range(3):
+                    one.add(begin + step / 10, place + 2 * step, 0.9, SCORES, look)
+                one.close(kept)
+                crowd.append(one)
+            assert set(link(crowd, SIZE)) == set(range(300 * minutes))
+        return tracemalloc.get_traced_memory()[1] / 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_hardly_grows_with_the_length_of_a_crowded_video():
+    peak_mb(1)  # what is loaded once
+    assert peak_mb(10) < peak_mb(1) + 8

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from rekognition_dagster.engine.detectors import ScoreScale
+from rekognition_dagster.engine.spool import Spool
 from rekognition_dagster.engine.tracking import appearance
 
 _ROUNDS_S = (1.0, 6.0)  # longest gap that is bridged, round by round
@@ -39,13 +39,23 @@ _APPEARANCE = 1.5  # what it counts beside the way
 _PAIRS = 4096  # weighed at once: a long video has millions, each with two appearances
 _TURN_S = 1.2  # a speed measured now says less and less about later
 
-
 _BLANK = np.zeros(appearance.SIZE, np.float32)
+_NOTHING = np.zeros((0, 5))
+
+ENDS = np.dtype(
+    [
+        *((end, "f8", (_SAMPLES, 5)) for end in ("head", "tail")),
+        *((count, "i4") for count in ("heads", "tails")),
+        *((look, "f4", (appearance.SIZE,)) for look in ("early", "late")),
+    ]
+)
+"""A closed tracklet's ends on disk: rows of time, place and size, how many there are, looks."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Tracklet:
-    """What linking needs to know of one tracklet; a kilobyte or two however long it is.
+    """What linking needs to know of one tracklet, however long it is: two kilobytes, and a few
+    numbers once it is closed and its ends lie on disk. A long video has many.
 
     ``evidence`` sums how far scores are above noise, in steps from noise to sure. Times in seconds,
     places (centre) and sizes in pixels.
@@ -63,6 +73,7 @@ class Tracklet:
     late: npt.NDArray = field(default_factory=lambda: _BLANK)
     head: list[npt.NDArray] | npt.NDArray = field(default_factory=list)
     tail: deque[npt.NDArray] | npt.NDArray = field(default_factory=lambda: deque(maxlen=_SAMPLES))
+    _kept: tuple[Spool, int] | None = None
 
     def add(
         self,
@@ -97,10 +108,32 @@ class Tracklet:
             if self.looked <= _LOOKS:
                 self.early = self.late
 
-    def close(self) -> None:
-        """Nothing more is coming: keep the ends alone, packed. A long video has many tracklets."""
-        self.head = np.array(self.head, np.float32)
-        self.tail = _last_part(np.array(self.tail)).astype(np.float32)
+    def close(self, kept: Spool) -> None:
+        """Nothing more is coming: put the ends away, as a record of type ``ENDS``."""
+        record = np.zeros(1, ENDS)
+        tail = _last_part(np.array(self.tail))
+        record["heads"], record["tails"] = len(self.head), len(tail)
+        record["head"][0, : len(self.head)] = self.head
+        record["tail"][0, : len(tail)] = tail
+        record["early"], record["late"] = self.early, self.late
+        self._kept = kept, kept.count
+        kept.append(record)
+        self.head, self.tail, self.early, self.late = [], _NOTHING, _BLANK, _BLANK
+
+    def whole(self) -> Tracklet:
+        """The same with its ends at hand."""
+        if self._kept is None:
+            return self
+        spool, index = self._kept
+        record = spool.at(index)
+        return replace(
+            self,
+            head=record["head"][: record["heads"]],
+            tail=record["tail"][: record["tails"]],
+            early=record["early"],
+            late=record["late"],
+            _kept=None,
+        )
 
 
 @dataclass(frozen=True)
@@ -148,7 +181,7 @@ def link(
     for longest in _ROUNDS_S:
         if len(chains) < 2:
             break
-        ends = _ends([_joined(chain) for chain in chains])
+        ends = _ends((_joined(chain) for chain in chains), len(chains))
         before = {chain[-1].number: i for i, chain in enumerate(chains)}
         after = {chain[0].number: i for i, chain in enumerate(chains)}
         shared = [(before[a], after[b]) for a, b in handovers if a in before and b in after]
@@ -165,6 +198,7 @@ def link(
 
 def _joined(chain: list[Tracklet]) -> Tracklet:
     """Several tracklets of one person as one."""
+    chain = [t.whole() for t in chain]
     if len(chain) == 1:
         return chain[0]
     first, last = chain[0], chain[-1]
@@ -210,9 +244,14 @@ class _Palette:
 
 def _palette(items: list[Tracklet]) -> _Palette:
     """Learnt from the video: a tracklet's two ends are one person, those in one frame are two."""
-    known = [t for t in items if t.looked >= _LOOKS]
-    same = [appearance.distance(t.early, t.late) for t in known if t.looked >= 2 * _LOOKS]
-    other = [appearance.distance(a.early, b.early) for a, b in pairwise(known) if b.first < a.last]
+    same, other = [], []
+    before: Tracklet | None = None
+    for known in (t.whole() for t in items if t.looked >= _LOOKS):
+        if known.looked >= 2 * _LOOKS:
+            same.append(appearance.distance(known.early, known.late))
+        if before is not None and known.first < before.last:
+            other.append(appearance.distance(before.early, known.early))
+        before = known
     if len(same) < _LEARN or len(other) < _LEARN:
         return _Palette(_SAME, _OTHER, _LOOK_SPREAD)
     spread = np.sqrt((np.var(same) + np.var(other)) / 2)
@@ -329,45 +368,52 @@ def _components(rows: npt.NDArray, columns: npt.NDArray, count: int) -> list[npt
     return np.split(order, np.flatnonzero(np.diff(parts[order])) + 1)
 
 
-def _ends(items: list[Tracklet]) -> _Ends:
-    starts = [_line(np.array(t.head), at_end=False) for t in items]
-    stops = [_line(_last_part(np.array(t.tail)), at_end=True) for t in items]
+def _ends(items: Iterable[Tracklet], count: int) -> _Ends:
+    spans, looked = np.zeros((count, 2)), np.zeros(count, int)
+    start, stop = np.zeros((count, 8)), np.zeros((count, 8))
+    looks = np.zeros((2, count, appearance.SIZE), np.float32)
+    for i, t in enumerate(items):
+        spans[i] = t.first, t.last
+        looked[i] = t.looked
+        start[i] = _line(np.array(t.head), at_end=False)
+        stop[i] = _line(_last_part(np.array(t.tail)), at_end=True)
+        looks[:, i] = t.early, t.late
+    lines = np.concatenate([start, stop])
     return _Ends(
-        first=np.array([t.first for t in items]),
-        last=np.array([t.last for t in items]),
-        start=np.array([s[0] for s in starts]),
-        stop=np.array([s[0] for s in stops]),
-        start_speed=np.array([s[1] for s in starts]),
-        stop_speed=np.array([s[1] for s in stops]),
-        start_size=np.array([s[2] for s in starts]),
-        stop_size=np.array([s[2] for s in stops]),
-        start_look=np.array([t.early for t in items]),
-        stop_look=np.array([t.late for t in items]),
-        looked=np.array([t.looked for t in items]),
-        place_tremble=_typical([line[3] for line in starts + stops]),
-        size_tremble=_typical([line[4] for line in starts + stops]),
+        first=spans[:, 0],
+        last=spans[:, 1],
+        start=start[:, :2],
+        stop=stop[:, :2],
+        start_speed=start[:, 2:4],
+        stop_speed=stop[:, 2:4],
+        start_size=start[:, 4:6],
+        stop_size=stop[:, 4:6],
+        start_look=looks[0],
+        stop_look=looks[1],
+        looked=looked,
+        place_tremble=_typical(lines[:, 6]),
+        size_tremble=_typical(lines[:, 7]),
     )
 
 
-def _typical(values: list[float]) -> float:
-    known = [value for value in values if value >= 0]
-    return float(np.median(known)) if known else 0.0
+def _typical(values: npt.NDArray) -> float:
+    known = values[values >= 0]
+    return float(np.median(known)) if len(known) else 0.0
 
 
 def _last_part(rows: npt.NDArray) -> npt.NDArray:
     return rows[rows[:, 0] >= rows[-1, 0] - _END_S]
 
 
-def _line(
-    rows: npt.NDArray, at_end: bool
-) -> tuple[npt.NDArray, npt.NDArray, npt.NDArray, float, float]:
+def _line(rows: npt.NDArray, at_end: bool) -> npt.NDArray:
     """A straight walk through the rows: its place at the end, its speed, the median size, and how
-    far places (in heights) and sizes (logarithm of the height) lie from it; -1 if that is unknown.
+    far places (in heights) and sizes (logarithm of the height) lie from it, shape (8,); -1 if that
+    is unknown.
     """
     size = np.median(rows[:, 3:], axis=0)
     time = rows[:, 0] - rows[-1 if at_end else 0, 0]
     if len(rows) < 3 or np.ptp(time) < 0.15:
-        return rows[-1 if at_end else 0, 1:3], np.zeros(2), size, -1.0, -1.0
+        return np.concatenate([rows[-1 if at_end else 0, 1:3], np.zeros(2), size, [-1.0, -1.0]])
     mean_time, mean_place = time.mean(), rows[:, 1:3].mean(axis=0)
     spread = ((time - mean_time) ** 2).sum()
     speed = ((time - mean_time)[:, None] * (rows[:, 1:3] - mean_place)).sum(axis=0) / spread
@@ -376,4 +422,5 @@ def _line(
     size_off = float(np.log(rows[:, 4] / size[1]).std())
     # few detections over a short time tell a speed badly: hold it back
     speed = speed * (np.ptp(time) / (np.ptp(time) + 0.2))
-    return mean_place - speed * mean_time, speed, size, place_off, size_off
+    place = mean_place - speed * mean_time
+    return np.concatenate([place, speed, size, [place_off, size_off]])

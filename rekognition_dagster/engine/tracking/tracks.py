@@ -21,7 +21,7 @@ from rekognition_dagster.engine.faces import FACE, box_struct, face_struct
 from rekognition_dagster.engine.spool import Spool
 from rekognition_dagster.engine.tracking import smooth
 from rekognition_dagster.engine.tracking.heads import Heads
-from rekognition_dagster.engine.tracking.link import Tracklet, link
+from rekognition_dagster.engine.tracking.link import ENDS, Tracklet, link
 from rekognition_dagster.engine.tracking.online import Association, alone, looks_of
 
 DETECTION = np.dtype(
@@ -74,6 +74,7 @@ class PersonTracks:
         self._detections = Spool(DETECTION)
         self._times = Spool(TIME)
         self._faces = Spool(FACE)
+        self._ends = Spool(ENDS)
 
     def add(
         self, people: sv.Detections | None, faces: npt.NDArray, frame: Moment, *, cut: bool = False
@@ -116,9 +117,12 @@ class PersonTracks:
         self._count_doubles(records)
         if time - self._swept_ms > _SWEEP_MS:
             self._swept_ms = time
-            gone = [t for t in self._open.values() if time / 1000 - t.last > _SWEEP_MS / 1000]
-            for tracklet in gone:
-                self._open.pop(tracklet.number).close()
+            self._sweep(time / 1000 - _SWEEP_MS / 1000)
+
+    def _sweep(self, before: float) -> None:
+        """Close the tracklets that ended before a time, in seconds."""
+        for tracklet in [t for t in self._open.values() if t.last < before]:
+            self._open.pop(tracklet.number).close(self._ends)
 
     def _count_doubles(self, records: npt.NDArray) -> None:
         if len(records) < 2:
@@ -153,6 +157,7 @@ class PersonTracks:
         """The person of each tracklet that is one: ghosts and doubles are left out."""
         if not self._tracklets:
             return {}
+        self._sweep(np.inf)
         size = next(iter(self._times.chunks(1)))[0]
         doubles = {
             a
@@ -214,13 +219,13 @@ class PersonTracks:
 
     def close(self) -> None:
         """Give the disk space back."""
-        for spool in (self._detections, self._times, self._faces):
+        for spool in (self._detections, self._times, self._faces, self._ends):
             spool.close()
 
 
 def _stays(parts: list[Tracklet]) -> bool:
     """Whether somebody was never anywhere else."""
-    ends = np.array([row for t in parts for row in (t.head[0], t.tail[-1])])
+    ends = np.array([row for t in map(Tracklet.whole, parts) for row in (t.head[0], t.tail[-1])])
     return float(np.ptp(ends[:, 1:3], axis=0).max()) < _THING_MOVES * float(np.median(ends[:, 4]))
 
 
