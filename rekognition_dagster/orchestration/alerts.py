@@ -49,14 +49,11 @@ def build_alerts(books: Books) -> Alerts:
     job = dg.define_asset_job(
         "alerts", selection=dg.AssetSelection.checks(*checks), executor_def=dg.in_process_executor
     )
-    running = books.settings.sensors == "running"
     schedule = dg.ScheduleDefinition(
         name="alerts",
         job=job,
         cron_schedule="7 * * * *",
-        default_status=dg.DefaultScheduleStatus.RUNNING
-        if running
-        else dg.DefaultScheduleStatus.STOPPED,
+        default_status=books.settings.schedule_status,
         description="Evaluates the checks that warn of what is about to be lost.",
     )
     return Alerts([dead_letters], checks, schedule)

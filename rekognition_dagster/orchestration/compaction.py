@@ -89,8 +89,6 @@ def build_compaction_schedule(
         cron_schedule=settings.compaction,
         execution_timezone=settings.timezone,
         target=compaction,
-        default_status=dg.DefaultScheduleStatus.RUNNING
-        if settings.sensors == "running"
-        else dg.DefaultScheduleStatus.STOPPED,
+        default_status=settings.schedule_status,
         description="Merges the small files of days that are complete.",
     )

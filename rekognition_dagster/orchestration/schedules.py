@@ -39,9 +39,7 @@ def build_nightly_schedule(settings: Settings, batch: dg.AssetsDefinition) -> dg
         cron_schedule=settings.nightly,
         execution_timezone=settings.timezone,
         target=batch,
-        default_status=dg.DefaultScheduleStatus.RUNNING
-        if settings.sensors == "running"
-        else dg.DefaultScheduleStatus.STOPPED,
+        default_status=settings.schedule_status,
         description="Asks (again) for every video that is not yet analysed.",
     )
 
@@ -70,9 +68,7 @@ def build_status_schedule(settings: Settings, asset: dg.AssetsDefinition) -> dg.
         name="hourly_status",
         cron_schedule="17 * * * *",
         target=asset,
-        default_status=dg.DefaultScheduleStatus.RUNNING
-        if settings.sensors == "running"
-        else dg.DefaultScheduleStatus.STOPPED,
+        default_status=settings.schedule_status,
         description="Says every hour where all videos stand.",
     )
 

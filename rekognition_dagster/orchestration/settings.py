@@ -208,6 +208,12 @@ class Settings(dg.Model, dg.Resolvable):
         running = self.sensors == "running"
         return dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
 
+    @property
+    def schedule_status(self) -> dg.DefaultScheduleStatus:
+        """How schedules begin."""
+        running = self.sensors == "running"
+        return dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
+
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
         """Settings from the environment; ``overrides`` win.
