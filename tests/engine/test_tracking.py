@@ -30,8 +30,10 @@ def clothes(colour):
     return appearance.describe(np.full((50, 50, 3), colour, np.uint8), np.array([[5, 5, 30, 45]]))
 
 
-def tracked(frames, fps=10.0):
-    """Records of the people in frames, each a list of (box, score) or (box, score, appearance)."""
+def tracked(frames, fps=10.0, cuts=()):
+    """Records of the people in frames, each a list of (box, score) or (box, score, appearance).
+
+    A new shot begins with each of the frames in ``cuts``."""
     people = PersonTracks(SCORES, fps)
     for index, found in enumerate(frames):
         boxes = np.array([f[0] for f in found], np.float32).reshape(-1, 4)
@@ -43,7 +45,7 @@ def tracked(frames, fps=10.0):
         if found and len(found[0]) > 2:
             detections.data[appearance.APPEARANCE] = np.concatenate([f[2] for f in found])
         frame = Frame(index, round(index * 1000 / fps), *SIZE, None, None, BLANK)
-        people.add(detections, np.zeros(0, FACE), frame)
+        people.add(detections, np.zeros(0, FACE), frame, cut=index in cuts)
     stretches = list(people.people())
     people.close()
     return np.concatenate(stretches) if stretches else np.zeros(0, tracks.PERSON)
@@ -103,6 +105,12 @@ def test_ghosts_of_a_frame_and_things_that_are_never_sure_are_nobody():
     found = tracked(frames)
     assert set(found["index"]) == {0}
     assert len(found) == 100
+
+
+def test_in_a_short_shot_somebody_is_seen_for_no_longer_than_it_lasts():
+    shown = [[(walker(100 + 3 * i), 0.5)] if 40 <= i < 50 else [] for i in range(100)]
+    assert len(tracked(shown)) == 0
+    assert len(tracked(shown, cuts=(38, 54))) == 10
 
 
 def test_two_boxes_on_one_person_are_one_person():

@@ -7,6 +7,7 @@ not to depend on where a stretch begins.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,7 +43,7 @@ _BATCH = 2048  # rows
 _SWEEP_MS = 10_000  # longer than anybody is awaited
 _MARGIN_MS = round((smooth.FILL_S + smooth.REACH_S) * 1000)
 _EVIDENCE_S = 2.0  # seconds of just sure detections, or less of surer ones: somebody was there
-_EVIDENCE_SHARE = 0.5  # but of a short video no more than this
+_EVIDENCE_SHARE = 0.5  # but of a short shot no more than this
 _RARE_S = 0.5  # between two looks
 _SURE_SHARE = 0.15  # of somebody's detections that have to be sure
 _THING_S = 5.0  # what stays in its place for so long
@@ -67,6 +68,7 @@ class PersonTracks:
         self._interval_s = 1 / frame_rate
         self._association = Association(scores)
         self._cuts: list[float] = []
+        self._begin_s = self._end_s = 0.0
         self._tracklets: dict[int, Tracklet] = {}
         self._open: dict[int, Tracklet] = {}
         self._swept_ms = 0
@@ -85,6 +87,8 @@ class PersonTracks:
         nobody looked at: who was there is told from the looks before and after it.
         """
         time = frame.timestamp_ms
+        self._begin_s = self._begin_s if self._times.count else time / 1000
+        self._end_s = time / 1000 + self._interval_s
         self._times.append(np.array([(time, frame.width, frame.height)], TIME))
         self._faces.append(faces)
         if cut:
@@ -197,9 +201,15 @@ class PersonTracks:
         if lasted > _THING_S and sure < _THING_SHARE * count and _stays(parts):
             return False
         evidence = sum(t.evidence for t in parts) * self._interval_s
-        # in a video of a second, nobody can be seen for two
-        needed = min(_EVIDENCE_S, _EVIDENCE_SHARE * self._times.count * self._interval_s)
+        # in a shot of a second, nobody can be seen for two
+        needed = min(_EVIDENCE_S, _EVIDENCE_SHARE * self._shot_s(parts[0].first))
         return evidence > needed and sure >= 2 and sure > _SURE_SHARE * count
+
+    def _shot_s(self, time: float) -> float:
+        """How long the shot at a time is; nobody walks from one into the next."""
+        shots = [self._begin_s, *self._cuts, self._end_s]
+        shot = bisect_right(shots, time, 1, len(shots) - 1)
+        return shots[shot] - shots[shot - 1]
 
     def rows(self) -> Iterator[list[dict[str, Any]]]:
         """The lake's rows, by time and person, in batches."""
