@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import boto3
 import dagster as dg
+import pytest
 from rekognition_double import RekognitionDouble
 
 from rekognition_dagster import Lake, Settings, build_definitions
@@ -52,14 +54,9 @@ class Deployment:
         return self.definitions.resolve_sensor_def(sensor)(context)
 
     def apply(self, sensor: str, result: Any) -> Any:
-        """The consequences of a tick, in the daemon's order; runs are left to the test."""
-        if isinstance(result, dg.SensorResult):
-            for event in result.asset_events:
-                self.instance.report_runless_asset_event(event)
-            for request in result.dynamic_partitions_requests or []:
-                self.instance.add_dynamic_partitions("videos", list(request.partition_keys))
-            if result.cursor is not None:
-                self.cursors[sensor] = result.cursor
+        """The consequences of a tick; runs are left to the test."""
+        if isinstance(result, dg.SensorResult) and result.cursor is not None:
+            self.cursors[sensor] = result.cursor
         return result
 
     def tick(self, sensor: str) -> Any:
@@ -159,3 +156,19 @@ def put_videos(bucket: str, *keys: str, body: bytes = b"video") -> None:
     s3: Any = boto3.client("s3")
     for key in keys:
         s3.put_object(Bucket=bucket, Key=key, Body=body)
+
+
+class Killed(BaseException):
+    """Ends a tick where a kill would."""
+
+
+@contextmanager
+def killed(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> Iterator[None]:
+    """Inside, a tick dies when it comes to call that method."""
+
+    def die(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):  # noqa: PT012
+        patch.setattr(owner, name, die)
+        yield

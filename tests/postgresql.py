@@ -25,6 +25,7 @@ class Cluster:
     """A running PostgreSQL on loopback; anyone may connect as ``USER``, without a password."""
 
     port: int
+    pid: int
 
     def url(self, database: str = "postgres") -> str:
         """The address of a database, as libpq takes it."""
@@ -84,7 +85,7 @@ def cluster() -> Iterator[Cluster]:
         **common,
     )
     try:
-        found = Cluster(port)
+        found = Cluster(port, process.pid)
         end = time.monotonic() + 60
         while not found.answers():
             assert process.poll() is None, "PostgreSQL ended while it started"

@@ -2,9 +2,11 @@
 
 The daemon and its code server run as they do for a user, against S3, SNS and SQS of moto and a
 scripted Rekognition endpoint, both outside of what is counted: jobs end after a moment, in random
-order, and have one page of rows. Beside it, on fewer videos, a run for each video.
+order, and have one page of rows. Beside it, on fewer videos, a run for each video. Both without
+analytics, unless they are asked for.
 
-    python -m benchmarks.orchestration [--videos 1000 ...] [--naive 20] [--group PATTERN]
+    python -m benchmarks orchestration [--videos 1000 ...] [--naive 20] [--storage sqlite]
+                                       [--group PATTERN] [--analytics]
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ import dagster as dg
 
 _ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(_ROOT / "tests"))
+from postgresql import cluster  # noqa: E402
 from rekognition_double import RekognitionDouble, serve  # noqa: E402
 
 from rekognition_dagster.api import provision  # noqa: E402
@@ -59,6 +62,7 @@ class Cost:
     runs: int
     longest_tick_s: dict[str, float]
     memory_mb: list[float]
+    database_s: float
 
     @property
     def cpu_ms_each(self) -> float:
@@ -88,12 +92,20 @@ class _Announcing(RekognitionDouble):
                 )
 
 
-def measure(videos: int, module: str, group: str | None) -> Cost:
+def measure(videos: int, module: str, group: str | None, storage: str) -> Cost:
     """Bring ``videos`` through the pipeline of a module's definitions."""
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, _aws() as _:
+    with (
+        tempfile.TemporaryDirectory(prefix="benchmark-") as folder,
+        _aws(),
+        cluster() if storage == "postgres" else nullcontext() as database,
+    ):
         home, lake = Path(folder) / "dagster", Path(folder) / "lake"
         home.mkdir()
-        (home / "dagster.yaml").write_text(_DAGSTER)
+        dagster = _DAGSTER
+        if database:
+            url = database.create("dagster").replace("postgresql:", "postgresql+psycopg2:")
+            dagster += f"storage: {{postgres: {{postgres_url: '{url}'}}}}\n"
+        (home / "dagster.yaml").write_text(dagster)
         session = boto3.Session()
         made = provision(session, "benchmark")
         _upload(session, videos)
@@ -139,7 +151,8 @@ def measure(videos: int, module: str, group: str | None) -> Cost:
         with dg.DagsterInstance.from_config(str(home)) as instance:
             runs, ticks = instance.get_runs_count(), _ticks(instance)
         cpu = json.loads(result.read_text())["cpu_s"]
-        return Cost(videos, cpu, wall, runs, ticks, memory)
+        used = _cpu_s(database.pid) if database else 0.0
+        return Cost(videos, cpu, wall, runs, ticks, memory, used)
 
 
 def _wait(daemon: subprocess.Popen[bytes], lake: Path, videos: int) -> list[float]:
@@ -157,6 +170,12 @@ def _wait(daemon: subprocess.Popen[bytes], lake: Path, videos: int) -> list[floa
             print(f"  {done} of {videos}, {memory[-1]:.0f} MB", flush=True)
     time.sleep(10)  # the last run says so, and ends
     return memory
+
+
+def _cpu_s(pid: int) -> float:
+    """CPU seconds of a process and of those of its children that have ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def _memory_mb(pid: int) -> float:
@@ -234,26 +253,29 @@ def main() -> None:
     parser.add_argument("--videos", type=int, nargs="+", default=[1000])
     parser.add_argument("--naive", type=int, default=20, help="videos with a run for each; 0: none")
     parser.add_argument("--group", help="partition_by, e.g. {camera}/{date}")
-    arguments = parser.parse_args()
-    costs = [
-        ("a run for many", measure(videos, "rekognition_dagster.definitions", arguments.group))
-        for videos in arguments.videos
-    ]
-    if arguments.naive:
-        naive = measure(arguments.naive, "benchmarks.orchestration.naive", None)
-        costs.append(("a run for each", naive))
+    parser.add_argument("--storage", choices=["sqlite", "postgres"], default="sqlite")
+    parser.add_argument("--analytics", action="store_true", help="compute them too")
+    given = parser.parse_args()
+    if given.naive:
+        naive = measure(given.naive, "benchmarks.orchestration.naive", None, given.storage)
+        _print("a run for each", naive)
+    package = "rekognition_dagster.definitions"
+    module = package if given.analytics else "benchmarks.orchestration.ours"
+    for videos in given.videos:
+        _print("a run for many", measure(videos, module, given.group, given.storage))
+
+
+def _print(name: str, cost: Cost) -> None:
+    memory = cost.memory_mb
     print(
-        f"{'':16} {'videos':>7} {'runs':>5} {'CPU ms/video':>13} {'CPU s':>7} {'wall s':>7}  memory"
+        f"{name}: {cost.videos} videos, {cost.runs} runs, {cost.cpu_ms_each:.1f} ms CPU a video, "
+        f"{cost.cpu_s:.0f} s in all, {cost.wall_s:.0f} s by the clock; "
+        f"{cost.database_s:.0f} s more in PostgreSQL; memory "
+        f"{memory[len(memory) // 4]:.0f} MB at a quarter, {max(memory):.0f} at most, "
+        f"{memory[-1]:.0f} at the end"
     )
-    for name, cost in costs:
-        memory = cost.memory_mb
-        print(
-            f"{name:16} {cost.videos:7} {cost.runs:5} {cost.cpu_ms_each:13.1f} {cost.cpu_s:7.0f} "
-            f"{cost.wall_s:7.0f}  {memory[len(memory) // 4]:.0f} MB at a quarter, "
-            f"{max(memory):.0f} at most, {memory[-1]:.0f} at the end"
-        )
-    for name, seconds in sorted(costs[-1 - bool(arguments.naive)][1].longest_tick_s.items()):
-        print(f"longest tick of {name}: {seconds:.1f} s")
+    ticks = ", ".join(f"{n} {s:.1f} s" for n, s in sorted(cost.longest_tick_s.items()))
+    print(f"  longest ticks: {ticks}", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,18 +7,20 @@ A model's name is its file's; what it reads is what it mentions; its first comme
 
 import re
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
+from duckdb import DuckDBPyConnection
 
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.lake import TABLES
 from rekognition_dagster.operations import Operation
-from rekognition_dagster.orchestration.ledger import Book, Entry, chunks, digest
+from rekognition_dagster.orchestration.ledger import Batch, Book, Entry, chunks, digest
 from rekognition_dagster.orchestration.metadata import column_schema, file_metadata
 from rekognition_dagster.orchestration.names import BATCH_SIZE, VIDEO_PARTITIONS
 from rekognition_dagster.orchestration.resources import LakeResource
@@ -212,15 +214,15 @@ def _compute(
             if not named or k in named or done.get(k, {}).get("of") != of
         }
     tables = model.mentions({*lake.tables(), *TABLES} - {model.name})
+    batch = Batch(book, context)
     with lake.connect(tables, [v for videos in todo.values() for v in videos.values()]) as duckdb:
         duckdb.execute(f'CREATE TEMP TABLE "{model.name}" AS {_statement(model.sql)}')
+        rows_of = _by_video(duckdb, model.name)
         for partition, videos in todo.items():
             entries: dict[str, Entry] = {}
             shown: dict[str, Any] = {}
             for video_key, video in videos.items():
-                rows = duckdb.sql(
-                    f'SELECT * FROM "{model.name}" WHERE video = ? ORDER BY ALL', params=[video.uri]
-                ).to_arrow_table()
+                rows = rows_of(video)
                 with lake.writer(model.name, video, schema=rows.schema) as writer:
                     writer.write(rows)
                 of = inputs[partition][video_key]
@@ -229,14 +231,23 @@ def _compute(
                 if video_key == partition:
                     shown |= file_metadata(lake, writer.path, rows.num_rows)
             if entries:
-                for event in book.entered(
-                    instance,
-                    {partition: entries},
-                    shown={partition: shown},
-                    versions={partition: versions[partition]},
-                ):
-                    context.log_event(event)
+                batch.add(partition, entries, shown, versions[partition])
+    batch.enter()
     lake_resource.refresh_catalogue()
+
+
+def _by_video(duckdb: DuckDBPyConnection, table: str) -> Callable[[Video], pa.Table]:
+    """The rows of one video, of a table that is sorted once for all of them."""
+    columns = duckdb.sql(f'SELECT * FROM "{table}" LIMIT 0').columns
+    order = ", ".join(f'"{c}"' for c in ["video", *columns])
+    rows = duckdb.sql(f'SELECT * FROM "{table}" ORDER BY {order}').to_arrow_table()
+    counts = duckdb.sql(f'SELECT video, count(*) FROM "{table}" GROUP BY video ORDER BY video')
+    slices: dict[str, tuple[int, int]] = {}
+    start = 0
+    for video, count in counts.fetchall():
+        slices[video] = (start, count)
+        start += count
+    return lambda video: rows.slice(*slices.get(video.uri, (0, 0)))
 
 
 def _statement(sql: str) -> str:

@@ -8,10 +8,9 @@ and then for what they may have missed. One sensor does both, for both write the
 
 import json
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
 
 import dagster as dg
 from botocore.exceptions import BotoCoreError, ClientError
@@ -19,24 +18,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rekognition_dagster.api import Arrival, parse_arrivals
 from rekognition_dagster.api.arrivals import is_later
 from rekognition_dagster.errors import ConfigurationError
-from rekognition_dagster.orchestration.inbox import (
-    Fact,
-    Inbox,
-    Reported,
-    dumped,
-    loaded,
-    opened,
-)
+from rekognition_dagster.orchestration.inbox import Inbox, opened
 from rekognition_dagster.orchestration.ledger import Entry, chunks
 from rekognition_dagster.orchestration.names import TICK_S, VIDEO_PARTITIONS
 from rekognition_dagster.orchestration.resources import QueueResource, VideoBucketResource, said
 from rekognition_dagster.orchestration.standing import Books, known
 from rekognition_dagster.videos import Video, is_video_key
 
-MOST_DISCOVERED = 1000
-"""Partitions that one tick reports at most, for each is an event to write."""
-MOST_VIDEOS = 20_000
-"""Videos that one tick reports at most, for they are in memory at once."""
+_MOST_PARTITIONS = 200  # entered together: an event each, and a slow storage takes seconds
+_MOST_VIDEOS = 20_000  # entered together, for they are in memory at once
 _ADD_AT_ONCE = 400  # partitions per request: SQLite has a limit on variables in a statement
 
 
@@ -44,8 +34,8 @@ def build_discovery_sensor(books: Books) -> dg.SensorDefinition:
     """Reports videos that are new or changed, as arrivals on the queue or as a listing finds them.
 
     What is known already is asked of Dagster, not remembered: an upload that began before the last
-    listing and ended after it is found all the same. A message is deleted on a later tick than the
-    one that reported it, and only when Dagster has that version, or a later one.
+    listing and ended after it is found all the same. A message is deleted once Dagster has that
+    version, or a later one.
     """
     settings = books.settings
 
@@ -63,40 +53,35 @@ def build_discovery_sensor(books: Books) -> dg.SensorDefinition:
     ) -> dg.SensorResult | dg.SkipReason:
         if not video_bucket.bucket:
             return dg.SkipReason("No bucket is configured: set REKOGNITION_DAGSTER_BUCKET")
-        started = time.monotonic()
+        until = time.monotonic() + TICK_S
         before = cursor = _Cursor.loaded(context.cursor)
-        found: dict[str, tuple[Video, Entry]] = {}
         told: list[str] = []
         queue = arrivals_queue.queue()
         if queue is not None:
             inbox = opened(queue, context.log, settings)
-            arrivals, reported = _arrivals(
-                context.instance, books, inbox, video_bucket, before.reported
-            )
-            found |= {a.video.partition_key: (a.video, _entry(a)) for a in arrivals}
-            told.append(f"{len(reported)} messages on the queue")
-            cursor = replace(cursor, reported=tuple(reported))
+            told.append(_arrivals(context.instance, books, inbox, video_bucket))
         if queue is None or cursor.is_due(settings.listing_hours):
-            cursor, listed, looked_at = _listed(
-                context.instance, books, video_bucket, cursor, started
-            )
-            found |= {v.partition_key: (v, known(v, time.time())) for v in listed}
-            told.append(f"{looked_at} keys under {_where(video_bucket)}")
+            cursor, listed = _listed(context.instance, books, video_bucket, cursor, until)
+            told.append(listed)
         if queue is None:
             cursor = _Cursor(after=cursor.after)
-        if not found and cursor == before:
-            return dg.SkipReason(f"No new video among {' and '.join(told) or 'no messages'}")
-        context.log.info(f"{len(found)} new or changed videos among {' and '.join(told)}")
-        changes = books.by_partition(dict(found.values()))
-        return dg.SensorResult(
-            cursor=cursor.dumped(),
-            asset_events=books.videos.entered(context.instance, changes),
-            dynamic_partitions_requests=[
-                VIDEO_PARTITIONS.build_add_request(some) for some in chunks(changes, _ADD_AT_ONCE)
-            ],
-        )
+        context.log.info("; ".join(told))
+        if cursor == before:
+            return dg.SkipReason("; ".join(told))
+        return dg.SensorResult(skip_reason="; ".join(told), cursor=cursor.dumped())
 
     return discover
+
+
+def register(instance: dg.DagsterInstance, books: Books, found: Mapping[Video, Entry]) -> None:
+    """Make sure that videos have partitions, and enter these versions of them.
+
+    The partition first: a version that is known is not found again.
+    """
+    changes = books.by_partition(found)
+    for some in chunks(changes, _ADD_AT_ONCE):
+        instance.add_dynamic_partitions(str(VIDEO_PARTITIONS.name), some)
+    books.videos.enter(instance, changes)
 
 
 @dataclass(frozen=True)
@@ -107,13 +92,11 @@ class _Cursor:
         after: The last key looked at, inside a listing; a listing of any length goes on there.
         begun_at: When that listing began, in seconds since 1970.
         listed_at: When the last whole one began.
-        reported: Messages to be deleted once Dagster has what they say.
     """
 
     after: str = ""
     begun_at: float = 0.0
     listed_at: float = 0.0
-    reported: tuple[Reported, ...] = ()
 
     def is_due(self, listing_hours: float) -> bool:
         """Whether to list: inside a listing, or so long after the last."""
@@ -125,7 +108,6 @@ class _Cursor:
             "after": self.after,
             "begun_at": self.begun_at,
             "listed_at": self.listed_at,
-            "reported": dumped(self.reported),
         }
         told = {k: v for k, v in facts.items() if v}
         return json.dumps(told) if told else ""
@@ -134,81 +116,66 @@ class _Cursor:
     def loaded(cls, text: str | None) -> "_Cursor":
         """The inverse of :meth:`dumped`."""
         facts = json.loads(text or "{}")
-        return cls(**{**facts, "reported": tuple(loaded(facts.get("reported", [])))})
+        return cls(**{f.name: facts[f.name] for f in fields(cls) if f.name in facts})
 
 
 # -- arrivals -------------------------------------------------------------------------------------
 
 
 def _arrivals(
-    instance: dg.DagsterInstance,
-    books: Books,
-    inbox: Inbox,
-    bucket: VideoBucketResource,
-    reported: Sequence[Reported],
-) -> tuple[list[Arrival], list[Reported]]:
-    """What is news on the queue, at most one for each video; and the messages taken.
+    instance: dg.DagsterInstance, books: Books, inbox: Inbox, bucket: VideoBucketResource
+) -> str:
+    """Enter what is news on the queue; what came of it.
 
     Objects that a listing would not find are none: other buckets, prefixes and suffixes. Their
     messages are deleted, for an arrivals queue belongs to one deployment, and they would come back.
     """
-    unknown = partial(_unknown, instance, books)
+    received = entered = 0
     with inbox.reachable():
-        inbox.clear(reported, unknown)
-        received = inbox.take(parse_arrivals)
-    arrivals: dict[Fact, Arrival] = {}
-    taken: list[Reported] = []
-    for message, told in received:
-        facts = {
-            _fact(a): a
-            for a in told
-            if a.video.bucket == bucket.bucket
-            and a.video.key.startswith(bucket.prefix)
-            and is_video_key(a.video.key)
-        }
-        arrivals |= facts
-        taken.append(Reported(message.receipt_handle, tuple(facts)))
-    latest: dict[str, Arrival] = {}
-    for fact in unknown(arrivals):
-        arrival = arrivals[fact]
-        other = latest.get(fact[0])
-        if other is None or _is_news(fact, _entry(other)):
-            latest[fact[0]] = arrival
-    return list(latest.values()), taken
+        for messages in inbox.taken(parse_arrivals):
+            told = [
+                arrival
+                for _, arrivals in messages
+                for arrival in arrivals
+                if arrival.video.bucket == bucket.bucket
+                and arrival.video.key.startswith(bucket.prefix)
+                and is_video_key(arrival.video.key)
+            ]
+            news = _news(instance, books, told)
+            register(instance, books, {a.video: _entry(a) for a in news})
+            inbox.delete(m for m, _ in messages)
+            received, entered = received + len(messages), entered + len(news)
+    return f"{entered} new or changed videos in {received} messages"
 
 
 def _entry(arrival: Arrival) -> Entry:
     return {**known(arrival.video, time.time()), "sequencer": arrival.sequencer}
 
 
-def _fact(arrival: Arrival) -> Fact:
-    video = arrival.video
-    written_at = video.last_modified.timestamp() if video.last_modified else 0.0
-    return video.partition_key, video.version, arrival.sequencer, written_at
-
-
-def _unknown(instance: dg.DagsterInstance, books: Books, facts: Collection[Fact]) -> list[Fact]:
-    """Those of (video, version, sequencer, time) that are news to Dagster."""
-    where = {f: books.partition_of(Video.from_partition_key(f[0])) for f in facts}
+def _news(instance: dg.DagsterInstance, books: Books, arrivals: Sequence[Arrival]) -> list[Arrival]:
+    """Those that are news to Dagster, of each video the latest."""
+    where = {a.video.partition_key: books.partition_of(a.video) for a in arrivals}
     ledgers = books.videos.read(instance, set(where.values()))
-    return [
-        fact
-        for fact, partition in where.items()
-        if partition not in ledgers or _is_news(fact, ledgers[partition].entries.get(fact[0]))
-    ]
+    known = {k: ledgers[p].entries.get(k) for k, p in where.items() if p in ledgers}
+    latest: dict[str, Arrival] = {}
+    for arrival in arrivals:
+        key = arrival.video.partition_key
+        if _is_news(arrival, known.get(key)):
+            latest[key], known[key] = arrival, _entry(arrival)
+    return list(latest.values())
 
 
-def _is_news(fact: Fact, entry: Entry | None) -> bool:
+def _is_news(arrival: Arrival, entry: Entry | None) -> bool:
     """Whether an arrival is of another version than the one known, and came after it."""
-    _, version, sequencer, written_at = fact
     if entry is None:
         return True
-    if entry["version"] == version:
+    if entry["version"] == arrival.video.version:
         return False
-    if sequencer and entry.get("sequencer"):
-        return is_later(sequencer, entry["sequencer"])
+    if arrival.sequencer and entry.get("sequencer"):
+        return is_later(arrival.sequencer, entry["sequencer"])
     # What a listing found has no sequencer; times are whole seconds on both sides.
-    return written_at >= entry.get("last_modified_at", 0.0)
+    written = arrival.video.last_modified
+    return (written.timestamp() if written else 0.0) >= entry.get("last_modified_at", 0.0)
 
 
 # -- listing --------------------------------------------------------------------------------------
@@ -219,28 +186,60 @@ def _listed(
     books: Books,
     bucket: VideoBucketResource,
     cursor: _Cursor,
-    started: float,
-) -> tuple[_Cursor, list[Video], int]:
-    """Go on with the listing, as far as one tick may: where it is, what is new, keys looked at."""
+    until: float,
+) -> tuple[_Cursor, str]:
+    """Go on with the listing, as far as one tick may; where it is, and what came of it.
+
+    What is new is entered some at a time, so a tick ends in time however slow Dagster's storage
+    is, and memory does not grow with the bucket.
+    """
     if not cursor.after:
         cursor = replace(cursor, begun_at=time.time())
-    found: list[Video] = []
-    partitions: set[str] = set()
-    looked_at, after = 0, ""
-    for page in _listing(bucket, start_after=cursor.after):
-        fresh = new_or_changed(instance, books, page.videos())
-        found += fresh
-        partitions |= {books.partition_of(v) for v in fresh}
-        looked_at += len(page.keys)
-        after = page.last_key if page.more else ""
-        if (
-            len(partitions) >= MOST_DISCOVERED
-            or len(found) >= MOST_VIDEOS
-            or time.monotonic() - started > TICK_S
-        ):
+    entered, last = 0, _Portion([], 0, "")
+    for last in _found(instance, books, bucket, cursor.after, until):
+        register(instance, books, {v: known(v, time.time()) for v in last.videos})
+        entered += len(last.videos)
+        if time.monotonic() > until:
             break
-    listed_at = cursor.listed_at if after else cursor.begun_at
-    return replace(cursor, after=after, listed_at=listed_at), found, looked_at
+    listed_at = cursor.listed_at if last.position else cursor.begun_at
+    told = f"{entered} new or changed videos among {last.looked_at} keys under {_where(bucket)}"
+    return replace(cursor, after=last.position, listed_at=listed_at), told
+
+
+class _Portion(NamedTuple):
+    """New or changed videos; how many keys were looked at so far, and where the listing is to go
+    on once these are entered."""
+
+    videos: list[Video]
+    looked_at: int
+    position: str
+
+
+def _found(
+    instance: dg.DagsterInstance,
+    books: Books,
+    bucket: VideoBucketResource,
+    after: str,
+    until: float,
+) -> Iterator[_Portion]:
+    """New or changed videos, some at a time."""
+    some: list[Video] = []
+    partitions: set[str] = set()
+    looked_at, position = 0, ""
+    for page in _listing(bucket, start_after=after):
+        for video in new_or_changed(instance, books, page.videos()):
+            partition = books.partition_of(video)
+            is_one_more = partition not in partitions
+            if len(some) >= _MOST_VIDEOS or (is_one_more and len(partitions) >= _MOST_PARTITIONS):
+                yield _Portion(some, looked_at, some[-1].key)
+                some, partitions = [], set()
+            some.append(video)
+            partitions.add(partition)
+        looked_at += len(page.keys)
+        position = page.last_key if page.more else ""
+        if time.monotonic() > until:
+            break
+    yield _Portion(some, looked_at, position)
 
 
 @dataclass(frozen=True)

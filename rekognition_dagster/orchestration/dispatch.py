@@ -3,18 +3,22 @@
 # No postponed annotations here: Dagster reads those of the decorated functions as they stand.
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 
 import dagster as dg
 
-from rekognition_dagster.operations import OPERATIONS, Operation
-from rekognition_dagster.orchestration.jobs import Starts, count_in_flight
+from rekognition_dagster.api import RekognitionVideo
+from rekognition_dagster.operations import Operation
+from rekognition_dagster.orchestration.jobs import Starts
+from rekognition_dagster.orchestration.ledger import chunks
 from rekognition_dagster.orchestration.names import TICK_S
 from rekognition_dagster.orchestration.resources import RekognitionVideoResource
 from rekognition_dagster.orchestration.selection import shown_to_fail
 from rekognition_dagster.orchestration.standing import Books, Phase, Standing
 
 _MOST_REFUSED = 20  # in one tick: what refuses so many would refuse all
+_AT_ONCE = 50  # starts that are entered together
 
 
 def build_dispatch_sensor(
@@ -43,45 +47,54 @@ def build_dispatch_sensor(
         context: dg.SensorEvaluationContext, rekognition: RekognitionVideoResource
     ) -> dg.SensorResult | dg.SkipReason:
         instance = context.instance
+        boards = {o: books.board(instance, o) for o in settings.operation_list}
         most = rekognition.most_in_flight(settings.max_jobs_in_flight, context.log.warning)
-        free = most - count_in_flight(books, instance)
+        free = most - sum(board.count(Phase.IN_FLIGHT) for board in boards.values())
         if free <= 0:
             return dg.SkipReason(f"All {most} jobs are in flight")
         api, until = rekognition.starter(), time.monotonic() + TICK_S
-        starts = {name: Starts() for name in settings.operations}
-        for operation, standing in in_turn(
-            {o: books.board(instance, o).find(Phase.WAITING) for o in settings.operation_list}
-        ):
-            started = sum(len(s.started) for s in starts.values())
-            if started >= free or time.monotonic() > until:
+        starts = {o: Starts() for o in boards}
+        turns = in_turn({o: board.find(Phase.WAITING) for o, board in boards.items()})
+        for some in chunks(islice(turns, free), _AT_ONCE):
+            for operation, ours in _asked(api, some, context.log.info).items():
+                ours.enter(instance, books, operation)
+                starts[operation].add(ours)
+            is_full = any(s.is_full for s in starts.values())
+            refused = sum(len(s.refused) for s in starts.values())
+            if is_full or refused >= _MOST_REFUSED or time.monotonic() > until:
                 break
-            if sum(len(s.refused) for s in starts.values()) >= _MOST_REFUSED:
-                break
-            ours = starts[operation.name]
-            ours.ask(api, operation, standing, standing.attempt, context.log.info)
-            if ours.is_full:
-                break
-        if not any(s.started or s.refused or s.delayed for s in starts.values()):
-            return dg.SkipReason("No video waits")
-        for name, ours in starts.items():
-            context.log.info(
-                f"{OPERATIONS[name].start_api}: {len(ours.started)} started, "
-                f"{len(ours.delayed)} delayed, {len(ours.refused)} refused"
-            )
-        return dg.SensorResult(
-            asset_events=[
-                event
-                for name, ours in starts.items()
-                for event in ours.entered(instance, books, OPERATIONS[name])
-            ],
-            run_requests=[
-                request
-                for name, ours in starts.items()
-                for request in shown_to_fail(books, job_assets[name], list(ours.refused))
-            ],
-        )
+        told = [
+            f"{o.start_api}: {len(s.started)} started, {len(s.delayed)} delayed, "
+            f"{len(s.refused)} refused"
+            for o, s in starts.items()
+            if s.started or s.delayed or s.refused
+        ]
+        requests = [
+            request
+            for o, s in starts.items()
+            for request in shown_to_fail(books, job_assets[o.name], list(s.refused))
+        ]
+        context.log.info("; ".join(told) or "No video waits")
+        if not requests:
+            return dg.SkipReason("; ".join(told) or "No video waits")
+        return dg.SensorResult(run_requests=requests)
 
     return dispatch
+
+
+def _asked(
+    api: RekognitionVideo,
+    standings: Iterable[tuple[Operation, Standing]],
+    log: Callable[[str], None],
+) -> dict[Operation, Starts]:
+    """Ask for a job for each of some videos, until the service has no room."""
+    starts: dict[Operation, Starts] = {}
+    for operation, standing in standings:
+        ours = starts.setdefault(operation, Starts())
+        ours.ask(api, operation, standing, standing.attempt, log)
+        if ours.is_full:
+            break
+    return starts
 
 
 def in_turn(

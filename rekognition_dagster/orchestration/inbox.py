@@ -1,16 +1,16 @@
-"""Messages off a queue, none lost: taken, told to Dagster, and deleted once they are durable there.
+"""Messages off a queue, none lost: taken, entered into Dagster, and only then deleted.
 
-What the messages of a queue say, and how Dagster is asked for it, is its sensor's business.
+What the messages of a queue say, and where that is entered, is its sensor's business.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from logging import Logger
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -20,35 +20,10 @@ from rekognition_dagster.orchestration.names import TICK_S
 from rekognition_dagster.orchestration.resources import said
 from rekognition_dagster.orchestration.settings import Settings
 
-MOST_MESSAGES = 500
-"""Messages that one tick takes at most."""
+AT_ONCE = 100
+"""Messages taken, entered and deleted together."""
 
-Fact = tuple[Any, ...]
-"""What a message says, in as few words as Dagster is asked for it; plain JSON."""
 Content = TypeVar("Content")
-
-
-@dataclass(frozen=True)
-class Reported:
-    """A message whose facts were given to Dagster, to be deleted once they are durable there.
-
-    Args:
-        receipt_handle: What deletes it.
-        facts: What it says; none where there is nothing to wait for.
-    """
-
-    receipt_handle: str
-    facts: tuple[Fact, ...]
-
-
-def dumped(reported: Iterable[Reported]) -> list[dict[str, Any]]:
-    """Plain JSON, for a sensor's cursor."""
-    return [asdict(r) for r in reported]
-
-
-def loaded(document: Iterable[Any]) -> list[Reported]:
-    """The inverse of :func:`dumped`."""
-    return [Reported(r["receipt_handle"], tuple(map(tuple, r["facts"]))) for r in document]
 
 
 @dataclass(frozen=True)
@@ -58,8 +33,8 @@ class Inbox:
     Args:
         queue: The queue.
         log: The tick's log.
-        visibility_s: For how long messages are hidden from others: longer than this tick and the
-            wait for the one that deletes them.
+        visibility_s: For how long messages are hidden from others: longer than it takes to enter
+            what some of them say.
     """
 
     queue: MessageQueue
@@ -78,37 +53,31 @@ class Inbox:
                 "sqs:DeleteMessage on it (`rekognition-dagster provision` makes a queue)"
             ) from error
 
-    def clear(
-        self,
-        reported: Sequence[Reported],
-        unknown: Callable[[Collection[Fact]], Collection[Fact]],
-    ) -> int:
-        """Delete what earlier ticks reported and Dagster has; the rest becomes visible again.
+    def taken(self, parse: Callable[[str], Content]) -> Iterator[list[tuple[Message, Content]]]:
+        """Messages with what they say, some at a time, until the queue is empty or the tick has
+        lasted long enough. Malformed ones go to the dead-letter queue.
 
-        Args:
-            reported: Messages of earlier ticks.
-            unknown: Those of some facts that Dagster does not have.
+        The others are the caller's to :meth:`delete` once Dagster has what they say; until then
+        SQS hides them, and shows them again should this process die.
         """
-        missing = unknown({fact for r in reported for fact in r.facts})
-        durable = [r.receipt_handle for r in reported if not set(missing).intersection(r.facts)]
-        for reason in self.queue.delete(durable):
-            self.log.warning(f"A message was not deleted and will come back: {reason}")
-        return len(durable)
+        until, there_may_be_more = time.monotonic() + TICK_S, True
+        while there_may_be_more and time.monotonic() < until:
+            some: list[tuple[Message, Content]] = []
+            while there_may_be_more and len(some) < AT_ONCE:
+                messages = self.queue.receive(visibility_s=self.visibility_s)
+                there_may_be_more = bool(messages)
+                for message in messages:
+                    try:
+                        some.append((message, parse(message.body)))
+                    except MalformedMessageError as error:
+                        self._bury(message, str(error))
+            if some:
+                yield some
 
-    def take(self, parse: Callable[[str], Content]) -> list[tuple[Message, Content]]:
-        """Messages with what they say; malformed ones go to the dead-letter queue."""
-        started, taken, received = time.monotonic(), [], 0
-        while received < MOST_MESSAGES and time.monotonic() - started < TICK_S:
-            messages = self.queue.receive(visibility_s=self.visibility_s)
-            if not messages:
-                break
-            received += len(messages)
-            for message in messages:
-                try:
-                    taken.append((message, parse(message.body)))
-                except MalformedMessageError as error:
-                    self._bury(message, str(error))
-        return taken
+    def delete(self, messages: Iterable[Message]) -> None:
+        """Delete messages; Dagster has what they say."""
+        for reason in self.queue.delete(m.receipt_handle for m in messages):
+            self.log.warning(f"A message was not deleted and will come back: {reason}")
 
     def _bury(self, message: Message, reason: str) -> None:
         if self.queue.bury(message, reason):
@@ -123,5 +92,4 @@ class Inbox:
 
 def opened(queue: MessageQueue, log: Logger, settings: Settings) -> Inbox:
     """The inbox of a tick."""
-    visibility_s = max(settings.visibility_seconds, 4 * settings.sensor_interval)
-    return Inbox(queue, log, visibility_s)
+    return Inbox(queue, log, settings.visibility_seconds)

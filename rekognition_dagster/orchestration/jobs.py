@@ -72,10 +72,14 @@ class Starts:
                 "version": video.version or "unknown",
             }
 
-    def entered(
-        self, instance: dg.DagsterInstance, books: Books, operation: Operation
-    ) -> list[dg.AssetMaterialization | dg.AssetObservation]:
-        """The events that say so: jobs that run, and refusals."""
+    def enter(
+        self,
+        instance: dg.DagsterInstance,
+        books: Books,
+        operation: Operation,
+        run: dg.AssetExecutionContext | None = None,
+    ) -> None:
+        """Enter the jobs that run, and the refusals."""
         earlier = books.refusals(operation).read(
             instance, {books.partition_of(v) for v in self.refused}
         )
@@ -92,10 +96,15 @@ class Starts:
                 "code": error.code,
                 "tries": tries + 1,
             }
-        return [
-            *books.jobs(operation).entered(instance, books.by_partition(self.started)),
-            *books.refusals(operation).entered(instance, books.by_partition(refusals)),
-        ]
+        books.jobs(operation).enter(instance, books.by_partition(self.started), run=run)
+        books.refusals(operation).enter(instance, books.by_partition(refusals), run=run)
+
+    def add(self, other: "Starts") -> None:
+        """Count another's in."""
+        self.started |= other.started
+        self.delayed += other.delayed
+        self.refused |= other.refused
+        self.is_full |= other.is_full
 
 
 def build_job_asset(operation: Operation, books: Books) -> dg.AssetsDefinition:
@@ -137,10 +146,10 @@ def _start_jobs(
     books: Books,
 ) -> None:
     instance, api = context.instance, rekognition.starter()
-    board = books.board(instance, operation)
-    chosen = list(selected(context, config, board))
     most = rekognition.most_in_flight(books.settings.max_jobs_in_flight, context.log.warning)
-    free = most - count_in_flight(books, instance)
+    boards = {o.name: books.board(instance, o) for o in books.settings.operation_list}
+    free = most - sum(b.count(Phase.IN_FLIGHT) for b in boards.values())
+    chosen = list(selected(context, config, boards[operation.name]))
     starts, total = Starts(), 0
     for standing in chosen:
         attempt = standing.attempt_by_hand
@@ -156,12 +165,8 @@ def _start_jobs(
             continue
         one = Starts()
         one.ask(api, operation, standing, attempt, context.log.info)
-        for event in one.entered(instance, books, operation):
-            context.log_event(event)
-        starts.started |= one.started
-        starts.delayed += one.delayed
-        starts.refused |= one.refused
-        starts.is_full = one.is_full
+        one.enter(instance, books, operation, context)
+        starts.add(one)
     context.log.info(
         f"{operation.start_api}: {len(starts.started)} started, {len(starts.delayed)} delayed "
         f"until slots are free, {len(starts.refused)} refused"
@@ -173,12 +178,3 @@ def _start_jobs(
             metadata={v.uri: str(e) for v, e in list(starts.refused.items())[:50]},
             allow_retries=False,
         )
-
-
-def count_in_flight(books: Books, instance: dg.DagsterInstance) -> int:
-    """How many jobs are in flight, over all operations, for they share one quota."""
-    return sum(
-        1
-        for operation in books.settings.operation_list
-        for _ in books.board(instance, operation).find(Phase.IN_FLIGHT)
-    )

@@ -8,23 +8,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 
 import dagster as dg
+from dagster._core.events import AssetObservationData, StepMaterializationData
 
 Entry = Mapping[str, Any]
 """Facts of one video; plain JSON. Times are seconds since 1970, under ``at`` or ``..._at``."""
 Entries = Mapping[str, Entry]
 """Entries by the videos' own partition keys."""
 
+Run = dg.AssetExecutionContext | dg.OpExecutionContext
+"""A run that enters what it does."""
+
+_OBSERVED = dg.DagsterEventType.ASSET_OBSERVATION
+_MATERIALIZED = dg.DagsterEventType.ASSET_MATERIALIZATION
 _VERSION_TAG = "dagster/data_version"
 _VERSION_IS_OURS_TAG = "dagster/data_version_is_user_provided"
 _VIDEOS = "videos"
 _CHUNK = 500  # partitions or events in one query: databases limit a statement's variables
 _WHOLE = 2000  # partitions from which on it is cheaper to ask for all
+_BATCH, _BATCH_S = 100, 5.0  # a run enters so many partitions at once, or after so long
 
 Item = TypeVar("Item")
 
@@ -59,8 +68,7 @@ class Book:
 
     @property
     def _type(self) -> dg.DagsterEventType:
-        kind = dg.DagsterEventType
-        return kind.ASSET_OBSERVATION if self.observed else kind.ASSET_MATERIALIZATION
+        return _OBSERVED if self.observed else _MATERIALIZED
 
     def ids(
         self, instance: dg.DagsterInstance, partitions: Collection[str] | None = None
@@ -100,19 +108,21 @@ class Book:
                     ledgers[event.partition] = Ledger(record.storage_id, entries)
         return ledgers
 
-    def entered(
+    def enter(
         self,
         instance: dg.DagsterInstance,
         changes: Mapping[str, Entries],
         *,
+        run: Run | None = None,
         shown: Mapping[str, Mapping[str, Any]] | None = None,
         versions: Mapping[str, str] | None = None,
-    ) -> list[Any]:
-        """The events that enter ``changes`` into the ledgers; the caller reports or logs them.
+    ) -> None:
+        """Enter ``changes`` into the ledgers: an event for each partition, durable on return.
 
         Args:
             instance: Where the ledgers are.
             changes: New entries by partition and video.
+            run: Whose events they are; a sensor's are no run's.
             shown: More metadata by partition, for people.
             versions: Data versions by partition, in place of that of the ``versioned`` fields.
         """
@@ -132,7 +142,7 @@ class Book:
                     tags={_VERSION_TAG: version, _VERSION_IS_OURS_TAG: "true"} if version else None,
                 )
             )
-        return events
+        _write(instance, events, self._type, run)
 
     def version(self, partition: str, entries: Entries) -> str:
         """The data version of an event with these entries."""
@@ -170,6 +180,54 @@ class Version:
         return 1 if self.group is None else self.group
 
 
+@dataclass
+class Batch:
+    """Entries of a run, entered some at a time, for an event alone costs many times more.
+
+    Args:
+        book: Whose ledgers they are.
+        run: The run.
+    """
+
+    book: Book
+    run: dg.AssetExecutionContext
+    _changes: dict[str, Entries] = field(default_factory=dict)
+    _shown: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    _versions: dict[str, str] = field(default_factory=dict)
+    _since: float = 0.0
+
+    def add(
+        self,
+        partition: str,
+        entries: Entries,
+        shown: Mapping[str, Any] | None = None,
+        version: str | None = None,
+    ) -> None:
+        """A partition's new entries; each partition once. See :meth:`Book.enter`."""
+        if not self._changes:
+            self._since = time.monotonic()
+        self._changes[partition] = entries
+        if shown:
+            self._shown[partition] = shown
+        if version:
+            self._versions[partition] = version
+        if len(self._changes) >= _BATCH or time.monotonic() - self._since > _BATCH_S:
+            self.enter()
+
+    def enter(self) -> None:
+        """Enter what was added."""
+        changes, self._changes = self._changes, {}
+        if changes:
+            self.book.enter(
+                self.run.instance,
+                changes,
+                run=self.run,
+                shown=self._shown,
+                versions=self._versions,
+            )
+        self._shown, self._versions = {}, {}
+
+
 def cover(partition: str, entries: Entries, field: str) -> str:
     """One text for a field of all entries: its value where the partition is one video, else a
     digest, so that equal texts mean equal values."""
@@ -201,6 +259,39 @@ def _some_or_all(partitions: Collection[str] | None) -> Iterator[Sequence[str] |
         yield None
     else:
         yield from chunks(partitions, _CHUNK)
+
+
+def _write(
+    instance: dg.DagsterInstance,
+    events: Sequence[dg.AssetMaterialization | dg.AssetObservation],
+    kind: dg.DagsterEventType,
+    run: Run | None,
+) -> None:
+    """Store events of one asset, each as ``report_runless_asset_event`` or ``log_event`` would,
+    but many in a statement where the storage can: on PostgreSQL that is a twentieth of the cost."""
+    step = None if run is None else run.get_step_execution_context().step
+    entries = [
+        dg.EventLogEntry(
+            error_info=None,
+            level=logging.INFO,
+            user_message="",
+            run_id=run.run.run_id if run else "",
+            timestamp=time.time(),
+            step_key=step.key if step else None,
+            job_name=run.run.job_name if run else "",
+            dagster_event=dg.DagsterEvent(
+                event_type_value=kind.value,
+                job_name=run.run.job_name if run else "",
+                step_handle=step.handle if step else None,
+                event_specific_data=AssetObservationData(event)
+                if isinstance(event, dg.AssetObservation)
+                else StepMaterializationData(event),
+            ),
+        )
+        for event in events
+    ]
+    for some in chunks(entries, _CHUNK):
+        instance.event_log_storage.store_event_batch(some)
 
 
 def _metadata(partition: str, entries: Entries) -> dict[str, Any]:

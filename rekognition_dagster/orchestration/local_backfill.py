@@ -25,9 +25,8 @@ from rekognition_dagster.engine import parse_sample_fps
 from rekognition_dagster.errors import ConfigurationError, LakeError, ModelError, VideoError
 from rekognition_dagster.lake import Lake
 from rekognition_dagster.operations import Operation, operation
-from rekognition_dagster.orchestration.discovery import new_or_changed
+from rekognition_dagster.orchestration.discovery import new_or_changed, register
 from rekognition_dagster.orchestration.metadata import file_metadata
-from rekognition_dagster.orchestration.names import VIDEO_PARTITIONS
 from rekognition_dagster.orchestration.resources import LakeResource, VideoBucketResource
 from rekognition_dagster.orchestration.standing import Books, known
 from rekognition_dagster.videos import Video, is_video_key
@@ -223,13 +222,8 @@ def _under(prefix: str, bucket: VideoBucketResource) -> Iterator[Video]:
 
 def _register(instance: dg.DagsterInstance, books: Books, video: Video) -> None:
     """Make sure that the video has a partition, and that Dagster knows this version of it."""
-    partition = books.partition_of(video)
-    if not instance.has_dynamic_partition(str(VIDEO_PARTITIONS.name), partition):
-        instance.add_dynamic_partitions(str(VIDEO_PARTITIONS.name), [partition])
     if new_or_changed(instance, books, [video]):
-        changes = books.by_partition({video: known(video, time.time())})
-        for event in books.videos.entered(instance, changes):
-            instance.report_runless_asset_event(event)
+        register(instance, books, {video: known(video, time.time())})
 
 
 def _mark(
@@ -256,5 +250,4 @@ def _mark(
         "backend": job["backend"],
     }
     shown = file_metadata(lake, path, rows) if partition == key else {}
-    for event in book.entered(instance, {partition: {key: entry}}, shown={partition: shown}):
-        context.log_event(event)
+    book.enter(instance, {partition: {key: entry}}, run=context, shown={partition: shown})

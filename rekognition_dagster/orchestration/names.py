@@ -17,7 +17,7 @@ FAILURE = "failure"
 BATCH_SIZE = 100
 """Partitions in one run of a backfill at most; a run for each would cost a process start each."""
 
-TICK_S = 15.0
+TICK_S = 10.0
 """A sensor's tick takes up no more work after so long; Dagster's own limit is 60 s."""
 
 

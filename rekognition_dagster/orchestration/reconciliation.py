@@ -20,7 +20,7 @@ from rekognition_dagster.errors import (
     TransientError,
 )
 from rekognition_dagster.operations import Operation
-from rekognition_dagster.orchestration.completions import completion_events
+from rekognition_dagster.orchestration.completions import enter_completions
 from rekognition_dagster.orchestration.names import TICK_S
 from rekognition_dagster.orchestration.resources import RekognitionVideoResource
 from rekognition_dagster.orchestration.standing import EXPIRED, Books, Phase
@@ -50,7 +50,7 @@ def build_reconciliation_sensor(books: Books) -> dg.SensorDefinition:
     ) -> dg.SensorResult | dg.SkipReason:
         asked_next: dict[str, float] = json.loads(context.cursor or "{}")
         started = time.monotonic()
-        ended: list[Completion] = []
+        ended = 0
         still: dict[str, float] = {}
         for operation in settings.operation_list:
             for standing in books.board(context.instance, operation).find(Phase.IN_FLIGHT):
@@ -64,11 +64,12 @@ def build_reconciliation_sensor(books: Books) -> dg.SensorDefinition:
                 if status is None:
                     still[job_id] = now + (now - standing.since)
                 else:
-                    ended.append(Completion(job_id, status, operation, video, None, None))
-        if not ended and still == asked_next:
-            return dg.SkipReason("No job is overdue")
-        events = completion_events(context.instance, books, ended)
-        return dg.SensorResult(asset_events=events, cursor=json.dumps(still))
+                    known = Completion(job_id, status, operation, video, None, None)
+                    ended += enter_completions(context.instance, books, [known])
+        told = f"{ended} jobs had ended without a word" if ended else "No job is overdue"
+        if still == asked_next:
+            return dg.SkipReason(told)
+        return dg.SensorResult(skip_reason=told, cursor=json.dumps(still))
 
     return reconcile
 

@@ -16,7 +16,7 @@ from rekognition_dagster.errors import JobExpiredError, JobFailedError, Rekognit
 from rekognition_dagster.lake import TABLES, Lake
 from rekognition_dagster.operations import Operation
 from rekognition_dagster.orchestration.checks import check_results, results_checks
-from rekognition_dagster.orchestration.ledger import Entry
+from rekognition_dagster.orchestration.ledger import Batch, Entry
 from rekognition_dagster.orchestration.metadata import column_schema, file_metadata
 from rekognition_dagster.orchestration.names import BATCH_SIZE, VIDEO_PARTITIONS
 from rekognition_dagster.orchestration.resources import LakeResource, RekognitionVideoResource
@@ -88,6 +88,7 @@ def _page_results(
                     report.done(standing, job_id, rows)
         finally:
             pool.shutdown(cancel_futures=True)
+            report.close()
     yield from check_results(lake, operation, books.names.results(operation), report.videos)
     lake_resource.refresh_catalogue()
     if report.failures:
@@ -108,7 +109,7 @@ def _completed(context: dg.AssetExecutionContext, books: Books) -> tuple[Phase, 
 
 
 class _Report:
-    """Says in Dagster what was done, a partition at a time, as soon as its last video is.
+    """Says in Dagster what was done, of a partition once its last video is.
 
     Args:
         context: The run.
@@ -128,6 +129,7 @@ class _Report:
     ) -> None:
         self._context, self._lake, self._operation = context, lake, operation
         self._books, self._instance = books, context.instance
+        self._batch = Batch(books.results(operation), context)
         self._left = Counter(s.partition for s in chosen)
         self._earlier = books.results(operation).read(self._instance, set(self._left))
         self._done: dict[str, dict[str, Entry]] = {}
@@ -157,14 +159,13 @@ class _Report:
         video = standing.video
         self.failures[video] = error
         entry = {"at": time.time(), "job_id": standing.job_id or "-", "reason": str(error)}
-        events = books.failures(operation).entered(instance, books.by_partition({video: entry}))
+        told = books.by_partition({video: entry})
+        books.failures(operation).enter(instance, told, run=self._context)
         if isinstance(error, JobExpiredError) and standing.job is not None:
             # Starting it again is then a new attempt.
             gone = {"at": time.time(), "job_id": standing.job_id, "status": EXPIRED}
-            completions = books.completions(operation)
-            events += completions.entered(instance, books.by_partition({video: gone}))
-        for event in events:
-            self._context.log_event(event)
+            ended = books.by_partition({video: gone})
+            books.completions(operation).enter(instance, ended, run=self._context)
         self._one_less(standing.partition)
 
     def _forget(self, partition: str, video: Video, path: str) -> None:
@@ -179,10 +180,12 @@ class _Report:
         if self._left[partition] or partition not in self._done:
             return
         entries = self._done.pop(partition)
-        book = self._books.results(self._operation)
-        shown = self._shown[partition] if set(entries) == {partition} else {}
-        for event in book.entered(self._instance, {partition: entries}, shown={partition: shown}):
-            self._context.log_event(event)
+        shown = self._shown.pop(partition)
+        self._batch.add(partition, entries, shown if set(entries) == {partition} else None)
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        self._batch.enter()
 
 
 def _page_video(

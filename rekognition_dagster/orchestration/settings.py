@@ -113,8 +113,8 @@ class Settings(dg.Model, dg.Resolvable):
     visibility_seconds: int = Field(
         default=120,
         ge=20,
-        description="A completion that was taken off the queue comes back after so long, should"
-        " the tick that took it die; at least four sensor_intervals.",
+        description="A message that was taken off a queue comes back after so long, should the"
+        " tick that took it die.",
     )
     max_attempts: int = Field(
         default=3, ge=1, description="How often the nightly batch tries a job that FAILED."

@@ -250,14 +250,18 @@ class Board:
             partitions: Only these.
         """
         wanted = set(phases or Phase)
-        order = self.books.videos.ids(self.instance, partitions)
-        candidates = [
-            p
-            for p in sorted(order, key=order.__getitem__)
-            if p in self._videos and wanted & self._possible(p)
-        ]
-        for some in chunks(candidates, _AT_ONCE):
+        asked = self._videos if partitions is None else partitions
+        candidates = [p for p in asked if p in self._videos and wanted & self._possible(p)]
+        order = self.books.videos.ids(self.instance, candidates)
+        for some in chunks(sorted(order, key=order.__getitem__), _AT_ONCE):
             yield from (s for s in self._read(some) if s.phase in wanted)
+
+    def count(self, phase: Phase) -> int:
+        """How many videos are in a phase."""
+        sure = [v for p, v in self._videos.items() if self._possible(p) == {phase}]
+        others = [p for p in self._videos if phase in (may := self._possible(p)) and len(may) > 1]
+        counted = sum(version.count for version in sure)
+        return counted + sum(1 for _ in self.find(phase, partitions=others))
 
     def summary(self) -> Summary:
         """How many videos are in each phase, and what a person should look at."""

@@ -8,7 +8,7 @@ from typing import Any
 import boto3
 import dagster as dg
 import pytest
-from deployment import Deployment, put_videos
+from deployment import Deployment, killed, put_videos
 
 from rekognition_dagster.api import MessageQueue, provision
 from rekognition_dagster.errors import ConfigurationError
@@ -42,7 +42,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Received messages come back at once, as after the visibility timeout."""
     receive = MessageQueue.receive
     monkeypatch.setattr(MessageQueue, "receive", lambda queue, **_: receive(queue, visibility_s=0))
-    monkeypatch.setattr(inbox, "MOST_MESSAGES", 1)
+    monkeypatch.setattr(inbox, "AT_ONCE", 1)
 
 
 @pytest.fixture
@@ -128,10 +128,7 @@ def test_an_object_that_is_written_is_discovered_without_a_listing(
 ) -> None:
     (partition,) = told.discover("lobby/a b.mp4")
     assert told.materialized("video") == {partition}
-    assert queued(told) == 1  # until Dagster is seen to have it
-    told.tick(SENSOR)
     assert queued(told) == 0
-    assert isinstance(told.tick(SENSOR), dg.SkipReason)
     assert listings == []
     assert told.dispatch() == 1
 
@@ -148,30 +145,30 @@ def test_the_same_object_is_the_same_version_both_ways(told: Deployment) -> None
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_tick_that_dies_after_receiving_loses_nothing(told: Deployment) -> None:
+@pytest.mark.parametrize(
+    ("owner", "name"), [(dg.DagsterInstance, "add_dynamic_partitions"), (Book, "enter")]
+)
+def test_a_tick_that_dies_after_receiving_loses_nothing(
+    told: Deployment, monkeypatch: pytest.MonkeyPatch, owner: type, name: str
+) -> None:
     put_videos(str(told.settings.bucket), "lobby/a.mp4")
-    told.evaluate(SENSOR)  # ... and the daemon dies before it has the result
+    with killed(monkeypatch, owner, name):
+        told.tick(SENSOR)
     assert events(told) == []
     told.tick(SENSOR)
     assert len(events(told)) == 1
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_tick_that_dies_between_events_and_cursor_says_nothing_twice(told: Deployment) -> None:
+def test_a_tick_that_dies_before_it_deletes_says_nothing_twice(
+    told: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put_videos(str(told.settings.bucket), "lobby/a.mp4")
-    cursor = told.cursors[SENSOR]
+    with killed(monkeypatch, MessageQueue, "delete"):
+        told.tick(SENSOR)
+    assert (len(events(told)), queued(told)) == (1, 1)
     told.tick(SENSOR)
-    told.cursors[SENSOR] = cursor
-    told.tick(SENSOR)
-    told.tick(SENSOR)
-    assert len(events(told)) == 1
-
-
-def test_a_message_stays_while_dagster_does_not_have_it(told: Deployment) -> None:
-    put_videos(str(told.settings.bucket), "lobby/a.mp4")
-    told.cursors[SENSOR] = told.evaluate(SENSOR).cursor  # the cursor is there, the event is not
-    told.tick(SENSOR)
-    assert queued(told) == 1
+    assert (len(events(told)), queued(told)) == (1, 0)
 
 
 def test_ten_copies_are_one_event(told: Deployment) -> None:
@@ -277,15 +274,31 @@ def test_a_queue_that_is_not_there_is_told_with_its_remedy(deployment: Deploymen
 def test_a_listing_goes_on_where_a_killed_tick_began(
     deployment: Deployment, listings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discovery, "MOST_DISCOVERED", 2)
+    monkeypatch.setattr(discovery, "TICK_S", 0)  # one page a tick
     put_videos(str(deployment.settings.bucket), *(f"{i}.mp4" for i in range(6)))
     deployment.tick(SENSOR)
-    deployment.evaluate(SENSOR)  # killed: neither events nor cursor are written
-    events_only = deployment.evaluate(SENSOR)  # killed between the events and the cursor
-    deployment.apply(SENSOR, events_only._replace(cursor=None))
-    deployment.tick(SENSOR)
+    with killed(monkeypatch, Book, "enter"):
+        deployment.tick(SENSOR)
+    deployment.evaluate(SENSOR)  # killed between the events and the cursor
+    for _ in range(2):
+        deployment.tick(SENSOR)
     assert listings == ["", "1.mp4", "1.mp4", "1.mp4", "3.mp4"]
     assert len(events(deployment)) == len(known(deployment)) == 6
+    assert deployment.cursors[SENSOR] == ""
+
+
+def test_a_tick_ends_in_time_and_the_next_goes_on_inside_a_page(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "_MOST_PARTITIONS", 2)
+    monkeypatch.setattr(discovery, "TICK_S", 0)
+    put_videos(str(deployment.settings.bucket), *(f"{i}.mp4" for i in range(5)))
+    seen = []
+    for _ in range(3):
+        deployment.tick(SENSOR)
+        seen.append(len(events(deployment)))
+    assert seen == [2, 4, 5]
+    assert len(known(deployment)) == 5
     assert deployment.cursors[SENSOR] == ""
 
 
@@ -303,11 +316,11 @@ def test_a_pass_without_news_reads_no_entries(
         return read(book, instance, partitions)
 
     monkeypatch.setattr(Book, "read", counted)
-    assert isinstance(deployment.tick(SENSOR), dg.SkipReason)
-    assert asked == [[]]
+    deployment.tick(SENSOR)
+    assert not any(asked)
     put_videos(str(deployment.settings.bucket), "lobby/2026-01-02/new.mp4")
     deployment.tick(SENSOR)
-    assert asked[1:] == [["lobby/2026-01-02"]] * 2  # to compare, and to enter
+    assert [a for a in asked if a] == [["lobby/2026-01-02"]] * 2  # to compare, and to enter
 
 
 def test_a_group_is_told_once_in_a_tick_however_many_pages_it_is_on(
@@ -318,4 +331,5 @@ def test_a_group_is_told_once_in_a_tick_however_many_pages_it_is_on(
     deployment.discover(*(f"{DAY}/{i}.mp4" for i in range(5)))
     assert len(listings) == 3
     assert len(events(deployment)) == 1
-    assert isinstance(deployment.tick(SENSOR), dg.SkipReason)
+    deployment.tick(SENSOR)
+    assert len(events(deployment)) == 1

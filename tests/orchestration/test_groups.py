@@ -166,7 +166,7 @@ def test_a_new_version_of_one_video_is_new_work_for_it_alone(grouped: Deployment
 def test_a_listing_that_cuts_through_a_group_loses_none_of_it(
     grouped: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discovery, "MOST_DISCOVERED", 1)
+    monkeypatch.setattr(discovery, "TICK_S", 0)
     put_videos(str(grouped.settings.bucket), f"{DAY}/a.mp4")
     grouped.tick("video_discovery")
     grouped.discover(f"{DAY}/b.mp4")

@@ -12,12 +12,13 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from deployment import Deployment, put_videos
+from deployment import Deployment, killed, put_videos
 from rekognition_double import ApiFault
 
 from rekognition_dagster.api import MessageQueue
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.orchestration import discovery, inbox
+from rekognition_dagster.orchestration.ledger import Book
 from rekognition_dagster.orchestration.resources import VideoBucketResource
 
 
@@ -37,55 +38,50 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Received messages come back at once, as after the visibility timeout."""
     receive = MessageQueue.receive
     monkeypatch.setattr(MessageQueue, "receive", lambda queue, **_: receive(queue, visibility_s=0))
-    monkeypatch.setattr(inbox, "MOST_MESSAGES", 1)
+    monkeypatch.setattr(inbox, "AT_ONCE", 1)
 
 
 # -- I1: a completion leaves the queue only after it is durable -----------------------------------
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_tick_that_dies_after_receiving_loses_nothing(deployment: Deployment) -> None:
+def test_a_tick_that_dies_after_receiving_loses_nothing(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (partition,) = started(deployment, "a.mp4")
     deployment.notify()
-    deployment.evaluate("completions")  # ... and the daemon dies before it has the result
+    with killed(monkeypatch, Book, "enter"):
+        deployment.tick("completions")
     assert completed(deployment) == []
     deployment.tick("completions")
     assert deployment.materialized("person_tracking_completion") == {partition}
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_tick_that_dies_between_events_and_cursor_changes_nothing_twice(
-    deployment: Deployment,
+def test_a_tick_that_dies_before_it_deletes_changes_nothing_twice(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started(deployment, "a.mp4")
     deployment.notify()
-    result = deployment.evaluate("completions")
-    for event in result.asset_events:
-        deployment.instance.report_runless_asset_event(event)  # ... and no cursor
+    with killed(monkeypatch, MessageQueue, "delete"):
+        deployment.tick("completions")
+    assert (len(completed(deployment)), deployment.queued()) == (1, 1)
     deployment.tick("completions")
-    deployment.tick("completions")
-    assert len(completed(deployment)) == 1
-    assert deployment.queued() == 0
+    assert (len(completed(deployment)), deployment.queued()) == (1, 0)
 
 
-def test_a_message_is_not_deleted_by_the_tick_that_reports_it(deployment: Deployment) -> None:
+def test_of_two_jobs_of_a_video_the_latest_counts_in_whichever_order_they_end(
+    deployment: Deployment,
+) -> None:
     started(deployment, "a.mp4")
-    deployment.notify()
+    put_videos(str(deployment.settings.bucket), "a.mp4", body=b"changed")
+    started(deployment)
+    deployment.notify("job-1", "job-0")
     deployment.tick("completions")
-    assert deployment.queued() == 1
-    deployment.tick("completions")
+    (event,) = completed(deployment)
+    assert event.asset_materialization is not None
+    assert event.asset_materialization.metadata["job_id"].value == "job-1"
     assert deployment.queued() == 0
-
-
-@pytest.mark.usefixtures("impatient")
-def test_a_message_is_kept_while_dagster_does_not_have_it(deployment: Deployment) -> None:
-    started(deployment, "a.mp4")
-    deployment.notify()
-    result = deployment.evaluate("completions")
-    deployment.cursors["completions"] = result.cursor  # the cursor is there, the event is not
-    deployment.tick("completions")
-    assert len(completed(deployment)) == 1
-    assert deployment.queued() == 1
 
 
 def test_ten_copies_of_a_message_are_one_completion_and_one_result(deployment: Deployment) -> None:
@@ -213,7 +209,7 @@ def test_a_run_that_dies_between_start_and_event_starts_the_same_job(
         raise SystemError("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr("rekognition_dagster.orchestration.jobs.Starts.entered", die)
+        patched.setattr("rekognition_dagster.orchestration.jobs.Starts.enter", die)
         assert not deployment.materialize("person_tracking_job", [partition]).success
     assert len(deployment.double.jobs) == 1
     deployment.notify()  # the job ends before Dagster ever heard of it
@@ -473,7 +469,11 @@ def test_results_carry_counts_links_and_checks(deployment: Deployment) -> None:
     deployment.notify()
     deployment.tick("completions")
     result = deployment.materialize("person_detections", [partition])
-    (event,) = result.asset_materializations_for_node("person_detections")
+    key = dg.AssetKey(["person_detections"])
+    (record,) = deployment.instance.fetch_materializations(key, limit=9).records
+    event = record.asset_materialization
+    assert event is not None
+    assert (record.run_id, record.event_log_entry.step_key) == (result.run_id, "person_detections")
     assert event.metadata["dagster/partition_row_count"].value == 10
     assert str(event.metadata["dagster/uri"].value).startswith("file:///")
     evaluations = {e.check_name: e for e in result.get_asset_check_evaluations()}
@@ -534,7 +534,8 @@ def test_discovery_goes_on_inside_a_listing(
         return client
 
     monkeypatch.setattr(VideoBucketResource, "client", client_with_small_pages)
-    monkeypatch.setattr(discovery, "MOST_DISCOVERED", 2)
+    monkeypatch.setattr(discovery, "_MOST_PARTITIONS", 2)
+    monkeypatch.setattr(discovery, "TICK_S", 0)
     keys = [f"{i}.mp4" for i in range(5)]
     put_videos(str(deployment.settings.bucket), *keys)
     found = []

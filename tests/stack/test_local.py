@@ -131,8 +131,7 @@ def test_a_completion_that_the_queue_forgot_is_announced_again(tmp_path: Path) -
                 (BOOKS.videos, known(video, 0.0)),
                 (BOOKS.jobs(PERSON_TRACKING), job),
             ):
-                for event in book.entered(instance, BOOKS.by_partition({video: entry})):
-                    instance.report_runless_asset_event(event)
+                book.enter(instance, BOOKS.by_partition({video: entry}))
         service = first.processes[-1]
         service.wait_for(lambda: _has_ended(first, job_id), "ended the job", 60.0)
     with LocalStack(home) as second:
