@@ -126,6 +126,7 @@ def serve(double: RekognitionDouble) -> ThreadingHTTPServer:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # or each answer waits 40 ms for the client's next word
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))

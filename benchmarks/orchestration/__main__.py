@@ -1,7 +1,7 @@
 """What Dagster and this package cost for a video: CPU time from discovery to rows in the lake.
 
-The daemon and its code server run as they do for a user, against S3, SNS and SQS of moto and a
-scripted Rekognition endpoint, both outside of what is counted: jobs end after a moment, in random
+The daemon and its code server run as they do for a user, against a scripted AWS that is not
+counted: jobs end after a moment, in no
 order, and have one page of rows. Beside it, on fewer videos, a run for each video. Both without
 analytics, unless they are asked for.
 
@@ -14,29 +14,23 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import boto3
 import dagster as dg
 
 _ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(_ROOT / "tests"))
 from postgresql import cluster  # noqa: E402
-from rekognition_double import RekognitionDouble, serve  # noqa: E402
 
-from rekognition_dagster.api import provision  # noqa: E402
+from benchmarks.orchestration.aws import QUEUE, scripted  # noqa: E402
 
 _SECRETS = {
     "AWS_ACCESS_KEY_ID": "benchmark",
@@ -49,6 +43,7 @@ telemetry: {enabled: false}
 run_queue: {max_concurrent_runs: 2, dequeue_interval_seconds: 1}
 sensors: {use_threads: true, num_workers: 4}
 """
+_ROWS = 200  # of a result
 _PER_DAY = 100  # videos of one camera's day
 
 
@@ -70,33 +65,11 @@ class Cost:
         return self.cpu_s / self.videos * 1000
 
 
-class _Announcing(RekognitionDouble):
-    """Announces each job's end after a moment, in no order."""
-
-    def announce(self, queue_url: str, stop: threading.Event) -> None:
-        """Until ``stop``, put the completions of new jobs on the queue, shuffled."""
-        sqs: Any = boto3.client("sqs")
-        told: set[str] = set()
-        dice = random.Random(7)
-        while not stop.wait(2.0):
-            fresh = [job for job in list(self.jobs) if job not in told]
-            dice.shuffle(fresh)
-            told.update(fresh)
-            for start in range(0, len(fresh), 10):
-                sqs.send_message_batch(
-                    QueueUrl=queue_url,
-                    Entries=[
-                        {"Id": str(i), "MessageBody": self.notification(job)}
-                        for i, job in enumerate(fresh[start : start + 10])
-                    ],
-                )
-
-
 def measure(videos: int, module: str, group: str | None, storage: str) -> Cost:
     """Bring ``videos`` through the pipeline of a module's definitions."""
     with (
         tempfile.TemporaryDirectory(prefix="benchmark-") as folder,
-        _aws(),
+        scripted(list(_keys(videos)), _ROWS) as endpoint,
         cluster() if storage == "postgres" else nullcontext() as database,
     ):
         home, lake = Path(folder) / "dagster", Path(folder) / "lake"
@@ -106,28 +79,23 @@ def measure(videos: int, module: str, group: str | None, storage: str) -> Cost:
             url = database.create("dagster").replace("postgresql:", "postgresql+psycopg2:")
             dagster += f"storage: {{postgres: {{postgres_url: '{url}'}}}}\n"
         (home / "dagster.yaml").write_text(dagster)
-        session = boto3.Session()
-        made = provision(session, "benchmark")
-        _upload(session, videos)
-        double = _Announcing(rows=200)
-        server, stop = serve(double), threading.Event()
         env = {
             **os.environ,
-            "AWS_ENDPOINT_URL_REKOGNITION": f"http://127.0.0.1:{server.server_port}",
+            **_SECRETS,
+            "AWS_ENDPOINT_URL": endpoint,
             "DAGSTER_HOME": str(home),
             "PYTHONPATH": str(_ROOT),
             "REKOGNITION_DAGSTER_NAME": "benchmark",
             "REKOGNITION_DAGSTER_BUCKET": "benchmark",
             "REKOGNITION_DAGSTER_LAKE": str(lake),
             "REKOGNITION_DAGSTER_OPERATIONS": "person_tracking",
-            "REKOGNITION_DAGSTER_QUEUE_URL": made.queue_url,
-            "REKOGNITION_DAGSTER_TOPIC_ARN": made.topic_arn,
-            "REKOGNITION_DAGSTER_ROLE_ARN": made.role_arn,
+            "REKOGNITION_DAGSTER_QUEUE_URL": f"{endpoint}/{QUEUE}",
+            "REKOGNITION_DAGSTER_TOPIC_ARN": "arn:aws:sns:eu-central-1:123456789012:benchmark",
+            "REKOGNITION_DAGSTER_ROLE_ARN": "arn:aws:iam::123456789012:role/benchmark",
             "REKOGNITION_DAGSTER_MAX_JOBS_IN_FLIGHT": "1000",
             "REKOGNITION_DAGSTER_SENSOR_INTERVAL": "30",
             **({"REKOGNITION_DAGSTER_PARTITION_BY": group} if group else {}),
         }
-        threading.Thread(target=double.announce, args=(made.queue_url, stop), daemon=True).start()
         result = Path(folder) / "cpu.json"
         log = (Path(folder) / "daemon.log").open("wb")
         begin = time.monotonic()
@@ -144,10 +112,8 @@ def measure(videos: int, module: str, group: str | None, storage: str) -> Cost:
             memory = _wait(daemon, lake, videos)
             wall = time.monotonic() - begin
         finally:
-            stop.set()
             daemon.send_signal(signal.SIGTERM)
             daemon.wait(60)
-            server.shutdown()
         with dg.DagsterInstance.from_config(str(home)) as instance:
             runs, ticks = instance.get_runs_count(), _ticks(instance)
         cpu = json.loads(result.read_text())["cpu_s"]
@@ -209,42 +175,10 @@ def _ticks(instance: dg.DagsterInstance) -> dict[str, float]:
     return longest
 
 
-def _upload(session: boto3.Session, videos: int) -> None:
-    s3: Any = session.client("s3")
-    s3.create_bucket(
-        Bucket="benchmark", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
-    )
+def _keys(videos: int) -> Iterator[str]:
     for i in range(videos):
         camera, day = i // _PER_DAY % 10, i // _PER_DAY // 10
-        key = f"camera-{camera}/2026-{1 + day // 28:02}-{1 + day % 28:02}/{i % _PER_DAY:04}.mp4"
-        s3.put_object(Bucket="benchmark", Key=key, Body=b"video")
-
-
-@contextmanager
-def _aws() -> Iterator[None]:
-    """S3, SNS and SQS on loopback, in a process that is not counted."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    before = dict(os.environ)
-    os.environ.update(_SECRETS, AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}")
-    try:
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        yield
-    finally:
-        server.terminate()
-        server.wait()
-        os.environ.clear()
-        os.environ.update(before)
+        yield f"camera-{camera}/2026-{1 + day // 28:02}-{1 + day % 28:02}/{i % _PER_DAY:04}.mp4"
 
 
 def main() -> None:

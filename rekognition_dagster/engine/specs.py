@@ -4,5 +4,6 @@ from __future__ import annotations
 
 SPECS = (
     "embedded (the default), embedded:fine (small people, at twice the cost), openvino:PATH, "
-    "onnx:PATH, ultralytics:WEIGHTS, or package.module:Class of your own"
+    "onnx:PATH, ultralytics:WEIGHTS, package.module:Class of your own, or tiled[:PASSES][:SPEC] "
+    "(the smallest people of large pictures, at 5 or PASSES times the cost)"
 )

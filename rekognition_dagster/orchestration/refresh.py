@@ -23,7 +23,7 @@ from rekognition_dagster.videos import Video
 TRIES = 5
 """A video is launched so often for the same change above it, at growing intervals; then again after
 the nightly batch."""
-MOST_VIDEOS = 500
+MOST_VIDEOS = 1000
 """Videos of one asset in a run at most."""
 NOT_OVER = [
     dg.DagsterRunStatus.QUEUED,

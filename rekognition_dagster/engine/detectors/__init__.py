@@ -67,11 +67,21 @@ def open_detector(spec: str | None = None) -> Detector:
     """
     spec = spec or "embedded"
     kind, _, rest = spec.partition(":")
+    if kind == "tiled":
+        return _tiled(rest)
     if kind in ("embedded", "openvino", "onnx", "ultralytics"):
         return _shared(kind, rest, _changed(rest))
     if not rest:
         raise ModelError(f"unknown detector {spec!r}; write {SPECS}")
     return _own(spec, kind, rest)
+
+
+def _tiled(rest: str) -> Detector:
+    from rekognition_dagster.engine.detectors.tiled import PASSES, Tiled
+
+    head, _, spec = rest.partition(":")
+    passes, spec = (int(head), spec) if head.isdecimal() else (PASSES, rest)
+    return Tiled(open_detector(spec), passes)
 
 
 def check_knows_people(detector: Detector, spec: str | None) -> None:

@@ -180,8 +180,7 @@ class SizedNetworks:
         prepare: Callable[[Network, Frame], Image] = Network.stretch,
     ) -> Iterator[tuple[Frame, Outputs, Network]]:
         """Infer each frame, stretched to the input of the network for its size, or prepared."""
-        for size, run in groupby(frames, key=lambda frame: (frame.width, frame.height)):
-            network = self.of(*size)
+        for network, run in groupby(frames, key=lambda frame: self.of(frame.width, frame.height)):
             for frame, outputs in network.run(run, partial(prepare, network)):
                 yield frame, outputs, network
 
