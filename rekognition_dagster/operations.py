@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -293,10 +293,12 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
+@lru_cache(maxsize=1024)
 def _is_name_struct(type_: pa.DataType) -> bool:
     return pa.types.is_struct(type_) and [f.name for f in type_] == ["Name"]
 
 
+@lru_cache(maxsize=1024)
 def lake_type(wire: pa.DataType) -> pa.DataType:
     """The lake's Arrow type for an API type: snake_case members, ``{Name}`` as a string."""
     if _is_name_struct(wire):
