@@ -44,6 +44,7 @@ run_queue: {max_concurrent_runs: 2, dequeue_interval_seconds: 1}
 sensors: {use_threads: true, num_workers: 4}
 """
 _ROWS = 200  # of a result
+_PATIENCE_S = 300
 _PER_DAY = 100  # videos of one camera's day
 
 
@@ -125,11 +126,14 @@ def _wait(daemon: subprocess.Popen[bytes], lake: Path, videos: int) -> list[floa
     """Until all rows are there; the memory of daemon and code server meanwhile, in MB."""
     memory: list[float] = []
     done = told = 0
+    moved = time.monotonic()
     while done < videos:
         time.sleep(5)
-        if daemon.poll() is not None:
-            sys.exit("the daemon ended")
-        done = sum(1 for _ in (lake / "jobs").rglob("*.parquet"))
+        before, done = done, sum(1 for _ in (lake / "jobs").rglob("*.parquet"))
+        moved = time.monotonic() if done > before else moved
+        if daemon.poll() is not None or time.monotonic() - moved > _PATIENCE_S:
+            log = (lake.parent / "daemon.log").read_text(errors="replace")
+            sys.exit(f"the daemon ended, or does nothing; it said:\n{log[-3000:]}")
         memory.append(_memory_mb(daemon.pid))
         if done * 10 // videos > told:
             told = done * 10 // videos
