@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from rekognition_dagster.engine.detectors import ScoreScale
 from rekognition_dagster.engine.spool import Spool
@@ -274,18 +275,29 @@ def _joins(
     costs = np.concatenate([costs, said])
     good = (costs < _ACCEPT) & (rows != columns)
     rows, columns, costs = rows[good], columns[good], costs[good]
-    pairs = []
-    for part in _components(rows, columns, len(ends.first)):
-        befores, r = np.unique(rows[part], return_inverse=True)
-        afters, c = np.unique(columns[part], return_inverse=True)
-        # joining nothing is always possible, at the price of acceptance
-        table = np.full((len(befores), len(afters) + len(befores)), _ACCEPT)
-        table[:, : len(afters)] = 1e6
-        table[r, c] = costs[part]
-        for i, j in zip(*linear_sum_assignment(table), strict=True):
-            if j < len(afters) and table[i, j] < _ACCEPT:
-                pairs.append((int(befores[i]), int(afters[j])))
+    pairs = [(int(rows[i]), int(columns[i])) for i in _cheapest(rows, columns, costs)]
     return sorted(pairs, key=lambda pair: (ends.first[pair[1]], pair[1]))
+
+
+def _cheapest(rows: npt.NDArray, columns: npt.NDArray, costs: npt.NDArray) -> list[int]:
+    """Which of some pairs to choose, so that each row and column has one at most, and what is
+    chosen, with the price of acceptance for each row that has none, costs least.
+
+    A crowd's pairs compete with each other over hours, so there is no table of them all.
+    """
+    if not len(rows):
+        return []
+    befores, r = np.unique(rows, return_inverse=True)
+    afters, c = np.unique(columns, return_inverse=True)
+    count = len(befores)
+    nobody = np.arange(count)  # a column for each row, for joining nothing
+    weights = np.concatenate([costs, np.full(count, _ACCEPT)])
+    # every row gets one column, so a constant changes nothing; an absent pair has weight zero
+    weights += 1 - weights.min()
+    where = np.concatenate([r, nobody]), np.concatenate([c, len(afters) + nobody])
+    table = csr_array((weights, where), shape=(count, len(afters) + count))
+    chosen = dict(zip(*min_weight_full_bipartite_matching(table), strict=True))
+    return [k for k, (i, j) in enumerate(zip(r, c, strict=True)) if chosen[i] == j]
 
 
 def _candidates(
@@ -352,20 +364,6 @@ def _left(ends: _Ends, rows: npt.NDArray, gap: npt.NDArray, frame: npt.NDArray) 
     near = _BORDER * frame
     out = ((place - half < near) & (speed < 0)) | ((place + half > frame - near) & (speed > 0))
     return out.any(axis=1) & (gap > 1.0)
-
-
-def _components(rows: npt.NDArray, columns: npt.NDArray, count: int) -> list[npt.NDArray]:
-    """Candidates that compete with each other, as index arrays."""
-    if not len(rows):
-        return []
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    graph = coo_array((np.ones(len(rows)), (rows, columns + count)), shape=(2 * count, 2 * count))
-    _, part = connected_components(graph, directed=False)
-    parts = part[rows]
-    order = np.argsort(parts, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(parts[order])) + 1)
 
 
 def _ends(items: Iterable[Tracklet], count: int) -> _Ends:
