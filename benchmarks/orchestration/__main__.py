@@ -45,6 +45,7 @@ sensors: {use_threads: true, num_workers: 4}
 """
 _ROWS = 200  # of a result
 _PATIENCE_S = 300
+_RUNS = (b"execute_run", b"spawn_main", b"resource_tracker")
 _PER_DAY = 100  # videos of one camera's day
 
 
@@ -158,7 +159,7 @@ def _memory_mb(pid: int) -> float:
                 pages = Path(f"/proc/{process}/statm").read_text().split()[1]
             except OSError:
                 continue
-            if b"execute_run" not in command and b"resource_tracker" not in command:
+            if not any(name in command for name in _RUNS):
                 total += int(pages) * os.sysconf("SC_PAGE_SIZE") / 1e6
     return total
 

@@ -65,11 +65,7 @@ def build_results_sensor(
 
     def unpaged(operation: Operation) -> Behind:
         return Behind(
-            results[operation.name],
-            lambda instance: (
-                (standing.video.partition_key, str(standing.job_id))
-                for standing in books.board(instance, operation).find(Phase.UNPAGED)
-            ),
+            results[operation.name], lambda instance: books.board(instance, operation).unpaged()
         )
 
     return _build(

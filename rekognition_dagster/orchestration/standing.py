@@ -258,10 +258,25 @@ class Board:
 
     def count(self, phase: Phase) -> int:
         """How many videos are in a phase."""
-        sure = [v for p, v in self._videos.items() if self._possible(p) == {phase}]
-        others = [p for p in self._videos if phase in (may := self._possible(p)) and len(may) > 1]
-        counted = sum(version.count for version in sure)
+        sure, others = self._partitions(phase)
+        counted = sum(self._videos[p].count for p in sure)
         return counted + sum(1 for _ in self.find(phase, partitions=others))
+
+    def unpaged(self) -> Iterator[tuple[str, str]]:
+        """Videos that have completed, by their own partition keys, each with its job's id; the
+        first discovered first. Entries are read only of groups."""
+        sure, others = self._partitions(Phase.UNPAGED)
+        order = self.books.videos.ids(self.instance, sure)
+        for partition in sorted(order, key=order.__getitem__):
+            yield partition, self._jobs[partition].covers[1]
+        for standing in self.find(Phase.UNPAGED, partitions=others):
+            yield standing.video.partition_key, str(standing.job_id)
+
+    def _partitions(self, phase: Phase) -> tuple[list[str], list[str]]:
+        """Partitions of which all videos are in a phase, and those where some may be."""
+        possible = {p: self._possible(p) for p in self._videos}
+        sure = [p for p, phases in possible.items() if phases == {phase}]
+        return sure, [p for p, phases in possible.items() if phase in phases and len(phases) > 1]
 
     def summary(self) -> Summary:
         """How many videos are in each phase, and what a person should look at."""

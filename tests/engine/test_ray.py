@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,37 @@ def test_videos_in_s3_are_fetched_by_the_nodes_and_a_bad_one_fails_alone(
                 ended[one.uri] = what
     assert ended[found[0].uri] == ended[todo[2][0].uri] == {LABELS: len(json.loads(rows_of(video)))}
     assert "s3://films/b.mp4: is not a video" in str(ended[found[1].uri])
+
+
+def test_the_services_jobs_are_worked_on_by_the_nodes(cluster, aws, video, tmp_path):
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket="reels")
+    s3.upload_file(str(video), "reels", "a.mp4")
+    with (tmp_path / "log").open("w") as log:
+        service = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "rekognition_dagster.service", "--port", "0", "--no-auth"),
+                *("--store", tmp_path / "store", "--ray", cluster.address, "--detector", SPOT),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        try:
+            assert service.stdout is not None
+            client = aws.client("rekognition", endpoint_url=service.stdout.readline().strip())
+            where = {"S3Object": {"Bucket": "reels", "Name": "a.mp4"}}
+            job = client.start_label_detection(Video=where)["JobId"]
+            deadline = time.monotonic() + 120
+            while (told := client.get_label_detection(JobId=job))["JobStatus"] == "IN_PROGRESS":
+                assert time.monotonic() < deadline
+                time.sleep(0.5)
+        finally:
+            service.terminate()
+            service.wait(60)
+    assert told["JobStatus"] == "SUCCEEDED", told
+    assert told["Labels"][0]["Timestamp"] == 0
+    assert len(told["Labels"]) == len(json.loads(rows_of(video)))
 
 
 def test_a_file_that_no_node_has_is_told_with_the_remedy(cluster, tmp_path):
