@@ -43,6 +43,12 @@ PATIENCE_S = 15.0
 QUIET_S = 6.0
 """Nothing may be left to do for so long before it counts as the end."""
 
+UNHURRIED = {
+    "REKOGNITION_DAGSTER_SENSOR_INTERVAL": "20",
+    "REKOGNITION_DAGSTER_MAX_JOBS_IN_FLIGHT": "1000",
+}
+"""How the undisturbed deployment works, so that it leaves the processor to the other one."""
+
 TARGETS = {
     "run worker": 6,
     "service worker": 4,
@@ -246,6 +252,7 @@ def test_nothing_is_lost_and_nothing_is_done_twice(
             direct,
             calm_port,
             slowness,
+            UNHURRIED,
         ) as calm,
         Stack(
             f"{unique}-chaos",
