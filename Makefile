@@ -49,6 +49,7 @@ fuzz: .venv/.test ## Thousands of made requests, and hundreds of broken videos.
 .PHONY: chaos
 chaos: .venv/.test ## 300 videos while everything is killed and fails at random; SEED=n to repeat one.
 	REKOGNITION_DAGSTER_CHAOS_VIDEOS=300 REKOGNITION_DAGSTER_CHAOS_KILLS=50 \
+		REKOGNITION_DAGSTER_CHAOS_OPERATIONS=person_tracking \
 		REKOGNITION_DAGSTER_CHAOS_LIMIT=570 REKOGNITION_DAGSTER_CHAOS_SEED=$(SEED) \
 		$(BIN)/pytest -s tests/chaos
 

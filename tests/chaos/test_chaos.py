@@ -33,6 +33,9 @@ from rekognition_dagster.orchestration.analytics import load_models
 
 VIDEOS = int(os.environ.get("REKOGNITION_DAGSTER_CHAOS_VIDEOS") or 30)
 KILLS = int(os.environ.get("REKOGNITION_DAGSTER_CHAOS_KILLS") or 10)
+OPERATIONS = os.environ.get("REKOGNITION_DAGSTER_CHAOS_OPERATIONS") or (
+    "person_tracking,face_detection"
+)
 LIMIT_S = float(os.environ.get("REKOGNITION_DAGSTER_CHAOS_LIMIT") or 0)
 """How long it may take; as long as the machine's pace suggests by default."""
 SEED = int(os.environ.get("REKOGNITION_DAGSTER_CHAOS_SEED") or secrets.randbelow(10**6))
@@ -43,7 +46,9 @@ PATIENCE_S = 15.0
 QUIET_S = 6.0
 """Nothing may be left to do for so long before it counts as the end."""
 
+OF_BOTH = {"REKOGNITION_DAGSTER_OPERATIONS": OPERATIONS}
 UNHURRIED = {
+    **OF_BOTH,
     "REKOGNITION_DAGSTER_SENSOR_INTERVAL": "20",
     "REKOGNITION_DAGSTER_MAX_JOBS_IN_FLIGHT": "1000",
 }
@@ -228,6 +233,7 @@ def test_nothing_is_lost_and_nothing_is_done_twice(
     grouped = dice.random() < 0.5
     more = {"REKOGNITION_DAGSTER_PARTITION_BY": "{date}"} if grouped else {}
     print(f"\nchaos: seed {SEED}, {VIDEOS} videos, {KILLS} kills, partitions {more or 'per video'}")
+    more |= OF_BOTH
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it tells every call of moto's
     s3 = aws.client("s3")
 
