@@ -11,11 +11,10 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pyarrow as pa
-from duckdb import DuckDBPyConnection
 
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.lake import TABLES
@@ -31,6 +30,9 @@ from rekognition_dagster.orchestration.selection import (
 )
 from rekognition_dagster.orchestration.standing import Books, video_of
 from rekognition_dagster.videos import Video
+
+if TYPE_CHECKING:  # not needed to load a code location
+    from duckdb import DuckDBPyConnection
 
 STANDARD_MODELS = Path(__file__).parent.parent / "analytics"
 """The models that come with the package."""
@@ -236,7 +238,7 @@ def _compute(
     lake_resource.refresh_catalogue()
 
 
-def _by_video(duckdb: DuckDBPyConnection, table: str) -> Callable[[Video], pa.Table]:
+def _by_video(duckdb: "DuckDBPyConnection", table: str) -> Callable[[Video], pa.Table]:
     """The rows of one video, of a table that is sorted once for all of them."""
     columns = duckdb.sql(f'SELECT * FROM "{table}" LIMIT 0').columns
     order = ", ".join(f'"{c}"' for c in ["video", *columns])

@@ -11,7 +11,6 @@ import dagster as dg
 from rekognition_dagster.api import RekognitionVideo
 from rekognition_dagster.operations import Operation
 from rekognition_dagster.orchestration.jobs import Starts
-from rekognition_dagster.orchestration.ledger import chunks
 from rekognition_dagster.orchestration.names import TICK_S
 from rekognition_dagster.orchestration.resources import RekognitionVideoResource
 from rekognition_dagster.orchestration.selection import shown_to_fail
@@ -55,11 +54,13 @@ def build_dispatch_sensor(
         api, until = rekognition.starter(), time.monotonic() + TICK_S
         starts = {o: Starts() for o in boards}
         turns = in_turn({o: board.find(Phase.WAITING) for o, board in boards.items()})
-        for some in chunks(islice(turns, free), _AT_ONCE):
+        # Only what was started takes a slot: who cannot be asked for now holds nobody up.
+        while room := free - sum(len(s.started) for s in starts.values()):
+            some = list(islice(turns, min(room, _AT_ONCE)))
             for operation, ours in _asked(api, some, context.log.info).items():
                 ours.enter(instance, books, operation)
                 starts[operation].add(ours)
-            is_full = any(s.is_full for s in starts.values())
+            is_full = not some or any(s.is_full for s in starts.values())
             refused = sum(len(s.refused) for s in starts.values())
             if is_full or refused >= _MOST_REFUSED or time.monotonic() > until:
                 break

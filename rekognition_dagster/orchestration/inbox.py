@@ -63,7 +63,7 @@ class Inbox:
         until, there_may_be_more = time.monotonic() + TICK_S, True
         while there_may_be_more and time.monotonic() < until:
             some: list[tuple[Message, Content]] = []
-            while there_may_be_more and len(some) < AT_ONCE:
+            while there_may_be_more and len(some) < AT_ONCE and time.monotonic() < until:
                 messages = self.queue.receive(visibility_s=self.visibility_s)
                 there_may_be_more = bool(messages)
                 for message in messages:
