@@ -13,6 +13,7 @@ import boto3
 import dagster as dg
 import pytest
 from deployment import Deployment
+from rekognition_double import ApiFault
 
 from rekognition_dagster import RekognitionVideoResource, Settings
 from rekognition_dagster.errors import ConfigurationError
@@ -137,3 +138,17 @@ def test_the_setting_is_a_number_or_service_quotas() -> None:
     for wrong in ("0", "many"):
         with pytest.raises(ConfigurationError, match=name):
             Settings.from_env({name: wrong})
+
+
+def test_a_start_that_is_lost_every_time_holds_up_no_other(deployment: Deployment) -> None:
+    def lose(request: dict[str, Any]) -> None:
+        if request["Video"]["S3Object"]["Name"] == "a.mp4":
+            raise ApiFault("InternalServerError", 500)
+
+    deployment.double.on_start = lose
+    deployment.settings = deployment.settings.model_copy(update={"max_jobs_in_flight": 1})
+    deployment.__post_init__()
+    deployment.discover("a.mp4", "b.mp4", "c.mp4")
+    assert deployment.dispatch() == 1
+    (job,) = deployment.double.jobs.values()
+    assert job["Video"]["S3Object"]["Name"] == "b.mp4"
