@@ -16,7 +16,8 @@ from postgresql import Cluster
 from rekognition_double import RekognitionDouble
 
 from rekognition_dagster import Settings
-from rekognition_dagster.api import provision
+from rekognition_dagster.api import MessageQueue, provision
+from rekognition_dagster.orchestration import inbox
 
 _STORAGE = os.environ.get("REKOGNITION_DAGSTER_TEST_STORAGE", "sqlite")
 """Where Dagster keeps its events in tests that do not say it themselves."""
@@ -81,3 +82,11 @@ def deployment(
         role_arn=provisioned.role_arn,
     )
     return Deployment(settings, instance, provisioned, rekognition)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Received messages come back at once, as after the visibility timeout."""
+    receive = MessageQueue.receive
+    monkeypatch.setattr(MessageQueue, "receive", lambda queue, **_: receive(queue, visibility_s=0))
+    monkeypatch.setattr(inbox, "AT_ONCE", 1)

@@ -12,7 +12,7 @@ from deployment import Deployment, killed, put_videos
 
 from rekognition_dagster.api import MessageQueue, provision
 from rekognition_dagster.errors import ConfigurationError
-from rekognition_dagster.orchestration import discovery, inbox
+from rekognition_dagster.orchestration import discovery
 from rekognition_dagster.orchestration.ledger import Book
 from rekognition_dagster.orchestration.resources import VideoBucketResource
 from rekognition_dagster.orchestration.standing import Books
@@ -35,14 +35,6 @@ def told(deployment: Deployment, aws: boto3.Session) -> Deployment:
         deployment.tick(SENSOR)
     assert queued(deployment) == 0
     return deployment
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Received messages come back at once, as after the visibility timeout."""
-    receive = MessageQueue.receive
-    monkeypatch.setattr(MessageQueue, "receive", lambda queue, **_: receive(queue, visibility_s=0))
-    monkeypatch.setattr(inbox, "AT_ONCE", 1)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from rekognition_double import ApiFault
 
 from rekognition_dagster.api import MessageQueue
 from rekognition_dagster.errors import ConfigurationError
-from rekognition_dagster.orchestration import discovery, inbox
+from rekognition_dagster.orchestration import discovery
 from rekognition_dagster.orchestration.ledger import Book
 from rekognition_dagster.orchestration.resources import VideoBucketResource
 
@@ -31,14 +31,6 @@ def started(deployment: Deployment, *keys: str) -> list[str]:
     partitions = deployment.discover(*keys)
     deployment.dispatch()
     return partitions
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Received messages come back at once, as after the visibility timeout."""
-    receive = MessageQueue.receive
-    monkeypatch.setattr(MessageQueue, "receive", lambda queue, **_: receive(queue, visibility_s=0))
-    monkeypatch.setattr(inbox, "AT_ONCE", 1)
 
 
 # -- I1: a completion leaves the queue only after it is durable -----------------------------------
