@@ -21,8 +21,9 @@ import numpy as np
 from benchmarks.tracking.measure import Score, Tracks, score
 from benchmarks.tracking.scenes import SCENES, SHARP, WEAK, Eye, Scene, Truth, make
 from rekognition_dagster.engine import AUTO, analyze, models, sampling
-from rekognition_dagster.engine.decode import Frame, open_video
+from rekognition_dagster.engine.decode import open_video
 from rekognition_dagster.engine.faces import FACE
+from rekognition_dagster.engine.frame import Frame
 from rekognition_dagster.engine.looking import SPAN_MS
 from rekognition_dagster.engine.tracking.tracks import PersonTracks
 

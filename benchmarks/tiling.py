@@ -15,9 +15,10 @@ import click
 import numpy as np
 
 from benchmarks.tracking.__main__ import STREET, STREET_TRUTH, read_truth
-from rekognition_dagster.engine.decode import Frame, open_video
+from rekognition_dagster.engine.decode import open_video
 from rekognition_dagster.engine.detectors import open_detector
 from rekognition_dagster.engine.detectors.boxes import iou
+from rekognition_dagster.engine.frame import Frame
 
 _MOMENTS = 144
 _SPECS = ("embedded", "embedded:fine", "tiled", "tiled:10", "tiled:17")

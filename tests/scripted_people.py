@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import supervision as sv
 
-from rekognition_dagster.engine.decode import Frame
 from rekognition_dagster.engine.detectors import ScoreScale
+from rekognition_dagster.engine.frame import Frame
 
 
 class Walker:

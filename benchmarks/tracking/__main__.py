@@ -31,9 +31,10 @@ from benchmarks.tracking.measure import Score, Tracks, score
 from benchmarks.tracking.rendered import RENDERED, RENDERED_HELD_OUT, Stock, render, stock
 from benchmarks.tracking.scenes import BOLD, HELD_OUT, SCENES, SHARP, SHY, WEAK, make
 from rekognition_dagster.engine import models, open_detector
-from rekognition_dagster.engine.decode import Frame, open_video
+from rekognition_dagster.engine.decode import open_video
 from rekognition_dagster.engine.detectors import Detector, ScoreScale
 from rekognition_dagster.engine.faces import FACE
+from rekognition_dagster.engine.frame import Frame
 from rekognition_dagster.engine.looking import Look
 from rekognition_dagster.engine.tracking.appearance import APPEARANCE, describe
 from rekognition_dagster.engine.tracking.online import Association
@@ -149,7 +150,7 @@ def _look(frames: Iterator[Frame], detector: Detector) -> Iterator[tuple[int, sv
         frame = next(ours)
         people = found[np.isin(np.asarray(found.class_id), wanted)]
         assert isinstance(people, sv.Detections)
-        people.data[APPEARANCE] = describe(frame.image, people.xyxy)
+        people.data[APPEARANCE] = describe(frame, people.xyxy)
         yield frame.timestamp_ms, people
 
 
@@ -197,7 +198,7 @@ def told(
     if video is not None:
         with open_video(video) as opened:
             for frame, (_, found) in zip(opened.frames(), seen, strict=False):
-                found.data[APPEARANCE] = describe(frame.image, found.xyxy)
+                found.data[APPEARANCE] = describe(frame, found.xyxy)
     timed = {time: known[n] for n, (time, _) in enumerate(seen)}
     return Clip(detections.name, timed, seen, scores, fps, size)
 

@@ -24,7 +24,8 @@ from benchmarks.tracking.scenes import (
     sway_of,
     walks_of,
 )
-from rekognition_dagster.engine.decode import Frame, open_video
+from rekognition_dagster.engine.decode import open_video
+from rekognition_dagster.engine.frame import Frame
 
 _STRIDE = 0.1  # body heights that one walks from one cut-out to the next
 _RUN = 12  # cut-outs in a row that make a walk

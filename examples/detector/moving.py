@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import supervision as sv
 
-from rekognition_dagster.engine.decode import Frame
 from rekognition_dagster.engine.detectors import ScoreScale
+from rekognition_dagster.engine.frame import Frame
 
 SMALLEST = 0.001  # of the picture
 SHADOW = 127  # how OpenCV marks one

@@ -13,26 +13,17 @@ import threading
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import av
 import av.error
-import numpy as np
-import numpy.typing as npt
-from av.video.reformatter import VideoReformatter
 
 from rekognition_dagster.engine import cores
+from rekognition_dagster.engine.frame import Frame
 from rekognition_dagster.engine.metadata import VideoMetadata
 from rekognition_dagster.errors import VideoError
-
-Image = npt.NDArray[np.uint8]
-"""RGB, shape (height, width, 3)."""
-
-Luma = npt.NDArray[np.uint8]
-"""Grey, shape (height, width)."""
 
 _T = TypeVar("_T")
 
@@ -42,11 +33,6 @@ _FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,mxf,nut,dv,m4v,"
     "h264,hevc,av1,obu,ivf,vc1,mjpeg,yuv4mpegpipe,rm,wtv,gxf,gif,apng"
 )
-Stance: TypeAlias = "tuple[bool, bool, bool] | None"
-"""How a stored picture becomes the displayed one: rows for columns, then mirrored, then upside
-down; None as it is stored."""
-
-_WITH_LUMA = ("yuv4", "yuvj4", "yuva4", "gray", "nv12", "nv21")  # pixel formats, by their names
 _BYTES_AHEAD = 96 << 20
 _MAX_AHEAD = 8
 _BACK_MS = (0, 1_000, 3_000, 9_000, 27_000)
@@ -66,100 +52,6 @@ class Joint(NamedTuple):
 
     timestamp_ms: int
     picture: int
-
-
-class Moment(Protocol):
-    """When a frame was, and how large, of which nothing else need be left."""
-
-    @property
-    def timestamp_ms(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def height(self) -> int: ...
-
-
-@dataclass
-class Frame:
-    """One frame as displayed. ``image`` is converted when first asked for.
-
-    Args:
-        index: Position among the frames decoded here, from 0, sampled or not.
-        timestamp_ms: Time since the start of the video.
-        width: Pixels, as displayed.
-        height: Pixels, as displayed.
-    """
-
-    index: int
-    timestamp_ms: int
-    width: int
-    height: int
-    _raw: Any = field(repr=False)
-    _stance: Stance = field(default=None, repr=False)
-    _image: Image | None = field(default=None, repr=False)
-
-    @property
-    def image(self) -> Image:
-        """RGB pixels, shape (height, width, 3)."""
-        if self._image is None:
-            converter = _converters.__dict__.setdefault("rgb", VideoReformatter())
-            image: Image = converter.reformat(self._raw, format="rgb24").to_ndarray()
-            if self._stance is not None:
-                image = _stood(image, self._stance)
-            self._image, self._raw = image, None
-        return self._image
-
-    @property
-    def luma(self) -> Luma:
-        """Brightness as stored, not turned: a view of the decoder's own plane where it has one.
-
-        Ask for it before ``image``, which lets go of the decoder's frame.
-        """
-        plane = None if self._raw is None else _luma_plane(self._raw)
-        return self.image.mean(axis=2).astype(np.uint8) if plane is None else plane
-
-    def without_pixels(self) -> Frame:
-        """The frame's time and size; its pixels are let go of, and cannot be asked for."""
-        return replace(self, _raw=None, _image=None)
-
-    @classmethod
-    def from_image(cls, image: Image, index: int = 0, timestamp_ms: int = 0) -> Frame:
-        """A frame around an RGB array."""
-        height, width = image.shape[:2]
-        return cls(index, timestamp_ms, width, height, None, None, image)
-
-
-def _stance(raw: Any) -> Stance:
-    """How a frame is to be displayed, from its display matrix: a b u, c d v, x y w as in MP4."""
-    told = raw.side_data.get("DISPLAYMATRIX")
-    if told is None:
-        return None
-    a, b, _, c, d = np.frombuffer(bytes(told)[:20], np.int32).tolist()
-    lies = abs(b) + abs(c) > abs(a) + abs(d)
-    across, down = (c, b) if lies else (a, d)
-    stance = lies, across < 0, down < 0
-    return stance if any(stance) else None
-
-
-def _stood(image: Image, stance: tuple[bool, bool, bool]) -> Image:
-    lies, mirrored, upside_down = stance
-    image = image.transpose(1, 0, 2) if lies else image
-    image = image[:, ::-1] if mirrored else image
-    return np.ascontiguousarray(image[::-1] if upside_down else image)
-
-
-def _luma_plane(raw: Any) -> Luma | None:
-    """The plane of brightness, brought to eight bits, if the pixel format has one."""
-    name, bits = raw.format.name, raw.format.components[0].bits
-    if not name.startswith(_WITH_LUMA) or name.endswith("be"):
-        return None
-    plane = raw.planes[0]
-    rows = np.frombuffer(plane, np.uint8 if bits == 8 else "<u2")
-    rows = rows.reshape(-1, plane.line_size // rows.itemsize)[: raw.height, : raw.width]
-    return rows if bits == 8 else (rows >> (bits - 8)).astype(np.uint8)
-
-
-_converters = threading.local()  # a swscale context serves one thread, and is dear to make
 
 
 @contextmanager
@@ -391,10 +283,7 @@ class OpenVideo:
     def _decode(self, *, from_keyframe: bool = False) -> Iterator[Frame]:
         clock = self._clock
         for index, raw in enumerate(self._raw_frames(clock, from_keyframe)):
-            stance = _stance(raw)
-            lies = stance is not None and stance[0]
-            width, height = (raw.height, raw.width) if lies else (raw.width, raw.height)
-            yield Frame(index, clock.tick(raw), width, height, raw, stance)
+            yield Frame.decoded(raw, index, clock.tick(raw))
 
     def _raw_frames(self, clock: _Clock, from_keyframe: bool) -> Iterator[Any]:
         seen = False

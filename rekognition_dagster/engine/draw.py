@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from rekognition_dagster.engine.decode import DamagedVideo, Frame, Image, open_video
+from rekognition_dagster.engine.decode import DamagedVideo, open_video
+from rekognition_dagster.engine.frame import Frame, Image
 
 _WHITE = (255, 255, 255)
 _TILE_WIDTH = 480

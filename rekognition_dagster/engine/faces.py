@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import supervision as sv
 
-from rekognition_dagster.engine.decode import Frame, Image
 from rekognition_dagster.engine.detectors.centerface import LANDMARK_NAMES, LANDMARKS
+from rekognition_dagster.engine.frame import Frame, Image
 
 FACE = np.dtype(
     [

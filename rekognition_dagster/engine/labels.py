@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import supervision as sv
 
-from rekognition_dagster.engine.decode import Moment
 from rekognition_dagster.engine.faces import box_struct
+from rekognition_dagster.engine.frame import Moment
 
 
 @dataclass(frozen=True)

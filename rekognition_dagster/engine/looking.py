@@ -18,10 +18,10 @@ import numpy.typing as npt
 import supervision as sv
 
 from rekognition_dagster.engine import sampling
-from rekognition_dagster.engine.decode import Frame
 from rekognition_dagster.engine.detectors import Detector
 from rekognition_dagster.engine.detectors.centerface import input_size
 from rekognition_dagster.engine.faces import FACE, describe
+from rekognition_dagster.engine.frame import Frame
 from rekognition_dagster.engine.tracking import appearance
 from rekognition_dagster.engine.tracking.appearance import APPEARANCE
 from rekognition_dagster.engine.tracking.cuts import thumbnail
@@ -87,7 +87,7 @@ def look(
         if glance is not None and found is not None:
             seen = glance.at(frame, found)  # noqa: PLW2901
         if found is not None and PERSONS in operations:
-            found.data[APPEARANCE] = appearance.describe(frame.image, found.xyxy)
+            found.data[APPEARANCE] = appearance.describe(frame, found.xyxy)
         yield Look(
             frame.timestamp_ms,
             frame.width,

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rekognition_dagster.engine.decode import Frame, is_sample
+from rekognition_dagster.engine.decode import is_sample
+from rekognition_dagster.engine.frame import Frame
 
 MOVING_FPS = 10.0
 """Looks in a second of a scene that changes: people go a tenth of their height meanwhile."""

@@ -17,7 +17,6 @@ from typing import TypeAlias
 from rekognition_dagster.engine import AUTO, SampleFps
 from rekognition_dagster.engine.decode import (
     DamagedVideo,
-    Frame,
     Joint,
     Uncut,
     ahead,
@@ -31,6 +30,7 @@ from rekognition_dagster.engine.detectors import (
     open_detector,
 )
 from rekognition_dagster.engine.detectors.centerface import shared as open_face_detector
+from rekognition_dagster.engine.frame import Frame
 from rekognition_dagster.engine.looking import FACES, LABELS, PERSONS, Look, look
 from rekognition_dagster.engine.metadata import VideoMetadata
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from rekognition_dagster.engine.decode import Frame
 from rekognition_dagster.engine.detectors import Detector
+from rekognition_dagster.engine.frame import Frame
 
 _WARM_S = 0.5
 

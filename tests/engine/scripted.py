@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 import supervision as sv
 
-from rekognition_dagster.engine.decode import Frame
 from rekognition_dagster.engine.detectors import ScoreScale
 from rekognition_dagster.engine.detectors.centerface import LANDMARKS
+from rekognition_dagster.engine.frame import Frame
 
 
 def found(*boxes: tuple[float, float, float, float], scores=None, classes=None) -> sv.Detections:

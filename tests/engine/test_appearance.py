@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rekognition_dagster.engine.frame import Frame
 from rekognition_dagster.engine.tracking import appearance
 
 BOX = (40.0, 20.0, 80.0, 120.0)
@@ -21,7 +22,7 @@ def dressed(chest, legs, size=(160, 160), ground=90, box=BOX):
 
 
 def seen(image, *boxes):
-    return appearance.describe(image, np.array(boxes, np.float32)).astype(float)
+    return appearance.describe(Frame.from_image(image), np.array(boxes, np.float32)).astype(float)
 
 
 def test_the_same_clothes_are_the_same_wherever_and_however_large_they_are_seen():
@@ -48,10 +49,8 @@ def test_boxes_may_reach_beyond_the_picture():
 
 
 def test_nobody_has_no_appearance():
-    assert appearance.describe(np.zeros((9, 9, 3), np.uint8), np.zeros((0, 4))).shape == (
-        0,
-        appearance.SIZE,
-    )
+    frame = Frame.from_image(np.zeros((9, 9, 3), np.uint8))
+    assert appearance.describe(frame, np.zeros((0, 4))).shape == (0, appearance.SIZE)
 
 
 @pytest.mark.parametrize("size", [(7680, 4320), (16, 16)])

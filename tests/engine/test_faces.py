@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rekognition_dagster.engine.decode import Frame
 from rekognition_dagster.engine.detectors.centerface import LANDMARKS
 from rekognition_dagster.engine.faces import describe, face_struct, pose, quality
+from rekognition_dagster.engine.frame import Frame
 
 from .scripted import found
 

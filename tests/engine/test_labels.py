@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rekognition_dagster.engine.decode import Frame
 from rekognition_dagster.engine.detectors import coco
+from rekognition_dagster.engine.frame import Frame
 from rekognition_dagster.engine.labels import label, label_rows
 
 from .scripted import found

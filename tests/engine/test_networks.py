@@ -11,8 +11,8 @@ import openvino.opset13 as ops
 import pytest
 import supervision as sv
 
-from rekognition_dagster.engine.decode import Frame
 from rekognition_dagster.engine.detectors.generic import GenericDetector
+from rekognition_dagster.engine.frame import Frame
 from rekognition_dagster.errors import ModelError
 
 SIDE = 96

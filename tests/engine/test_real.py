@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rekognition_dagster.engine import analyze, open_detector
-from rekognition_dagster.engine.decode import Frame
+from rekognition_dagster.engine.frame import Frame
 from rekognition_dagster.operations import OPERATIONS
 
 

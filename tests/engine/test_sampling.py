@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from rekognition_dagster.engine import analyze, parse_sample_fps
-from rekognition_dagster.engine.decode import Frame, open_video
+from rekognition_dagster.engine.decode import open_video
+from rekognition_dagster.engine.frame import Frame
 from rekognition_dagster.engine.sampling import MOVING_FPS, STILL_FPS, as_needed
 
 from . import scripted

@@ -12,7 +12,8 @@ import av
 import numpy as np
 import pytest
 
-from rekognition_dagster.engine.decode import DamagedVideo, Frame, Uncut, open_video
+from rekognition_dagster.engine.decode import DamagedVideo, Uncut, open_video
+from rekognition_dagster.engine.frame import Frame
 
 SPAN_MS = 1000
 UNEVEN = np.cumsum(np.random.default_rng(5).integers(5, 110, 100)).tolist()

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import supervision as sv
 
-from rekognition_dagster.engine.decode import Frame
 from rekognition_dagster.engine.detectors import ScoreScale, open_detector
 from rekognition_dagster.engine.detectors.tiled import Tiled
+from rekognition_dagster.engine.frame import Frame
 from rekognition_dagster.errors import ModelError
 
 SIZE = (800, 600)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import supervision as sv
 
-from rekognition_dagster.engine.decode import Frame
 from rekognition_dagster.engine.detectors import ScoreScale
 from rekognition_dagster.engine.faces import FACE
+from rekognition_dagster.engine.frame import Frame
 from rekognition_dagster.engine.spool import Spool
 from rekognition_dagster.engine.tracking import appearance, smooth, tracks
 from rekognition_dagster.engine.tracking.link import ENDS, Tracklet, link
@@ -27,7 +27,8 @@ def walker(x, y=200.0, height=100.0):
 
 def clothes(colour):
     """What somebody in one colour looks like."""
-    return appearance.describe(np.full((50, 50, 3), colour, np.uint8), np.array([[5, 5, 30, 45]]))
+    frame = Frame.from_image(np.full((50, 50, 3), colour, np.uint8))
+    return appearance.describe(frame, np.array([[5, 5, 30, 45]]))
 
 
 def tracked(frames, fps=10.0, cuts=()):

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from rekognition_dagster.engine import analyze, open_detector
-from rekognition_dagster.engine.decode import Frame, open_video
+from rekognition_dagster.engine.decode import open_video
 from rekognition_dagster.engine.detectors import boxes
 from rekognition_dagster.engine.detectors.ultralytics import UltralyticsDetector, _half
+from rekognition_dagster.engine.frame import Frame
 from rekognition_dagster.errors import ModelError
 
 ultralytics = pytest.importorskip("ultralytics", reason="make ultralytics runs this")

@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 
 import supervision as sv
 
-from rekognition_dagster.engine.decode import Frame
+from rekognition_dagster.engine.frame import Frame
 from rekognition_dagster.engine.specs import SPECS
 from rekognition_dagster.errors import ModelError
 

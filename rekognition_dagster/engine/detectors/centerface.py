@@ -13,10 +13,10 @@ import openvino as ov
 import supervision as sv
 
 from rekognition_dagster.engine import models
-from rekognition_dagster.engine.decode import Frame
 from rekognition_dagster.engine.detectors import ScoreScale
 from rekognition_dagster.engine.detectors.boxes import suppress
 from rekognition_dagster.engine.detectors.inference import Network, SizedNetworks, stored
+from rekognition_dagster.engine.frame import Frame
 
 LANDMARKS = "landmarks"
 """Key in ``sv.Detections.data``: float32 (n, 5, 2), x and y in pixels, in the order of

@@ -7,21 +7,19 @@ box, score and class per detection). Files are data: nothing in them runs but th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import openvino as ov
 import openvino.opset13 as ops
 import supervision as sv
 
-from rekognition_dagster.engine.decode import Frame, Image
 from rekognition_dagster.engine.detectors import coco
 from rekognition_dagster.engine.detectors.boxes import suppress
 from rekognition_dagster.engine.detectors.description import Description, describe
-from rekognition_dagster.engine.detectors.inference import Network, SizedNetworks, resized
+from rekognition_dagster.engine.detectors.inference import Network, SizedNetworks
 from rekognition_dagster.engine.detectors.layouts import KNOWN, Layout, Output, Size, recognise
+from rekognition_dagster.engine.frame import Frame, Image
 from rekognition_dagster.errors import ModelError
 
 _SIDE = 640  # for networks whose input has no fixed size, and that do not tell theirs
@@ -65,8 +63,7 @@ class GenericDetector:
 
     def detect(self, frames: Iterable[Frame]) -> Iterator[sv.Detections]:
         """See :class:`rekognition_dagster.engine.detectors.Detector`."""
-        prepare = partial(self._prepare, {})
-        for frame, outputs, network in self._networks.run(frames, prepare):
+        for frame, outputs, network in self._networks.run(frames, self._fill):
             yield self._read(outputs, frame, (network.width, network.height))
 
     def network_for(self, frame: Frame) -> Network:
@@ -117,22 +114,14 @@ class GenericDetector:
         top = (height - round(frame.height * scale)) // 2
         return scale, scale, left, top
 
-    def _prepare(
-        self, canvases: dict[tuple[Size, Size], Image], network: Network, frame: Frame
-    ) -> Image:
-        """The frame between its bars. The network takes a copy at once, so one canvas serves all
-        frames of a size."""
-        width, height = network.width, network.height
+    def _fill(self, frame: Frame, target: Image) -> None:
+        """Put the frame into the input, between its bars."""
+        height, width = target.shape[:2]
         scale_x, scale_y, left, top = self._fit(frame, (width, height))
-        size = (max(1, round(frame.width * scale_x)), max(1, round(frame.height * scale_y)))
-        if size == (width, height):
-            return resized(frame.image, *size)
-        key = (width, height), (frame.width, frame.height)
-        if key not in canvases:
-            canvases[key] = np.full((height, width, 3), _GREY, np.uint8)
-        picture = canvases[key][top : top + size[1], left : left + size[0]]
-        cv2.resize(frame.image, size, dst=picture, interpolation=cv2.INTER_LINEAR)
-        return canvases[key]
+        across, down = max(1, round(frame.width * scale_x)), max(1, round(frame.height * scale_y))
+        target[:top], target[top + down :] = _GREY, _GREY
+        target[:, :left], target[:, left + across :] = _GREY, _GREY
+        target[top : top + down, left : left + across] = frame.stretched(across, down)
 
 
 def _model_file(path: Path, kind: str) -> Path:

@@ -10,18 +10,16 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
-import cv2
 import numpy as np
 import openvino as ov
 from openvino.preprocess import PrePostProcessor
 
 from rekognition_dagster.engine import cores, models
-from rekognition_dagster.engine.decode import Frame, Image
+from rekognition_dagster.engine.frame import Frame, Image
 
 T = TypeVar("T")
 Outputs = list[np.ndarray]
@@ -71,13 +69,6 @@ def stored(weights: Path, name: str, make: Callable[[], ov.Model]) -> ov.Model:
     return model
 
 
-def resized(image: Image, width: int, height: int) -> Image:
-    """The image stretched or shrunk to a size, bilinearly as the networks were trained."""
-    if image.shape[:2] == (height, width):
-        return image
-    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
-
-
 class Network:
     """One compiled network with a single image input.
 
@@ -107,26 +98,27 @@ class Network:
         # One more than run at once, so that the next is ready while results are being read.
         self._depth = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") + 1
 
-    def run(self, items: Iterable[T], prepare: Callable[[T], Image]) -> Iterator[tuple[T, Outputs]]:
+    def run(
+        self, items: Iterable[T], fill: Callable[[T, Image], None]
+    ) -> Iterator[tuple[T, Outputs]]:
         """Infer each item's image; results come in the items' order. Runs may go on side by side.
 
         Args:
             items: Anything that an image can be made of.
-            prepare: Makes the RGB image of shape (height, width, 3).
+            fill: Puts an item's RGB image into the input, of shape (height, width, 3).
 
         Yields:
             Each item and the network's outputs; valid until the next one is asked for.
         """
-        idle = deque(self._compiled.create_infer_request() for _ in range(self._depth))
+        idle: deque[Any] = deque()
         busy: deque[tuple[T, Any]] = deque()
         try:
             for item in items:
-                request = idle.popleft()
-                # The request keeps no copy of its own: the image must live until it is done.
-                request.set_input_tensor(ov.Tensor(prepare(item)[None], shared_memory=False))
+                request = idle.popleft() if idle else self._compiled.create_infer_request()
+                fill(item, request.get_input_tensor().data[0])
                 request.start_async()
                 busy.append((item, request))
-                if not idle:
+                if len(busy) == self._depth:
                     yield from self._finish(busy, idle)
             while busy:
                 yield from self._finish(busy, idle)
@@ -134,16 +126,17 @@ class Network:
             for _, request in busy:
                 request.wait()
 
-    def stretch(self, frame: Frame) -> Image:
-        """The frame's image in the size of the input."""
-        return resized(frame.image, self.width, self.height)
-
     @staticmethod
     def _finish(busy: deque[tuple[T, Any]], idle: deque[Any]) -> Iterator[tuple[T, Outputs]]:
         item, request = busy.popleft()
         request.wait()
         yield item, [tensor.data for tensor in request.output_tensors]
         idle.append(request)
+
+
+def stretch(frame: Frame, target: Image) -> None:
+    """Put the frame's image into an input of any size."""
+    target[:] = frame.stretched(target.shape[1], target.shape[0])
 
 
 class SizedNetworks:
@@ -177,11 +170,11 @@ class SizedNetworks:
     def run(
         self,
         frames: Iterable[Frame],
-        prepare: Callable[[Network, Frame], Image] = Network.stretch,
+        fill: Callable[[Frame, Image], None] = stretch,
     ) -> Iterator[tuple[Frame, Outputs, Network]]:
-        """Infer each frame, stretched to the input of the network for its size, or prepared."""
+        """Infer each frame, stretched to the input of the network for its size, or as filled in."""
         for network, run in groupby(frames, key=lambda frame: self.of(frame.width, frame.height)):
-            for frame, outputs in network.run(run, partial(prepare, network)):
+            for frame, outputs in network.run(run, fill):
                 yield frame, outputs, network
 
 

@@ -17,10 +17,10 @@ import openvino.opset13 as ops
 import supervision as sv
 
 from rekognition_dagster.engine import models
-from rekognition_dagster.engine.decode import Frame
 from rekognition_dagster.engine.detectors import ScoreScale
 from rekognition_dagster.engine.detectors.boxes import suppress
 from rekognition_dagster.engine.detectors.inference import Network, SizedNetworks, stored
+from rekognition_dagster.engine.frame import Frame
 
 _TRAINED = 300  # the side of the square pictures it was trained on
 _AREA = 91_000  # pixels of the input by default: as many as those pictures have
@@ -124,9 +124,13 @@ def _blind_anchors(network: Network, noise: float) -> npt.NDArray:
     shape = (network.height, network.width, 3)
     blanks = (np.full(shape, grey, np.uint8) for grey in (0, 64, 128, 192, 255))
     seen = np.zeros(len(_anchors(network.width, network.height)), np.float32)
-    for _, (_, scores) in network.run(blanks, lambda image: image):
+    for _, (_, scores) in network.run(blanks, _copy):
         np.maximum(seen, scores[0][:, _PERSON_COLUMN], out=seen)
     return np.flatnonzero(seen > noise)
+
+
+def _copy(image: npt.NDArray, target: npt.NDArray) -> None:
+    target[:] = image
 
 
 @lru_cache(maxsize=16)

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import supervision as sv
 
-from rekognition_dagster.engine.decode import Frame
 from rekognition_dagster.engine.detectors import Detector
 from rekognition_dagster.engine.detectors.boxes import covered, suppress
+from rekognition_dagster.engine.frame import Frame
 
 PASSES = 5
 """Looks at a frame at most, unless another number is asked for: the whole, and two by two tiles."""

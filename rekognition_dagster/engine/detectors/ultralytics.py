@@ -22,8 +22,8 @@ import numpy as np
 import supervision as sv
 
 from rekognition_dagster.engine import models
-from rekognition_dagster.engine.decode import Frame, Image
 from rekognition_dagster.engine.detectors import ScoreScale
+from rekognition_dagster.engine.frame import Frame, Image
 from rekognition_dagster.errors import ModelError
 
 _BATCH_ON_GPU = 16

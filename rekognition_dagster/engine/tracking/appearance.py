@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from rekognition_dagster.engine.frame import Frame
+
 APPEARANCE = "appearance"
 """Key in the ``data`` of ``sv.Detections`` under which :func:`describe` 's result travels."""
 
@@ -20,14 +22,14 @@ _BINS = (8, 8, 8)  # of luma and of both colour differences
 SIZE = _STRIPES * sum(_BINS)
 """Numbers for each person."""
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_BLUE, _RED = 1.772, 1.402  # that much more blue than grey, for each step of its colour difference
 
 
-def describe(image: npt.NDArray, boxes: npt.NDArray) -> npt.NDArray[np.uint8]:
+def describe(frame: Frame, boxes: npt.NDArray) -> npt.NDArray[np.uint8]:
     """What each box shows: square roots of the shares of colours, 0 to 255.
 
     Args:
-        image: RGB, shape (height, width, 3).
+        frame: With its pixels.
         boxes: Left, top, right, bottom in pixels, shape (n, 4).
 
     Returns:
@@ -39,13 +41,12 @@ def describe(image: npt.NDArray, boxes: npt.NDArray) -> npt.NDArray[np.uint8]:
     down = _TOP + (_BOTTOM - _TOP) * (np.arange(_STRIPES * _ROWS) + 0.5) / (_STRIPES * _ROWS)
     across = _SIDE + (1 - 2 * _SIDE) * (np.arange(_COLUMNS) + 0.5) / _COLUMNS
     size = boxes[:, 2:] - boxes[:, :2]
-    y = (boxes[:, 1, None] + size[:, 1, None] * down).astype(int).clip(0, image.shape[0] - 1)
-    x = (boxes[:, 0, None] + size[:, 0, None] * across).astype(int).clip(0, image.shape[1] - 1)
-    pixels = image[y[:, :, None], x[:, None, :]].astype(np.float32)
-    luma = pixels @ _LUMA
+    y = (boxes[:, 1, None] + size[:, 1, None] * down).astype(int).clip(0, frame.height - 1)
+    x = (boxes[:, 0, None] + size[:, 0, None] * across).astype(int).clip(0, frame.width - 1)
+    luma, blue, red = np.moveaxis(frame.colours(y[:, :, None], x[:, None, :]), -1, 0)
     # a root spreads the dull colours that most clothes have
-    blue, red = ((pixels[..., c] - luma) / 255 for c in (2, 0))
-    values = [luma / 256, *(0.5 + 0.5 * np.sign(v) * np.sqrt(np.abs(v)) for v in (blue, red))]
+    differences = (blue * (_BLUE / 255), red * (_RED / 255))
+    values = [luma / 256, *(0.5 + 0.5 * np.sign(v) * np.sqrt(np.abs(v)) for v in differences)]
     stripe = np.arange(count * _STRIPES).repeat(_ROWS * _COLUMNS)
     parts = [
         _histograms(value.reshape(-1), stripe, count * _STRIPES, bins)

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import supervision as sv
 
-from rekognition_dagster.engine.decode import Moment
 from rekognition_dagster.engine.detectors import ScoreScale
 from rekognition_dagster.engine.detectors.boxes import covered, iou
 from rekognition_dagster.engine.faces import FACE, box_struct, face_struct
+from rekognition_dagster.engine.frame import Moment
 from rekognition_dagster.engine.spool import Spool
 from rekognition_dagster.engine.tracking import smooth
 from rekognition_dagster.engine.tracking.heads import Heads

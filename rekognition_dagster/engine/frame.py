@@ -1,0 +1,216 @@
+"""A frame of a video: when it was, and its pixels in whatever form and size somebody needs.
+
+A decoder gives planes of brightness and colour. Who needs a small picture, or the colours of some
+points, gets them from the planes: turning a large frame into RGB costs more than looking at it.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any, Protocol, TypeAlias
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+from av.video.reformatter import VideoReformatter
+
+Image = npt.NDArray[np.uint8]
+"""RGB, shape (height, width, 3)."""
+
+Luma = npt.NDArray[np.uint8]
+"""Grey, shape (height, width)."""
+
+Stance: TypeAlias = "tuple[bool, bool, bool] | None"
+"""How a stored picture becomes the displayed one: rows for columns, then mirrored, then upside
+down; None as it is stored."""
+
+_PLANAR = ("yuv4", "yuvj4", "yuva4", "gray")  # pixel formats, by their names
+_FULL_RANGE = 2  # of brightness and colours, as FFmpeg numbers it; else 16 to 235, and 16 to 240
+_TO_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+_TO_BLUE, _TO_RED = 1 / 1.772, 1 / 1.402
+
+
+class Moment(Protocol):
+    """When a frame was, and how large, of which nothing else need be left."""
+
+    @property
+    def timestamp_ms(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+
+
+@dataclass
+class Frame:
+    """One frame as displayed. Its pixels are converted when they are asked for.
+
+    Args:
+        index: Position among the frames decoded here, from 0, sampled or not.
+        timestamp_ms: Time since the start of the video.
+        width: Pixels, as displayed.
+        height: Pixels, as displayed.
+    """
+
+    index: int
+    timestamp_ms: int
+    width: int
+    height: int
+    _raw: Any = field(repr=False)
+    _stance: Stance = field(default=None, repr=False)
+    _image: Image | None = field(default=None, repr=False)
+
+    @property
+    def image(self) -> Image:
+        """RGB pixels, shape (height, width, 3). Lets go of the decoder's frame."""
+        if self._image is None:
+            self._image, self._raw = _stood(_rgb(self._raw), self._stance), None
+        return self._image
+
+    def stretched(self, width: int, height: int) -> Image:
+        """RGB pixels in another size, bilinearly as networks are trained."""
+        raw, planes = self._raw, _planes(self._raw)
+        if raw is None or planes is None:
+            if self.image.shape[:2] == (height, width):
+                return self.image
+            return _resized(self.image, width, height)
+        if self._stance is not None and self._stance[0]:
+            width, height = height, width
+        small = av.VideoFrame(width, height, raw.format.name)
+        small.colorspace, small.color_range = raw.colorspace, raw.color_range
+        for plane, target in zip(planes, _planes(small) or (), strict=True):
+            cv2.resize(plane, target.shape[::-1], dst=target, interpolation=cv2.INTER_LINEAR)
+        return _stood(_rgb(small), self._stance)
+
+    def colours(self, rows: npt.NDArray, columns: npt.NDArray) -> npt.NDArray[np.float32]:
+        """Brightness, 0 to 255, and how blue and how red the pixels are, -128 to 128.
+
+        Args:
+            rows: Of the pixels, from the top; of any shape.
+            columns: From the left; of a shape that goes with it.
+
+        Returns:
+            Y', Cb and Cr of each pixel, in a last axis of 3.
+        """
+        raw, planes = self._raw, _planes(self._raw)
+        if raw is None or planes is None:
+            pixels = self.image[rows, columns].astype(np.float32)
+            luma = pixels @ _TO_LUMA
+            blue, red = (pixels[..., 2] - luma) * _TO_BLUE, (pixels[..., 0] - luma) * _TO_RED
+            return np.stack([luma, blue, red], axis=-1)
+        rows, columns = _as_stored(rows, columns, self.width, self.height, self._stance)
+        rows, columns = np.broadcast_arrays(rows, columns)
+        full = raw.color_range == _FULL_RANGE or raw.format.name.startswith("yuvj")
+        colours = np.zeros((*rows.shape, 3), np.float32)
+        deep = 2.0 ** (raw.format.components[0].bits - 8)
+        for part, plane in enumerate(planes[:3]):
+            down, across = (-(-a // b) for a, b in zip(planes[0].shape, plane.shape, strict=True))
+            values = plane[rows // down, columns // across] / np.float32(deep)
+            if part:
+                colours[..., part] = (values - 128) * (1.0 if full else 255 / 224)
+            else:
+                colours[..., part] = values if full else (values - 16) * (255 / 219)
+        return colours
+
+    @property
+    def luma(self) -> Luma:
+        """Brightness as stored, not turned: a view of the decoder's own plane where it has one.
+
+        Ask for it before ``image``, which lets go of the decoder's frame.
+        """
+        raw, planes = self._raw, _planes(self._raw)
+        if raw is None or planes is None:
+            return self.image.mean(axis=2).astype(np.uint8)
+        deep = raw.format.components[0].bits - 8
+        return (planes[0] >> deep).astype(np.uint8) if deep else planes[0]
+
+    def without_pixels(self) -> Frame:
+        """The frame's time and size; its pixels are let go of, and cannot be asked for."""
+        return replace(self, _raw=None, _image=None)
+
+    @classmethod
+    def from_image(cls, image: Image, index: int = 0, timestamp_ms: int = 0) -> Frame:
+        """A frame around an RGB array."""
+        height, width = image.shape[:2]
+        return cls(index, timestamp_ms, width, height, None, None, image)
+
+    @classmethod
+    def decoded(cls, raw: Any, index: int, timestamp_ms: int) -> Frame:
+        """A frame around what PyAV decoded."""
+        stance = _stance(raw)
+        lies = stance is not None and stance[0]
+        width, height = (raw.height, raw.width) if lies else (raw.width, raw.height)
+        return cls(index, timestamp_ms, width, height, raw, stance)
+
+
+def _stance(raw: Any) -> Stance:
+    """How a frame is to be displayed, from its display matrix: a b u, c d v, x y w as in MP4."""
+    told = raw.side_data.get("DISPLAYMATRIX")
+    if told is None:
+        return None
+    a, b, _, c, d = np.frombuffer(bytes(told)[:20], np.int32).tolist()
+    lies = abs(b) + abs(c) > abs(a) + abs(d)
+    across, down = (c, b) if lies else (a, d)
+    stance = lies, across < 0, down < 0
+    return stance if any(stance) else None
+
+
+def _stood(image: Image, stance: Stance) -> Image:
+    """A stored picture as it is displayed."""
+    if stance is None:
+        return image
+    lies, mirrored, upside_down = stance
+    image = image.transpose(1, 0, 2) if lies else image
+    image = image[:, ::-1] if mirrored else image
+    return np.ascontiguousarray(image[::-1] if upside_down else image)
+
+
+def _as_stored(
+    rows: npt.NDArray, columns: npt.NDArray, width: int, height: int, stance: Stance
+) -> tuple[npt.NDArray, npt.NDArray]:
+    """Where displayed pixels lie in the stored picture."""
+    if stance is None:
+        return rows, columns
+    lies, mirrored, upside_down = stance
+    rows = height - 1 - rows if upside_down else rows
+    columns = width - 1 - columns if mirrored else columns
+    return (columns, rows) if lies else (rows, columns)
+
+
+def _planes(raw: Any) -> list[npt.NDArray] | None:
+    """Views of a frame's planes, brightness first, in eight bits or more; None where it has none,
+    because it is gone, or its pixel format mixes them or has other colours."""
+    if raw is None:
+        return None
+    name = raw.format.name
+    if not name.startswith(_PLANAR) or name.endswith("be"):
+        return None
+    dtype = np.dtype(np.uint8 if raw.format.components[0].bits == 8 else "<u2")
+    return [
+        np.frombuffer(plane, dtype).reshape(-1, plane.line_size // dtype.itemsize)[
+            : plane.height, : plane.width
+        ]
+        for plane in raw.planes
+    ]
+
+
+def _resized(image: Image, width: int, height: int) -> Image:
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def _rgb(raw: Any) -> Image:
+    converter = _converters.of(raw.width, raw.height, raw.format.name)
+    return np.asarray(converter.reformat(raw, format="rgb24").to_ndarray(), np.uint8)
+
+
+class _Converters(threading.local):
+    """A converter serves one thread and one size at a time; another size is dear."""
+
+    def __init__(self) -> None:
+        self.of = lru_cache(maxsize=8)(lambda *_: VideoReformatter())
+
+
+_converters = _Converters()
