@@ -89,7 +89,9 @@ class Network:
     ):
         shape = model.input(0).shape
         self.height, self.width = int(shape[2]), int(shape[3])
-        settings: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT"}
+        # Threads that stay where the system puts them: several processes that bind theirs would
+        # choose the same cores, and whoever decodes or tracks would wait for one of them.
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT", "ENABLE_CPU_PINNING": False}
         if threads := cores.share():
             settings["INFERENCE_NUM_THREADS"] = threads
         self._compiled = core().compile_model(
