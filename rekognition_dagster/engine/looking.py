@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from typing import NamedTuple, TypeVar
 
@@ -37,6 +38,7 @@ _GLANCE_MS = 1000  # where only people are asked for, how often their faces are 
 _RARE_GLANCE_MS = 8000  # and at least, where there was none to see
 _FACE_IN_PERSON = 0.1  # a face's width in heights of its person
 _SMALLEST_FACE = 8  # pixels of the face network's input
+_MOST_WAITING = 32  # looks, while faces are being looked for
 
 
 @dataclass(frozen=True)
@@ -79,23 +81,32 @@ def look(
         as_needed: Look only at the frames that the scene needs; the others' looks are empty.
     """
     every = faces if FACES in operations else None
-    glance = _Glance(faces) if faces is not None and every is None else None
     chosen = sampling.as_needed(frames, SPAN_MS) if as_needed else zip(frames, repeat(True))
     candidates = (_Candidate.of(*choice, PERSONS in operations) for choice in chosen)
-    for candidate, found, seen in _detect(candidates, people, every):
-        frame = candidate.frame
-        if glance is not None and found is not None:
-            seen = glance.at(frame, found)  # noqa: PLW2901
-        if found is not None and PERSONS in operations:
-            found.data[APPEARANCE] = appearance.describe(frame, found.xyxy)
-        yield Look(
-            frame.timestamp_ms,
-            frame.width,
-            frame.height,
-            found,
-            np.zeros(0, FACE) if seen is None else describe(seen, frame),
-            candidate.scene,
-        )
+    waiting: deque[tuple[Look, Future[npt.NDArray] | None]] = deque()
+    with ThreadPoolExecutor(1, "faces") as runner:
+        glance = _Glance(faces, runner) if faces is not None and every is None else None
+        for candidate, found, seen in _detect(candidates, people, every):
+            frame = candidate.frame
+            if found is not None and PERSONS in operations:
+                found.data[APPEARANCE] = appearance.describe(frame, found.xyxy)
+            known = np.zeros(0, FACE) if seen is None else describe(seen, frame)
+            size = frame.width, frame.height
+            looked = Look(frame.timestamp_ms, *size, found, known, candidate.scene)
+            glanced = None if glance is None or found is None else glance.at(frame, found)
+            waiting.append((looked, glanced))
+            while waiting and _is_ready(*waiting[0], len(waiting)):
+                yield _with_faces(*waiting.popleft())
+        while waiting:
+            yield _with_faces(*waiting.popleft())
+
+
+def _is_ready(_: Look, glanced: Future[npt.NDArray] | None, waiting: int) -> bool:
+    return glanced is None or glanced.done() or waiting > _MOST_WAITING
+
+
+def _with_faces(looked: Look, glanced: Future[npt.NDArray] | None) -> Look:
+    return looked if glanced is None else replace(looked, faces=glanced.result())
 
 
 class _Candidate(NamedTuple):
@@ -158,26 +169,47 @@ class _Glance:
     """Looks for people's faces now and then: often where there are faces, rarely where not.
 
     Which frames are looked at depends on the span alone, so the same video gives the same rows.
+    Meanwhile people are looked for in the frames that follow.
     """
 
-    def __init__(self, faces: Detector) -> None:
+    def __init__(self, faces: Detector, runner: Executor) -> None:
         self._faces = faces
+        self._runner = runner
+        self._span = 0
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self._due_ms = 0
         self._interval_ms = _GLANCE_MS
-        self._span = 0
+        self._last: tuple[int, Future[npt.NDArray]] | None = None
 
-    def at(self, frame: Frame, people: sv.Detections) -> sv.Detections | None:
-        """The faces of a frame, if it is time to look and somebody is near enough."""
+    def at(self, frame: Frame, people: sv.Detections) -> Future[npt.NDArray] | None:
+        """The faces of a frame, if it is time to look and somebody is near enough: records of
+        type ``FACE``."""
         if (span := frame.timestamp_ms // SPAN_MS) != self._span:
-            self._span, self._due_ms, self._interval_ms = span, 0, _GLANCE_MS
+            self._span = span
+            self._begin_anew()
         if frame.timestamp_ms < self._due_ms or not len(people):
+            return None
+        self._settle()
+        if frame.timestamp_ms < self._due_ms:
             return None
         tallest = float((people.xyxy[:, 3] - people.xyxy[:, 1]).max())
         scale = input_size(frame.width, frame.height)[0] / frame.width
         if tallest * _FACE_IN_PERSON * scale < _SMALLEST_FACE:
             return None
-        seen = next(self._faces.detect([frame]))
-        sure = seen.confidence is not None and (seen.confidence >= self._faces.scores.sure).any()
-        self._interval_ms = _GLANCE_MS if sure else min(2 * self._interval_ms, _RARE_GLANCE_MS)
-        self._due_ms = frame.timestamp_ms + self._interval_ms
+        seen = self._runner.submit(self._see, frame)
+        self._last, self._due_ms = (frame.timestamp_ms, seen), frame.timestamp_ms + _GLANCE_MS
         return seen
+
+    def _see(self, frame: Frame) -> npt.NDArray:
+        return describe(next(self._faces.detect([frame])), frame)
+
+    def _settle(self) -> None:
+        """When it is time again, as far as what was seen last has a say."""
+        if self._last is None:
+            return
+        time, seen = self._last
+        sure = (seen.result()["confidence"] >= self._faces.scores.sure * 100).any()
+        self._interval_ms = _GLANCE_MS if sure else min(2 * self._interval_ms, _RARE_GLANCE_MS)
+        self._due_ms, self._last = time + self._interval_ms, None

@@ -39,6 +39,8 @@ class Heads:
 
     def learn(self, people: npt.NDArray, faces: npt.NDArray) -> None:
         """Take a frame's people and faces: records of types ``PERSON`` and ``FACE``."""
+        if not len(faces):
+            return
         numbers = self._follow(faces)
         self._runs.extend(numbers.tolist())
         fits = _fit(people["box"], faces["box"], _INSIDE)
@@ -49,6 +51,8 @@ class Heads:
 
     def tell(self, people: npt.NDArray, faces: npt.NDArray) -> dict[int, int]:
         """For those of a frame's people whose face is seen, which of its faces that is."""
+        if not len(faces):
+            return {}
         runs = self._runs[self._told : self._told + len(faces)]
         self._told += len(faces)
         votes = np.zeros((len(faces), len(people)))
@@ -64,8 +68,6 @@ class Heads:
     def _follow(self, faces: npt.NDArray) -> npt.NDArray:
         """The number of the run that each face of a frame goes on, or begins."""
         numbers = np.full(len(faces), -1)
-        if not len(faces):
-            return numbers
         time = int(faces["timestamp_ms"][0])
         kept = time - self._seen <= _MEMORY_MS
         boxes, speeds = self._boxes[kept], self._speeds[kept]
