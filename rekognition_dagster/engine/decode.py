@@ -21,7 +21,7 @@ import av
 import av.error
 
 from rekognition_dagster.engine import cores
-from rekognition_dagster.engine.frame import Frame
+from rekognition_dagster.engine.frame import Frame, Stances
 from rekognition_dagster.engine.metadata import VideoMetadata
 from rekognition_dagster.errors import VideoError
 
@@ -128,6 +128,7 @@ class OpenVideo:
         self._read_error = ""
         self._clock = _Clock(container.start_time, self._stream)
         self._reads: tuple[int, int] | None = None
+        self._stances = Stances()
         self._decoded = self._decode()
         self._first = next(self._decoded, None)
         if self._first is None:
@@ -283,7 +284,7 @@ class OpenVideo:
     def _decode(self, *, from_keyframe: bool = False) -> Iterator[Frame]:
         clock = self._clock
         for index, raw in enumerate(self._raw_frames(clock, from_keyframe)):
-            yield Frame.decoded(raw, index, clock.tick(raw))
+            yield Frame.decoded(raw, index, clock.tick(raw), self._stances.of(raw))
 
     def _raw_frames(self, clock: _Clock, from_keyframe: bool) -> Iterator[Any]:
         seen = False

@@ -138,12 +138,28 @@ class Frame:
         return cls(index, timestamp_ms, width, height, None, None, image)
 
     @classmethod
-    def decoded(cls, raw: Any, index: int, timestamp_ms: int) -> Frame:
-        """A frame around what PyAV decoded."""
-        stance = _stance(raw)
+    def decoded(cls, raw: Any, index: int, timestamp_ms: int, stance: Stance = None) -> Frame:
+        """A frame around what PyAV decoded, and how that is to be displayed."""
         lies = stance is not None and stance[0]
         width, height = (raw.height, raw.width) if lies else (raw.width, raw.height)
         return cls(index, timestamp_ms, width, height, raw, stance)
+
+
+class Stances:
+    """How the frames of a stream are to be displayed.
+
+    A frame whose side data was asked for is held by them, and they by it, until Python looks for
+    such circles: seconds of large pictures. So one frame of each rotation is asked.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, Stance] = {}
+
+    def of(self, raw: Any) -> Stance:
+        """How a decoded frame is to be displayed."""
+        if raw.rotation not in self._known:
+            self._known[raw.rotation] = _stance(raw)
+        return self._known[raw.rotation]
 
 
 def _stance(raw: Any) -> Stance:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import struct
 import threading
 
+import av
 import numpy as np
 import pytest
 
@@ -187,3 +189,17 @@ def test_reading_ahead_keeps_order_passes_errors_on_and_leaves_no_thread():
     assert next(early) == 0
     early.close()
     assert "decode" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_frame_is_gone_when_nobody_has_it(make_video):
+    gc.collect()
+    gc.disable()  # who waits for it holds seconds of large pictures
+    try:
+        with open_video(make_video()) as video:
+            for frame in video.frames():
+                frame.luma  # noqa: B018
+                frame.stretched(32, 24)
+            held = sum(isinstance(held, av.VideoFrame) for held in gc.get_objects())
+    finally:
+        gc.enable()
+    assert held < 5

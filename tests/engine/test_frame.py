@@ -37,11 +37,7 @@ def decoded(pixel_format="yuv420p", stance=None, **tags):
         raw = raw.reformat(format="rgb8" if pixel_format == "pal8" else pixel_format)
     for name, value in tags.items():
         setattr(raw, name, value)
-    frame = Frame.decoded(raw, 0, 0)
-    frame._stance = stance
-    if stance and stance[0]:
-        frame.width, frame.height = frame.height, frame.width
-    return frame
+    return Frame.decoded(raw, 0, 0, stance)
 
 
 def apart(one, other):
