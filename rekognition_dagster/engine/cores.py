@@ -21,8 +21,5 @@ def share() -> int | None:
 
 def use(threads: int) -> None:
     """From here on, decoders and detectors are opened to use so many threads."""
-    import cv2
-
     global _share  # noqa: PLW0603 -- a process has one
     _share = threads
-    cv2.setNumThreads(threads)

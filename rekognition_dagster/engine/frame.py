@@ -17,6 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 
+# The network has all cores: more threads for a picture take from it what they wait for each other.
+cv2.setNumThreads(1)
+
 Image = npt.NDArray[np.uint8]
 """RGB, shape (height, width, 3)."""
 
@@ -219,7 +222,8 @@ def _resized(image: Image, width: int, height: int) -> Image:
 
 def _rgb(raw: Any) -> Image:
     converter = _converters.of(raw.width, raw.height, raw.format.name)
-    return np.asarray(converter.reformat(raw, format="rgb24").to_ndarray(), np.uint8)
+    converted = converter.reformat(raw, format="rgb24", threads=1)
+    return np.asarray(converted.to_ndarray(), np.uint8)
 
 
 class _Converters(threading.local):
