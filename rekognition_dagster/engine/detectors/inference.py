@@ -97,8 +97,8 @@ class Network:
         self._compiled = core().compile_model(
             _with_preprocessing(model, mean, scale, bgr), "CPU", settings
         )
-        # One more than run at once, so that the next is ready while results are being read.
-        self._depth = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") + 1
+        # More than run at once: the next are ready while results are read, and people followed.
+        self._depth = 2 * self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") + 2
 
     def run(
         self, items: Iterable[T], fill: Callable[[T, Image], None]
