@@ -207,6 +207,8 @@ def _planes(raw: Any) -> list[npt.NDArray] | None:
     name = raw.format.name
     if not name.startswith(_PLANAR) or name.endswith("be"):
         return None
+    if any(plane.line_size <= 0 for plane in raw.planes):  # stored from the last row to the first
+        return None
     dtype = np.dtype(np.uint8 if raw.format.components[0].bits == 8 else "<u2")
     return [
         np.frombuffer(plane, dtype).reshape(-1, plane.line_size // dtype.itemsize)[

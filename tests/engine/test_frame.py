@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from itertools import product
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -84,6 +85,22 @@ def test_points_have_the_colours_of_the_whole_picture(pixel_format, stance):
     whole = Frame.from_image(decoded(pixel_format, stance).image).colours(rows, columns)
     assert points.shape == (rows.size, columns.size, 3)
     assert apart(points, whole) < CLOSE
+
+
+def test_a_picture_that_is_stored_upside_down_is_converted_as_a_whole():
+    raw = av.VideoFrame.from_ndarray(scene(), "rgb24").reformat(format="yuv420p")
+    picture = Frame.decoded(raw, 0, 0).image
+
+    class UpsideDown:
+        """As FFmpeg gives raw video whose rows come last to first."""
+
+        format, width, height, color_range = raw.format, raw.width, raw.height, raw.color_range
+        planes = [SimpleNamespace(line_size=-128, width=96, height=64)] * 3
+
+    frame = Frame(0, 0, raw.width, raw.height, UpsideDown(), _image=picture)
+    assert apart(frame.stretched(48, 40), cv2.resize(picture, (48, 40))) == 0
+    assert frame.colours(np.array([3]), np.array([4])).shape == (1, 3)
+    assert frame.luma.shape == (64, 96)
 
 
 def test_points_of_full_range_are_told_from_those_of_limited_range():
