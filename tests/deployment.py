@@ -110,6 +110,14 @@ class Deployment:
         bucket = str(self.settings.bucket)
         return [self.settings.partitioning.partition_of(Video(bucket, k)) for k in keys]
 
+    def complete(self, *keys: str) -> list[str]:
+        """Upload videos, and let their jobs be started, end and be told of; their partitions."""
+        partitions = self.discover(*keys)
+        self.dispatch()
+        self.notify()
+        self.tick("completions")
+        return partitions
+
     def run_requested(self, sensor: str) -> list[dg.ExecuteInProcessResult]:
         """Tick a sensor, and run what it asks for."""
         result = self.tick(sensor)

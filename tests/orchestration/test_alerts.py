@@ -25,14 +25,6 @@ def evaluated(deployment: Deployment, name: str) -> dg.AssetCheckEvaluation:
     return found
 
 
-def completed(deployment: Deployment, *keys: str) -> list[str]:
-    partitions = deployment.discover(*keys)
-    deployment.dispatch()
-    deployment.notify()
-    deployment.tick("completions")
-    return partitions
-
-
 def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Let the checks believe that so much time has passed."""
     now = alerts.time.time
@@ -50,7 +42,7 @@ def test_results_that_nobody_paged_are_told_before_they_expire(
     passes: bool,
     severity: str | None,
 ) -> None:
-    completed(deployment, "a.mp4")
+    deployment.complete("a.mp4")
     later(monkeypatch, passed_days * DAY)
     answer = evaluated(deployment, "results_before_they_expire")
     assert answer.passed is passes
@@ -66,7 +58,7 @@ def test_results_that_nobody_paged_are_told_before_they_expire(
 def test_results_in_the_lake_worry_nobody(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    partitions = completed(deployment, "a.mp4")
+    partitions = deployment.complete("a.mp4")
     assert deployment.materialize("person_detections", partitions).success
     later(monkeypatch, 6 * DAY)
     answer = evaluated(deployment, "results_before_they_expire")

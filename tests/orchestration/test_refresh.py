@@ -35,16 +35,8 @@ def asked(deployment: Deployment, sensor: str = "results_refresh") -> dict[str, 
     }
 
 
-def completed(deployment: Deployment, *keys: str) -> list[str]:
-    partitions = deployment.discover(*keys)
-    deployment.dispatch()
-    deployment.notify()
-    deployment.tick("completions")
-    return partitions
-
-
 def test_one_run_takes_all_that_has_completed_wherever_it_is(deployment: Deployment) -> None:
-    partitions = completed(deployment, *(f"{i}.mp4" for i in range(6)))
+    partitions = deployment.complete(*(f"{i}.mp4" for i in range(6)))
     deployment.materialize("person_detections", partitions[2:4])
     scattered = [*partitions[:2], *partitions[4:]]
     assert asked(deployment) == {"person_detections": scattered}
@@ -55,7 +47,7 @@ def test_one_run_takes_all_that_has_completed_wherever_it_is(deployment: Deploym
 
 
 def test_analytics_follow_results_that_came_another_way(deployment: Deployment) -> None:
-    (partition,) = completed(deployment, "a.mp4")
+    (partition,) = deployment.complete("a.mp4")
     deployment.materialize("person_detections", [partition])
     assert asked(deployment, "analytics_refresh") == {key: [partition] for key in ANALYTICS}
     deployment.cursors.clear()
@@ -67,7 +59,7 @@ def test_analytics_follow_results_that_came_another_way(deployment: Deployment) 
 
 def test_a_batch_is_bounded(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refresh, "MOST_VIDEOS", 2)
-    partitions = completed(deployment, "a.mp4", "b.mp4", "c.mp4")
+    partitions = deployment.complete("a.mp4", "b.mp4", "c.mp4")
     assert asked(deployment)["person_detections"] == partitions[:2]
     assert asked(deployment)["person_detections"] == partitions[2:]
     assert asked(deployment) == {}
@@ -76,7 +68,7 @@ def test_a_batch_is_bounded(deployment: Deployment, monkeypatch: pytest.MonkeyPa
 def test_a_run_that_fails_is_asked_again_at_growing_intervals_up_to_a_limit(
     deployment: Deployment, clock: list[float]
 ) -> None:
-    completed(deployment, "a.mp4")
+    deployment.complete("a.mp4")
     begin, launched = clock[0], []
     for minute in (0, 14, 15, 44, 45, 104, 105, 224, 225, 464, 465, 945, 2000, 9999):
         clock[0] = begin + minute * 60
@@ -91,7 +83,7 @@ def test_a_job_that_failed_is_told_once_by_a_run_of_its_own(
     deployment: Deployment, clock: list[float]
 ) -> None:
     deployment.double.failed.add("bad.mp4")
-    good, bad = completed(deployment, "a.mp4", "bad.mp4")
+    good, bad = deployment.complete("a.mp4", "bad.mp4")
     runs = deployment.run_requested("results_refresh")
     assert [(r.success, r.dagster_run.tags["dagster/partition"]) for r in runs] == [
         (True, good),
@@ -104,7 +96,7 @@ def test_a_job_that_failed_is_told_once_by_a_run_of_its_own(
 def test_one_refresh_at_a_time_unless_it_was_killed(
     deployment: Deployment, clock: list[float]
 ) -> None:
-    completed(deployment, "a.mp4")
+    deployment.complete("a.mp4")
     run = deployment.instance.create_run_for_job(
         deployment.definitions.resolve_implicit_global_asset_job_def(),
         asset_selection=frozenset([dg.AssetKey("person_detections")]),
@@ -120,7 +112,7 @@ def test_one_refresh_at_a_time_unless_it_was_killed(
 
 
 def test_a_page_that_is_lost_is_asked_again_where_it_was(deployment: Deployment) -> None:
-    (partition,) = completed(deployment, "a.mp4")
+    (partition,) = deployment.complete("a.mp4")
     deployment.double.rows, deployment.double.page_rows = 50, 10
     lost = iter([True] * 8)
     tokens: list[Any] = []
