@@ -11,7 +11,7 @@ import numpy.typing as npt
 import supervision as sv
 
 from rekognition_dagster.engine.detectors.centerface import LANDMARK_NAMES, LANDMARKS
-from rekognition_dagster.engine.frame import Frame, Image
+from rekognition_dagster.engine.frame import Frame, Luma
 
 FACE = np.dtype(
     [
@@ -53,7 +53,7 @@ def describe(faces: sv.Detections, frame: Frame) -> npt.NDArray:
         records["confidence"] = faces.confidence * 100
     records["landmarks"] = points / size
     records["pose"] = [pose(p) for p in points]
-    records["quality"] = [quality(_crop(frame.image, box)) for box in faces.xyxy]
+    records["quality"] = [quality(_crop(frame, box)) for box in faces.xyxy]
     kept = records[_plausible(faces.xyxy, points)]
     return kept[np.argsort(kept["box"][:, 0], kind="stable")]
 
@@ -90,23 +90,25 @@ def pose(points: npt.NDArray) -> tuple[float, float, float]:
     return float(roll_degrees), float(yaw_degrees), float(pitch_degrees)
 
 
-def quality(crop: Image) -> tuple[float, float]:
+def quality(grey: Luma) -> tuple[float, float]:
     """Brightness and sharpness, 0 to 100, of a face's pixels.
 
     Brightness is mean luma. Sharpness is the variance of the Laplacian at a fixed size, so that
     it tells focus and motion rather than the face's size.
     """
-    if not crop.size:
+    if not grey.size:
         return 0.0, 0.0
-    grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
     small = cv2.resize(grey, (_SHARPNESS_SIDE, _SHARPNESS_SIDE), interpolation=cv2.INTER_AREA)
     detail = float(cv2.Laplacian(small, cv2.CV_32F).var())
     return float(grey.mean() / 2.55), 100 * detail / (detail + _SHARPNESS_HALF)
 
 
-def _crop(image: Image, box: npt.NDArray) -> Image:
-    left, top, right, bottom = np.round(box).astype(int)
-    return image[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+def _crop(frame: Frame, box: npt.NDArray) -> Luma:
+    """The brightness of a part of a frame, without converting the rest."""
+    bounds = np.array([frame.width, frame.height] * 2)
+    left, top, right, bottom = np.clip(np.round(box), 0, bounds).astype(int)
+    colours = frame.colours(np.arange(top, bottom)[:, None], np.arange(left, right)[None, :])
+    return colours[..., 0].round().clip(0, 255).astype(np.uint8)
 
 
 def face_struct(record: np.void) -> dict:

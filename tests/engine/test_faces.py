@@ -57,13 +57,13 @@ def test_a_nose_to_the_right_is_a_positive_yaw_and_a_raised_one_a_positive_pitch
 
 
 def test_quality_rises_with_light_and_detail():
-    detail = np.random.default_rng(2).integers(0, 255, (64, 64, 3), np.uint8)
-    flat = np.full((64, 64, 3), 128, np.uint8)
+    detail = np.random.default_rng(2).integers(0, 255, (64, 64), np.uint8)
+    flat = np.full((64, 64), 128, np.uint8)
     assert quality(detail)[1] > 90
     assert quality(flat)[1] < 10
     assert quality(flat)[0] == pytest.approx(50, abs=1)
     assert quality(np.full_like(flat, 255))[0] == pytest.approx(100, abs=0.1)
-    assert quality(np.zeros((0, 4, 3), np.uint8)) == (0, 0)
+    assert quality(np.zeros((0, 4), np.uint8)) == (0, 0)
 
 
 def test_faces_are_described_in_ratios_and_implausible_ones_left_out():
@@ -87,3 +87,15 @@ def test_faces_are_described_in_ratios_and_implausible_ones_left_out():
     ]
     assert face["landmarks"][0] == pytest.approx({"type": "eyeLeft", "x": 0.14, "y": 0.3})
     assert set(face) == {"bounding_box", "confidence", "landmarks", "pose", "quality"}
+
+
+def test_a_bright_face_is_told_from_a_dark_one_wherever_it_is():
+    image = np.zeros((100, 100, 3), np.uint8)
+    image[20:50, 40:60] = 204
+    faces = found((10, 20, 30, 50), (40, 20, 60, 50), (90, 20, 110, 50))
+    marks = np.array([(4, 10), (16, 10), (10, 17), (5, 24), (15, 24)], np.float32)
+    faces.data[LANDMARKS] = marks[None] + faces.xyxy[:, None, :2]
+    dark, bright, half_outside = describe(faces, Frame.from_image(image))
+    assert dark["quality"][0] == 0
+    assert bright["quality"][0] == pytest.approx(80, abs=0.1)
+    assert half_outside["quality"][0] == 0
