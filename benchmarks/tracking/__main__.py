@@ -129,7 +129,7 @@ def rendered(
         for scene in scenes:
             truth, frames = render(scene, material)
             known = dict(zip(truth.times_ms, zip(truth.ids, truth.boxes, strict=True), strict=True))
-            seen = list(_look(frames, detector))
+            seen = list(people_in(frames, detector))
             yield Clip(f"{name}, {scene.name}", known, seen, detector.scores, scene.fps, scene.size)
 
 
@@ -137,13 +137,14 @@ def real(video: Path, truth: Tracks, detector: Detector, name: str) -> Clip:
     """A real video with known truth."""
     with open_video(video) as opened:
         metadata = opened.metadata
-        seen = list(_look(opened.frames(), detector))
+        seen = list(people_in(opened.frames(), detector))
     known = dict(zip((t for t, _ in seen), truth.values(), strict=False))
     size = (metadata.width, metadata.height)
     return Clip(name, known, seen, detector.scores, metadata.frame_rate, size)
 
 
-def _look(frames: Iterator[Frame], detector: Detector) -> Iterator[tuple[int, sv.Detections]]:
+def people_in(frames: Iterator[Frame], detector: Detector) -> Iterator[tuple[int, sv.Detections]]:
+    """The people that a detector finds in frames, with the frames' times."""
     wanted = [i for i, name in detector.labels.items() if name == "person"]
     ours, theirs = tee(frames)
     for found in detector.detect(theirs):
@@ -210,17 +211,23 @@ def all_sets(specs: Sequence[str | None]) -> Iterator[tuple[str, Iterator[Clip]]
     if not STREET.exists():
         click.echo(f"no {STREET.name} in {STREET.parent}: nothing is rendered", err=True)
         return
-    detectors = {_short(spec): open_detector(spec) for spec in specs}
+    detectors = {short(spec): open_detector(spec) for spec in specs}
     truth = read_truth(STREET_TRUTH, 795)
-    with open_video(models.path("bikes.mp4")) as opened:
-        places = {f"bikes {f.index}": f.image for f in opened.frames() if f.index in (160, 230)}
-    material = stock(STREET, truth, places)
-    yield "rendered", rendered(RENDERED, material, detectors)
-    yield "rendered, held out", rendered(RENDERED_HELD_OUT, material, detectors)
+    cut_out = material()
+    yield "rendered", rendered(RENDERED, cut_out, detectors)
+    yield "rendered, held out", rendered(RENDERED_HELD_OUT, cut_out, detectors)
     yield "real: vtest", (real(STREET, truth, d, name) for name, d in detectors.items())
 
 
-def _short(spec: str | None) -> str:
+def material() -> Stock:
+    """People cut out of the street, and places for them."""
+    with open_video(models.path("bikes.mp4")) as opened:
+        places = {f"bikes {f.index}": f.image for f in opened.frames() if f.index in (160, 230)}
+    return stock(STREET, read_truth(STREET_TRUTH, 795), places)
+
+
+def short(spec: str | None) -> str:
+    """A detector's name in tables."""
     return Path((spec or "embedded").rpartition(":")[2]).name.partition("_")[0]
 
 
@@ -255,7 +262,7 @@ def main(
         sets = [(truth.stem, [told(truth, detections, video, fps, size, scale)])]
     elif truth and video:
         known = read_truth(truth)
-        sets = [(video.name, (real(video, known, open_detector(s), _short(s)) for s in wanted))]
+        sets = [(video.name, (real(video, known, open_detector(s), short(s)) for s in wanted))]
     elif truth or video or detections:
         raise click.UsageError("name --truth with --video or --detections, or none of them")
     else:
