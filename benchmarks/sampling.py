@@ -139,7 +139,9 @@ def main(
         scenes = [_quick(s, seconds, n) for n in range(seeds) for s in (*SCENES, _QUIET)]
         eyes = (SHARP, WEAK)
         _print_curves((f"{e.name}, {s.name}", made_curve(s, e)) for e in eyes for s in scenes)
-    if only in (None, "rendered") and STREET.exists():
+    if only in (None, "rendered") and not STREET.exists():
+        click.echo(f"no {STREET.name} in {STREET.parent}: nothing is rendered", err=True)
+    elif only in (None, "rendered"):
         scenes = [
             _quick(s, seconds, n) for n in range(seeds) for s in (*RENDERED, *RENDERED_HELD_OUT)
         ]

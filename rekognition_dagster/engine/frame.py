@@ -33,7 +33,8 @@ down; None as it is stored."""
 _PLANAR = ("yuv4", "yuvj4", "yuva4", "gray")  # pixel formats, by their names
 _FULL_RANGE = 2  # of brightness and colours, as FFmpeg numbers it; else 16 to 235, and 16 to 240
 _TO_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
-_TO_BLUE, _TO_RED = 1 / 1.772, 1 / 1.402
+BLUE, RED = 1.772, 1.402
+"""By how much more blue or red than bright a pixel is, for each step of Cb or Cr."""
 
 
 class Moment(Protocol):
@@ -102,7 +103,7 @@ class Frame:
         if raw is None or planes is None:
             pixels = self.image[rows, columns].astype(np.float32)
             luma = pixels @ _TO_LUMA
-            blue, red = (pixels[..., 2] - luma) * _TO_BLUE, (pixels[..., 0] - luma) * _TO_RED
+            blue, red = (pixels[..., 2] - luma) / BLUE, (pixels[..., 0] - luma) / RED
             return np.stack([luma, blue, red], axis=-1)
         rows, columns = _as_stored(rows, columns, self.width, self.height, self._stance)
         rows, columns = np.broadcast_arrays(rows, columns)

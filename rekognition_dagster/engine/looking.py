@@ -95,13 +95,13 @@ def look(
             looked = Look(frame.timestamp_ms, *size, found, known, candidate.scene)
             glanced = None if glance is None or found is None else glance.at(frame, found)
             waiting.append((looked, glanced))
-            while waiting and _is_ready(*waiting[0], len(waiting)):
+            while waiting and _is_ready(waiting[0][1], len(waiting)):
                 yield _with_faces(*waiting.popleft())
         while waiting:
             yield _with_faces(*waiting.popleft())
 
 
-def _is_ready(_: Look, glanced: Future[npt.NDArray] | None, waiting: int) -> bool:
+def _is_ready(glanced: Future[npt.NDArray] | None, waiting: int) -> bool:
     return glanced is None or glanced.done() or waiting > _MOST_WAITING
 
 

@@ -24,6 +24,7 @@ from rekognition_dagster.engine.frame import Frame, Image
 T = TypeVar("T")
 Outputs = list[np.ndarray]
 
+_READY = 4  # images beside those that run at once, while results are read and people followed
 _SIZES = 6  # networks kept for pictures of different sizes
 
 
@@ -97,8 +98,7 @@ class Network:
         self._compiled = core().compile_model(
             _with_preprocessing(model, mean, scale, bgr), "CPU", settings
         )
-        # More than run at once: the next are ready while results are read, and people followed.
-        self._depth = 2 * self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") + 2
+        self._depth = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") + _READY
 
     def run(
         self, items: Iterable[T], fill: Callable[[T, Image], None]

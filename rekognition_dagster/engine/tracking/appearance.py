@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from rekognition_dagster.engine.frame import Frame
+from rekognition_dagster.engine.frame import BLUE, RED, Frame
 
 APPEARANCE = "appearance"
 """Key in the ``data`` of ``sv.Detections`` under which :func:`describe` 's result travels."""
@@ -21,8 +21,6 @@ _SIDE = 0.28  # and without what is left and right of the body
 _BINS = (8, 8, 8)  # of luma and of both colour differences
 SIZE = _STRIPES * sum(_BINS)
 """Numbers for each person."""
-
-_BLUE, _RED = 1.772, 1.402  # that much more blue than grey, for each step of its colour difference
 
 
 def describe(frame: Frame, boxes: npt.NDArray) -> npt.NDArray[np.uint8]:
@@ -45,7 +43,7 @@ def describe(frame: Frame, boxes: npt.NDArray) -> npt.NDArray[np.uint8]:
     x = (boxes[:, 0, None] + size[:, 0, None] * across).astype(int).clip(0, frame.width - 1)
     luma, blue, red = np.moveaxis(frame.colours(y[:, :, None], x[:, None, :]), -1, 0)
     # a root spreads the dull colours that most clothes have
-    differences = (blue * (_BLUE / 255), red * (_RED / 255))
+    differences = (blue * (BLUE / 255), red * (RED / 255))
     values = [luma / 256, *(0.5 + 0.5 * np.sign(v) * np.sqrt(np.abs(v)) for v in differences)]
     stripe = np.arange(count * _STRIPES).repeat(_ROWS * _COLUMNS)
     parts = [
