@@ -37,7 +37,7 @@ from rekognition_dagster.engine.faces import FACE
 from rekognition_dagster.engine.frame import Frame
 from rekognition_dagster.engine.looking import Look
 from rekognition_dagster.engine.tracking.appearance import APPEARANCE, describe
-from rekognition_dagster.engine.tracking.online import Association
+from rekognition_dagster.engine.tracking.online import Association, Crowd
 from rekognition_dagster.engine.tracking.tracks import PersonTracks
 
 STREET = Path(__file__).resolve().parents[2].parent / "shared" / "videos" / "vtest.avi"
@@ -84,7 +84,7 @@ def first_pass(s: Clip) -> Tracks:
     association = Association(s.scores)
     tracks = {}
     for time, detections in s.seen:
-        numbers = association.update(detections, time)
+        numbers = association.update(Crowd(detections), time)
         tracks[time] = numbers[numbers >= 0], detections.xyxy[numbers >= 0]
     return tracks
 

@@ -5,6 +5,8 @@ Attributes that no model here can tell (age, emotions, glasses) are left out, ne
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -107,8 +109,7 @@ def _crop(frame: Frame, box: npt.NDArray) -> Luma:
     """The brightness of a part of a frame, without converting the rest."""
     bounds = np.array([frame.width, frame.height] * 2)
     left, top, right, bottom = np.clip(np.round(box), 0, bounds).astype(int)
-    colours = frame.colours(np.arange(top, bottom)[:, None], np.arange(left, right)[None, :])
-    return colours[..., 0].round().clip(0, 255).astype(np.uint8)
+    return frame.colours(np.arange(top, bottom)[:, None], np.arange(left, right)[None, :])[0]
 
 
 def face_struct(record: np.void) -> dict:
@@ -116,7 +117,7 @@ def face_struct(record: np.void) -> dict:
     roll, yaw, pitch = (float(v) for v in record["pose"])
     brightness, sharpness = (float(v) for v in record["quality"])
     return {
-        "bounding_box": box_struct(record["box"]),
+        "bounding_box": box_struct(record["box"].tolist()),
         "confidence": float(record["confidence"]),
         "landmarks": [
             {"type": name, "x": float(x), "y": float(y)}
@@ -127,7 +128,7 @@ def face_struct(record: np.void) -> dict:
     }
 
 
-def box_struct(box: npt.NDArray) -> dict[str, float]:
+def box_struct(box: Sequence[float]) -> dict[str, float]:
     """The lake's ``bounding_box`` struct for (left, top, right, bottom) in ratios."""
-    left, top, right, bottom = (float(v) for v in box)
+    left, top, right, bottom = box
     return {"left": left, "top": top, "width": right - left, "height": bottom - top}

@@ -36,6 +36,12 @@ _TO_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 BLUE, RED = 1.772, 1.402
 """By how much more blue or red than bright a pixel is, for each step of Cb or Cr."""
 
+_STORED = np.arange(256)
+_WIDENED = [  # brightness, and differences of colour, of 16 to 235 and 16 to 240 to 0 to 255
+    np.round(values).clip(0, 255).astype(np.uint8)
+    for values in ((_STORED - 16) * (255 / 219), (_STORED - 128) * (255 / 224) + 128)
+]
+
 
 class Moment(Protocol):
     """When a frame was, and how large, of which nothing else need be left."""
@@ -66,17 +72,25 @@ class Frame:
     _raw: Any = field(repr=False)
     _stance: Stance = field(default=None, repr=False)
     _image: Image | None = field(default=None, repr=False)
+    _views: list[npt.NDArray] | None = field(default=None, init=False, repr=False)
+
+    @property
+    def _planes(self) -> list[npt.NDArray] | None:
+        if self._views is None and self._raw is not None:
+            self._views = _planes_of(self._raw)
+        return self._views
 
     @property
     def image(self) -> Image:
         """RGB pixels, shape (height, width, 3). Lets go of the decoder's frame."""
         if self._image is None:
-            self._image, self._raw = _stood(_rgb(self._raw), self._stance), None
+            self._image = _stood(_rgb(self._raw), self._stance)
+            self._raw = self._views = None
         return self._image
 
     def stretched(self, width: int, height: int) -> Image:
         """RGB pixels in another size, bilinearly as networks are trained."""
-        raw, planes = self._raw, _planes(self._raw)
+        raw, planes = self._raw, self._planes
         if raw is None or planes is None:
             if self.image.shape[:2] == (height, width):
                 return self.image
@@ -85,38 +99,37 @@ class Frame:
             width, height = height, width
         small = av.VideoFrame(width, height, raw.format.name)
         small.colorspace, small.color_range = raw.colorspace, raw.color_range
-        for plane, target in zip(planes, _planes(small) or (), strict=True):
+        for plane, target in zip(planes, _planes_of(small) or (), strict=True):
             cv2.resize(plane, target.shape[::-1], dst=target, interpolation=cv2.INTER_LINEAR)
         return _stood(_rgb(small), self._stance)
 
-    def colours(self, rows: npt.NDArray, columns: npt.NDArray) -> npt.NDArray[np.float32]:
-        """Brightness, 0 to 255, and how blue and how red the pixels are, -128 to 128.
+    def colours(self, rows: npt.NDArray, columns: npt.NDArray) -> npt.NDArray[np.uint8]:
+        """How bright, how blue and how red pixels are.
 
         Args:
             rows: Of the pixels, from the top; of any shape.
             columns: From the left; of a shape that goes with it.
 
         Returns:
-            Y', Cb and Cr of each pixel, in a last axis of 3.
+            Y', Cb and Cr of each pixel, one after the other in a first axis of 3; each from 0 to
+            255, and 128 is neither blue nor red nor their opposites.
         """
-        raw, planes = self._raw, _planes(self._raw)
+        raw, planes = self._raw, self._planes
         if raw is None or planes is None:
             pixels = self.image[rows, columns].astype(np.float32)
             luma = pixels @ _TO_LUMA
             blue, red = (pixels[..., 2] - luma) / BLUE, (pixels[..., 0] - luma) / RED
-            return np.stack([luma, blue, red], axis=-1)
+            return np.stack([luma, blue + 128, red + 128]).round().clip(0, 255).astype(np.uint8)
         rows, columns = _as_stored(rows, columns, self.width, self.height, self._stance)
-        rows, columns = np.broadcast_arrays(rows, columns)
         full = raw.color_range == _FULL_RANGE or raw.format.name.startswith("yuvj")
-        colours = np.zeros((*rows.shape, 3), np.float32)
-        deep = 2.0 ** (raw.format.components[0].bits - 8)
+        deep = raw.format.components[0].bits - 8
+        shape = np.broadcast_shapes(rows.shape, columns.shape)
+        colours = np.full((3, *shape), 128, np.uint8)
         for part, plane in enumerate(planes[:3]):
             down, across = (-(-a // b) for a, b in zip(planes[0].shape, plane.shape, strict=True))
-            values = plane[rows // down, columns // across] / np.float32(deep)
-            if part:
-                colours[..., part] = (values - 128) * (1.0 if full else 255 / 224)
-            else:
-                colours[..., part] = values if full else (values - 16) * (255 / 219)
+            stored = plane[rows // down, columns // across]
+            stored = stored >> deep if deep else stored
+            colours[part] = stored if full else _WIDENED[min(part, 1)].take(stored)
         return colours
 
     @property
@@ -125,7 +138,7 @@ class Frame:
 
         Ask for it before ``image``, which lets go of the decoder's frame.
         """
-        raw, planes = self._raw, _planes(self._raw)
+        raw, planes = self._raw, self._planes
         if raw is None or planes is None:
             return self.image.mean(axis=2).astype(np.uint8)
         deep = raw.format.components[0].bits - 8
@@ -200,11 +213,9 @@ def _as_stored(
     return (columns, rows) if lies else (rows, columns)
 
 
-def _planes(raw: Any) -> list[npt.NDArray] | None:
-    """Views of a frame's planes, brightness first, in eight bits or more; None where it has none,
-    because it is gone, or its pixel format mixes them or has other colours."""
-    if raw is None:
-        return None
+def _planes_of(raw: Any) -> list[npt.NDArray] | None:
+    """Views of a frame's planes, brightness first, in eight bits or more; None where its pixel
+    format mixes them or has other colours."""
     name = raw.format.name
     if not name.startswith(_PLANAR) or name.endswith("be"):
         return None

@@ -107,7 +107,7 @@ def label_rows(
     for i in sure[np.argsort(-found.confidence[sure], kind="stable")]:
         what = label(names.get(int(found.class_id[i]), str(found.class_id[i])))
         described[what.name] = what
-        box = np.clip(found.xyxy[i] / size, 0, 1)
+        box = np.clip(found.xyxy[i] / size, 0, 1).tolist()
         instances.setdefault(what.name, []).append(
             {"bounding_box": box_struct(box), "confidence": float(found.confidence[i]) * 100}
         )

@@ -194,7 +194,7 @@ def peak_mb(minutes):
                 place = np.tile(random.uniform(50, 400, 2), 2) + walker(0)
                 one = Tracklet(number, begin, begin)
                 for step in range(3):
-                    one.add(begin + step / 10, place + 2 * step, 0.9, SCORES, look)
+                    one.add(begin + step / 10, (place + 2 * step).tolist(), 0.9, SCORES, look)
                 one.close(kept)
                 crowd.append(one)
             assert set(link(crowd, SIZE)) == set(range(300 * minutes))

@@ -30,11 +30,11 @@ def suppress(boxes: Boxes, scores: npt.NDArray, overlap: float) -> npt.NDArray[n
     order = np.argsort(-scores, kind="stable")
     if len(order) < 2:
         return order
-    rivals = iou(boxes[order], boxes[order]) > overlap
+    rivals = np.triu(iou(boxes[order], boxes[order]) > overlap, 1)
     alive = np.ones(len(order), bool)
-    for i in range(len(order)):
+    for i in rivals.any(axis=1).nonzero()[0]:
         if alive[i]:
-            alive[i + 1 :] &= ~rivals[i, i + 1 :]
+            alive[rivals[i]] = False
     return order[alive]
 
 

@@ -98,6 +98,7 @@ class Network:
         self._compiled = core().compile_model(
             _with_preprocessing(model, mean, scale, bgr), "CPU", settings
         )
+        self._outputs = len(self._compiled.outputs)
         self._depth = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") + _READY
 
     def run(
@@ -128,11 +129,10 @@ class Network:
             for _, request in busy:
                 request.wait()
 
-    @staticmethod
-    def _finish(busy: deque[tuple[T, Any]], idle: deque[Any]) -> Iterator[tuple[T, Outputs]]:
+    def _finish(self, busy: deque[tuple[T, Any]], idle: deque[Any]) -> Iterator[tuple[T, Outputs]]:
         item, request = busy.popleft()
         request.wait()
-        yield item, [tensor.data for tensor in request.output_tensors]
+        yield item, [request.get_output_tensor(i).data for i in range(self._outputs)]
         idle.append(request)
 
 

@@ -55,15 +55,21 @@ class SsdLite:
     def __init__(self, area: int = _AREA) -> None:
         self._weights = models.path("person-ssdlite")
         self._networks = SizedNetworks(self._make, partial(input_size, area=area))
-        self._blind: dict[tuple[int, int], npt.NDArray] = {}
+        self._sees: dict[tuple[int, int], npt.NDArray] = {}
 
     def detect(self, frames: Iterable[Frame]) -> Iterator[sv.Detections]:
         """See :class:`rekognition_dagster.engine.detectors.Detector`."""
         for frame, (encodings, scores), network in self._networks.run(frames):
-            confidence = scores[0][:, _PERSON_COLUMN].copy()
-            confidence[self._blind[network.width, network.height]] = 0
-            anchors = _anchors(network.width, network.height)
-            yield self._read(encodings[0], confidence, frame, anchors)
+            size = network.width, network.height
+            confidence = scores[0, :, _PERSON_COLUMN]
+            likely = np.flatnonzero((confidence > self.scores.noise) & self._sees[size])
+            confidence = confidence[likely]
+            boxes = _boxes(encodings[0, likely], _anchors(*size)[likely])
+            boxes *= np.array([frame.width, frame.height] * 2, np.float32)
+            keep = suppress(boxes, confidence, _OVERLAP)
+            yield sv.Detections(
+                xyxy=boxes[keep], confidence=confidence[keep], class_id=np.zeros(len(keep), int)
+            )
 
     def network_for(self, frame: Frame) -> Network:
         """The network that frames of this size go through."""
@@ -76,20 +82,8 @@ class SsdLite:
             lambda: _cut(ov.Core().read_model(self._weights), width, height),
         )
         network = Network(model, mean=127.5, scale=127.5)
-        self._blind[width, height] = _blind_anchors(network, self.scores.noise)
+        self._sees[width, height] = _seeing_anchors(network, self.scores.noise)
         return network
-
-    def _read(
-        self, encodings: npt.NDArray, confidence: npt.NDArray, frame: Frame, anchors: npt.NDArray
-    ) -> sv.Detections:
-        likely = np.flatnonzero(confidence > self.scores.noise)
-        confidence = confidence[likely].copy()
-        boxes = _decode_boxes(encodings[likely], anchors[likely])
-        boxes *= np.array([frame.width, frame.height] * 2, np.float32)
-        keep = suppress(boxes, confidence, _OVERLAP)
-        return sv.Detections(
-            xyxy=boxes[keep], confidence=confidence[keep], class_id=np.zeros(len(keep), int)
-        )
 
 
 def input_size(width: int, height: int, area: int = _AREA) -> tuple[int, int]:
@@ -115,8 +109,8 @@ def _cut(graph: ov.Model, width: int, height: int) -> ov.Model:
     return ov.Model(outputs, [image], "person-ssdlite")  # pyright: ignore[reportGeneralTypeIssues]
 
 
-def _blind_anchors(network: Network, noise: float) -> npt.NDArray:
-    """Anchors that see people in blank pictures, a dozen in two thousand.
+def _seeing_anchors(network: Network, noise: float) -> npt.NDArray[np.bool_]:
+    """All anchors but those that see people in blank pictures, a dozen in two thousand.
 
     Those of the coarsest grids look mostly at the padding of the convolutions before them, which
     in any other shape than the trained square is not the padding that the network learned.
@@ -126,7 +120,7 @@ def _blind_anchors(network: Network, noise: float) -> npt.NDArray:
     seen = np.zeros(len(_anchors(network.width, network.height)), np.float32)
     for _, (_, scores) in network.run(blanks, _copy):
         np.maximum(seen, scores[0][:, _PERSON_COLUMN], out=seen)
-    return np.flatnonzero(seen > noise)
+    return seen <= noise
 
 
 def _copy(image: npt.NDArray, target: npt.NDArray) -> None:
@@ -187,10 +181,10 @@ def _looks(side: int) -> list[npt.NDArray]:
     return looks
 
 
-def _decode_boxes(encodings: npt.NDArray, anchors: npt.NDArray) -> npt.NDArray:
+def _boxes(encodings: npt.NDArray, anchors: npt.NDArray) -> npt.NDArray:
     """Boxes (left, top, right, bottom) in ratios of the image."""
     t = encodings / _VARIANCES
     centre = t[:, :2] * anchors[:, 2:] + anchors[:, :2]
     half = np.exp(t[:, 2:]) * anchors[:, 2:] / 2
-    low, high = np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
-    return np.concatenate([low[:, ::-1], high[:, ::-1]], axis=1)
+    boxes = np.concatenate([centre - half, centre + half], axis=1)[:, [1, 0, 3, 2]]
+    return np.minimum(np.maximum(boxes, 0), 1)

@@ -18,9 +18,28 @@ _STRIPES = 3  # chest, hips, legs
 _ROWS, _COLUMNS = 7, 8  # pixels looked at in each
 _TOP, _BOTTOM = 0.16, 0.88  # without the head, and without the ground between the feet
 _SIDE = 0.28  # and without what is left and right of the body
-_BINS = (8, 8, 8)  # of luma and of both colour differences
-SIZE = _STRIPES * sum(_BINS)
+_CHANNELS, _BINS = 3, 8  # of luma and of both colour differences
+SIZE = _STRIPES * _CHANNELS * _BINS
 """Numbers for each person."""
+
+_DOWN = _TOP + (_BOTTOM - _TOP) * (np.arange(_STRIPES * _ROWS) + 0.5) / (_STRIPES * _ROWS)
+_ACROSS = _SIDE + (1 - 2 * _SIDE) * (np.arange(_COLUMNS) + 0.5) / _COLUMNS
+
+
+def _shared() -> tuple[npt.NDArray, npt.NDArray]:
+    """For each channel and value, the lower of the two bins that it lies between, among those of
+    all channels, and which part of it counts for the upper one."""
+    values = np.arange(256.0)
+    # a root spreads the dull colours that most clothes have
+    off = (values - 128) * np.array([[BLUE], [RED]]) / 255
+    place = np.vstack([values / 256, 0.5 + 0.5 * np.sign(off) * np.sqrt(np.abs(off))])
+    at = np.clip(place * _BINS - 0.5, 0, _BINS - 1 - 1e-4)
+    low = at.astype(int)
+    return low + _BINS * np.arange(_CHANNELS)[:, None], at - low
+
+
+_LOW, _UPPER = _shared()
+_CHANNEL = np.arange(_CHANNELS).reshape(-1, 1, 1, 1)
 
 
 def describe(frame: Frame, boxes: npt.NDArray) -> npt.NDArray[np.uint8]:
@@ -34,36 +53,25 @@ def describe(frame: Frame, boxes: npt.NDArray) -> npt.NDArray[np.uint8]:
         Shape (n, SIZE).
     """
     count = len(boxes)
-    if not count:
-        return np.zeros((0, SIZE), np.uint8)
-    down = _TOP + (_BOTTOM - _TOP) * (np.arange(_STRIPES * _ROWS) + 0.5) / (_STRIPES * _ROWS)
-    across = _SIDE + (1 - 2 * _SIDE) * (np.arange(_COLUMNS) + 0.5) / _COLUMNS
     size = boxes[:, 2:] - boxes[:, :2]
-    y = (boxes[:, 1, None] + size[:, 1, None] * down).astype(int).clip(0, frame.height - 1)
-    x = (boxes[:, 0, None] + size[:, 0, None] * across).astype(int).clip(0, frame.width - 1)
-    luma, blue, red = np.moveaxis(frame.colours(y[:, :, None], x[:, None, :]), -1, 0)
-    # a root spreads the dull colours that most clothes have
-    differences = (blue * (BLUE / 255), red * (RED / 255))
-    values = [luma / 256, *(0.5 + 0.5 * np.sign(v) * np.sqrt(np.abs(v)) for v in differences)]
-    stripe = np.arange(count * _STRIPES).repeat(_ROWS * _COLUMNS)
-    parts = [
-        _histograms(value.reshape(-1), stripe, count * _STRIPES, bins)
-        for value, bins in zip(values, _BINS, strict=True)
-    ]
-    shares = np.concatenate([p.reshape(count, _STRIPES, -1) for p in parts], axis=2)
-    return np.round(255 * np.sqrt(shares / (_ROWS * _COLUMNS))).astype(np.uint8).reshape(count, -1)
-
-
-def _histograms(values: npt.NDArray, row: npt.NDArray, rows: int, bins: int) -> npt.NDArray:
-    """One for each row; a value counts for the two bins it lies between."""
-    at = np.clip(values * bins - 0.5, 0, bins - 1 - 1e-4)
-    low = at.astype(int)
-    part = at - low
-    cell = row * bins + low
-    total = np.bincount(cell, 1 - part, rows * bins) + np.bincount(cell + 1, part, rows * bins)
-    return total.reshape(rows, bins)
+    y = (boxes[:, 1, None] + size[:, 1, None] * _DOWN).astype(int).clip(0, frame.height - 1)
+    x = (boxes[:, 0, None] + size[:, 0, None] * _ACROSS).astype(int).clip(0, frame.width - 1)
+    known = _CHANNEL * 256 + frame.colours(y[:, :, None], x[:, None, :])
+    first = (
+        _CHANNELS
+        * _BINS
+        * np.arange(count * _STRIPES).repeat(_ROWS).reshape(count, _STRIPES * _ROWS, 1)
+    )
+    low, upper = _LOW.take(known) + first, _UPPER.take(known)
+    counted = np.bincount(
+        np.concatenate([low, low + 1], axis=None),
+        np.concatenate([1 - upper, upper], axis=None),
+        count * SIZE,
+    )
+    shares = counted.reshape(count, SIZE) / (_ROWS * _COLUMNS)
+    return np.round(255 * np.sqrt(shares)).astype(np.uint8)
 
 
 def distance(a: npt.NDArray, b: npt.NDArray) -> npt.NDArray:
     """Hellinger distance, 0 to 1, of means of descriptions in the last axis."""
-    return np.sqrt(((a - b) ** 2).sum(axis=-1) / (2 * _STRIPES * len(_BINS))) / 255
+    return np.sqrt(((a - b) ** 2).sum(axis=-1) / (2 * _STRIPES * _CHANNELS)) / 255

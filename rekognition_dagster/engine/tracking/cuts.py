@@ -6,6 +6,10 @@ what counts is the correlation of small pictures of them, and how much of them h
 
 from __future__ import annotations
 
+from math import sqrt
+from typing import NamedTuple
+
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -21,7 +25,7 @@ class Cuts:
     """Notices cuts in a run of frames."""
 
     def __init__(self) -> None:
-        self._before: npt.NDArray | None = None
+        self._before: _Scene | None = None
 
     def between(self, small: npt.NDArray) -> bool:
         """Whether a cut lies between the last image and this one.
@@ -29,23 +33,38 @@ class Cuts:
         Args:
             small: The :func:`thumbnail` of this one.
         """
-        before = self._before
-        self._before = small
-        if before is None or before.shape != small.shape:
+        before, now = self._before, _Scene.of(small)
+        self._before = now
+        if before is None or before.off.shape != now.off.shape:
             return before is not None
-        flat = before.std() < _FLAT, small.std() < _FLAT
+        flat = before.deviation < _FLAT, now.deviation < _FLAT
         if all(flat):
-            return bool(abs(before.mean() - small.mean()) > _FLASH)
+            return abs(before.mean - now.mean) > _FLASH
         if any(flat):
             return True
-        if np.corrcoef(before.ravel(), small.ravel())[0, 1] >= _ALIKE:
+        if before.correlation(now) >= _ALIKE:
             return False
-        changed = np.abs(_standard(before) - _standard(small)) > _CHANGED
+        changed = np.abs(before.off / before.deviation - now.off / now.deviation) > _CHANGED
         return bool(changed.mean() > _MOST)
 
 
-def _standard(small: npt.NDArray) -> npt.NDArray:
-    return (small - small.mean()) / small.std()
+class _Scene(NamedTuple):
+    """A small picture as its mean, and what is off it in each cell."""
+
+    mean: float
+    off: npt.NDArray
+    deviation: float
+
+    @classmethod
+    def of(cls, small: npt.NDArray) -> _Scene:
+        values = small.astype(float)
+        mean = float(values.sum()) / values.size
+        off = values - mean
+        return cls(mean, off, sqrt(np.vdot(off, off) / off.size))
+
+    def correlation(self, other: _Scene) -> float:
+        shared = float(np.vdot(self.off, other.off)) / self.off.size
+        return shared / (self.deviation * other.deviation)
 
 
 def thumbnail(luma: npt.NDArray) -> npt.NDArray:
@@ -59,7 +78,8 @@ def thumbnail(luma: npt.NDArray) -> npt.NDArray:
     """
     height, width = luma.shape
     down, across = max(1, height // (3 * _SIDE)), max(1, width // (3 * _SIDE))
-    grey = luma[::down, ::across].astype(np.float32)
+    grey = luma[::down, ::across]
     rows, columns = (max(1, side // _SIDE) for side in grey.shape)
-    grey = grey[: grey.shape[0] // rows * rows, : grey.shape[1] // columns * columns]
-    return grey.reshape(grey.shape[0] // rows, rows, -1, columns).mean(axis=(1, 3))
+    small = grey.shape[1] // columns, grey.shape[0] // rows
+    grey = grey[: small[1] * rows, : small[0] * columns].astype(np.float32)
+    return np.asarray(cv2.resize(grey, small, interpolation=cv2.INTER_AREA))

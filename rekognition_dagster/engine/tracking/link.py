@@ -43,6 +43,8 @@ _TURN_S = 1.2  # a speed measured now says less and less about later
 _BLANK = np.zeros(appearance.SIZE, np.float32)
 _NOTHING = np.zeros((0, 5))
 
+_Row = tuple[float, float, float, float, float]
+
 ENDS = np.dtype(
     [
         *((end, "f8", (_SAMPLES, 5)) for end in ("head", "tail")),
@@ -72,25 +74,22 @@ class Tracklet:
     looked: int = 0
     early: npt.NDArray = field(default_factory=lambda: _BLANK)
     late: npt.NDArray = field(default_factory=lambda: _BLANK)
-    head: list[npt.NDArray] | npt.NDArray = field(default_factory=list)
-    tail: deque[npt.NDArray] | npt.NDArray = field(default_factory=lambda: deque(maxlen=_SAMPLES))
+    head: list[_Row] | npt.NDArray = field(default_factory=list)
+    tail: deque[_Row] | npt.NDArray = field(default_factory=lambda: deque(maxlen=_SAMPLES))
     _kept: tuple[Spool, int] | None = None
 
     def add(
         self,
         time: float,
-        box: npt.NDArray,
+        box: Sequence[float],
         score: float,
         scale: ScoreScale,
         look: npt.NDArray | None = None,
     ) -> None:
         """Count one detection; ``look`` where it shows nobody else."""
-        row = np.array(
-            [
-                *(time, (box[0] + box[2]) / 2, (box[1] + box[3]) / 2),
-                *np.maximum(box[2:] - box[:2], 1),
-            ]
-        )
+        left, top, right, bottom = box
+        size = max(right - left, 1.0), max(bottom - top, 1.0)
+        row = (time, (left + right) / 2, (top + bottom) / 2, *size)
         assert isinstance(self.head, list)
         assert isinstance(self.tail, deque)
         if len(self.head) < _SAMPLES and time <= self.first + _END_S:
@@ -408,17 +407,24 @@ def _line(rows: npt.NDArray, at_end: bool) -> npt.NDArray:
     far places (in heights) and sizes (logarithm of the height) lie from it, shape (8,); -1 if that
     is unknown.
     """
-    size = np.median(rows[:, 3:], axis=0)
-    time = rows[:, 0] - rows[-1 if at_end else 0, 0]
-    if len(rows) < 3 or np.ptp(time) < 0.15:
-        return np.concatenate([rows[-1 if at_end else 0, 1:3], np.zeros(2), size, [-1.0, -1.0]])
-    mean_time, mean_place = time.mean(), rows[:, 1:3].mean(axis=0)
-    spread = ((time - mean_time) ** 2).sum()
-    speed = ((time - mean_time)[:, None] * (rows[:, 1:3] - mean_place)).sum(axis=0) / spread
-    off = rows[:, 1:3] - mean_place - speed * (time - mean_time)[:, None]
-    place_off = float(np.sqrt((off**2).mean()) / size[1])
-    size_off = float(np.log(rows[:, 4] / size[1]).std())
+    size = _median(rows[:, 3:])
+    end = -1 if at_end else 0
+    time, lasted = rows[:, 0] - rows[end, 0], rows[-1, 0] - rows[0, 0]
+    if len(rows) < 3 or lasted < 0.15:
+        return np.array([*rows[end, 1:3], 0.0, 0.0, *size, -1.0, -1.0])
+    mean_time, mean_place = time.sum() / len(rows), rows[:, 1:3].sum(axis=0) / len(rows)
+    away, off = time - mean_time, rows[:, 1:3] - mean_place
+    speed = away @ off / (away @ away)
+    off -= away[:, None] * speed
+    place_off = np.sqrt((off**2).sum() / off.size) / size[1]
+    size_off = np.log(rows[:, 4] / size[1]).std()
     # few detections over a short time tell a speed badly: hold it back
-    speed = speed * (np.ptp(time) / (np.ptp(time) + 0.2))
+    speed *= lasted / (lasted + 0.2)
     place = mean_place - speed * mean_time
-    return np.concatenate([place, speed, size, [place_off, size_off]])
+    return np.array([*place, *speed, *size, place_off, size_off])
+
+
+def _median(values: npt.NDArray) -> npt.NDArray:
+    """Of each column: some numbers at a time, thousands of times."""
+    ordered, half = np.sort(values, axis=0), len(values) // 2
+    return (ordered[half] + ordered[-half - 1]) / 2

@@ -71,6 +71,32 @@ class Live:
         return np.concatenate([self.place - self.size / 2, self.place + self.size / 2], axis=1)
 
 
+class Crowd:
+    """The people found in a frame, as arrays; in pixels, one row for each.
+
+    ``boxes`` are (left, top, right, bottom), ``place`` their centres, ``size`` widths and heights.
+    ``looks`` are the appearances, all zero where nobody described them; ``described`` says where
+    somebody did. ``hidden`` is the part of each box that each other one covers, and ``alone`` says
+    whose box shows nobody else.
+    """
+
+    def __init__(self, people: sv.Detections) -> None:
+        count = len(people)
+        self.boxes = people.xyxy.astype(float)
+        low, high = self.boxes[:, :2], self.boxes[:, 2:]
+        self.place, self.size = (low + high) / 2, np.maximum(high - low, 1)
+        self.scores = np.ones(count) if people.confidence is None else people.confidence
+        looks = people.data.get(appearance.APPEARANCE)
+        looks = np.zeros((count, appearance.SIZE)) if looks is None or not count else looks
+        self.looks = np.asarray(looks, float)
+        self.described = self.looks.any(axis=1)
+        self.hidden = hidden(self.boxes)
+        self.alone = self.hidden.max(axis=1, initial=0) < _HIDDEN
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
 class Association:
     """Numbers the tracklets of one video.
 
@@ -85,42 +111,26 @@ class Association:
         self._time: float | None = None
         self._next = 0
 
-    def update(self, people: sv.Detections, timestamp_ms: int) -> npt.NDArray:
-        """Which tracklet each detection of a frame belongs to.
+    def update(self, crowd: Crowd, timestamp_ms: int) -> npt.NDArray:
+        """Which tracklet each of the people found in a frame belongs to.
 
         Returns:
-            Shape (len(people),); -1 for those that belong to none. Where it is not certain that
+            Shape (len(crowd),); -1 for those that belong to none. Where it is not certain that
             somebody is still the same, after a crossing or an absence, they get a new number:
             who is who is decided when the video is known.
         """
         time = timestamp_ms / 1000
-        numbers = np.full(len(people), -1)
         self._predict(time)
+        taken, found = self._match(crowd, time)
         live = self._live
-        boxes = people.xyxy.astype(float)
-        scores = np.asarray(
-            people.confidence if people.confidence is not None else np.ones(len(people))
-        )
-        looks = looks_of(people)
-        plain = alone(boxes)
-        sure = np.flatnonzero(scores >= self._sure)
-        doubtful = np.flatnonzero(scores < self._sure)
-        free = np.ones(len(live), bool)
-        matched = np.full(len(people), -1)
-        for candidates, within in ((sure, _MEMORY_S), (doubtful, _DOUBT_S)):
-            awaited = np.flatnonzero(free & (time - live.seen <= within))
-            rows, columns = self._match(awaited, boxes[candidates], looks[candidates])
-            taken, found = awaited[rows], candidates[columns]
-            self._renumber(taken[time - live.seen[taken] > _RESUME_S])
-            self._correct(taken, boxes[found], time)
-            self._remember(taken, looks[found], plain[found])
-            matched[found] = taken
-            free[taken] = False
+        self._renumber(taken[time - live.seen[taken] > _RESUME_S])
+        self._correct(taken, crowd.place[found], crowd.size[found], time)
+        self._remember(taken, crowd.looks[found], crowd.alone[found])
         self._untangle(time)
-        ours = matched >= 0
-        numbers[ours] = live.number[matched[ours]]
+        numbers = np.full(len(crowd), -1)
+        numbers[found] = live.number[taken]
         self._forget(time)
-        self._begin(boxes, scores, looks * plain[:, None], numbers, time)
+        self._begin(crowd, numbers, time)
         return numbers
 
     def forget(self) -> None:
@@ -143,69 +153,84 @@ class Association:
         self._live.number[which] = np.arange(self._next, self._next + len(which))
         self._next += len(which)
 
-    def _remember(self, which: npt.NDArray, looks: npt.NDArray, plain: npt.NDArray) -> None:
-        live = self._live
-        which, looks = which[plain], looks[plain]
-        known = live.look[which].any(axis=1)
-        share = np.where(known, _LOOK, 1.0)[:, None]
-        live.look[which] += share * (looks - live.look[which])
+    def _remember(
+        self, which: npt.NDArray, looks: npt.NDArray, alone: npt.NDArray[np.bool_]
+    ) -> None:
+        which, looks = which[alone], looks[alone]
+        before = self._live.look[which]
+        share = np.where(before.any(axis=1), _LOOK, 1.0)[:, None]
+        self._live.look[which] = before + share * (looks - before)
 
     def _untangle(self, time: float) -> None:
         """New numbers for those who could have been taken for each other, once they are apart."""
         live = self._live
-        if len(live) > 1:
-            boxes = live.boxes()
-            shared = covered(boxes, boxes)
-            shared = np.maximum(shared, shared.T)
-            np.fill_diagonal(shared, 0)
-            most = shared.max(axis=1)
-            live.entangled[most > _ENTANGLED] = time
-            still = (live.entangled >= 0) & (most > _APART)
-            live.entangled[still] = time
-        settled = (live.entangled >= 0) & (time - live.entangled >= _APART_S) & (live.seen == time)
-        self._renumber(np.flatnonzero(settled))
-        live.entangled[settled] = -1
+        shared = hidden(live.boxes())
+        most = np.maximum(shared.max(axis=0, initial=0), shared.max(axis=1, initial=0))
+        tangled = live.entangled >= 0
+        near = (most > _ENTANGLED) | (tangled & (most > _APART))
+        live.entangled[near] = time
+        if tangled.any():
+            apart = tangled & (time - live.entangled >= _APART_S) & (live.seen == time)
+            self._renumber(np.flatnonzero(apart))
+            live.entangled[apart] = -1
 
-    def _match(
-        self, awaited: npt.NDArray, boxes: npt.NDArray, looks: npt.NDArray
-    ) -> tuple[npt.NDArray, npt.NDArray]:
-        if not len(awaited) or not len(boxes):
-            return np.zeros(0, int), np.zeros(0, int)
+    def _match(self, crowd: Crowd, time: float) -> tuple[npt.NDArray, npt.NDArray]:
+        """Who is found where, as indices of the followed and of the found: first among the sure
+        detections, then among the doubtful ones whoever is still missing."""
         live = self._live
-        expected = live.boxes()[awaited]
-        height = live.size[awaited, 1]
-        deviation = np.sqrt(live.spread[awaited, 0] + (_MEASURE * height) ** 2)
-        centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-        off = np.hypot(*(centres[None] - live.place[awaited][:, None]).transpose(2, 0, 1))
+        pairs = [(np.zeros(0, int), np.zeros(0, int))]
+        if len(live) and len(crowd):
+            likeness = self._likeness(crowd)
+            missing = time - live.seen
+            sure = crowd.scores >= self._sure
+            free = np.ones(len(live), bool)
+            for candidates, within in ((sure, _MEMORY_S), (~sure, _DOUBT_S)):
+                awaited, offered = (
+                    np.flatnonzero(free & (missing <= within)),
+                    candidates.nonzero()[0],
+                )
+                if not len(awaited) or not len(offered):
+                    continue
+                some = likeness[awaited[:, None], offered]
+                rows, columns = linear_sum_assignment(some, maximize=True)
+                good = some[rows, columns] > _MIN_LIKENESS
+                taken = awaited[rows[good]]
+                free[taken] = False
+                pairs.append((taken, offered[columns[good]]))
+        taken, found = (np.concatenate(part) for part in zip(*pairs, strict=True))
+        return taken, found
+
+    def _likeness(self, crowd: Crowd) -> npt.NDArray:
+        """How well each of the found could be each of the followed, 0 to 1, shape (followed,
+        found)."""
+        live = self._live
+        height = live.size[:, 1]
+        deviation = np.sqrt(live.spread[:, 0] + (_MEASURE * height) ** 2)
         # Both boxes grow by what is uncertain, so that a likeness remains where they miss closely.
-        grown = np.minimum(deviation, height)[:, None]
-        margin = np.concatenate([-grown, -grown, grown, grown], axis=1) / 2
-        likeness = iou(expected + margin, boxes)
-        ratio = np.log(np.maximum(boxes[:, 3] - boxes[:, 1], 1)[None] / height[:, None])
-        likeness = likeness * np.exp(-(ratio**2) / 0.5)
-        likeness *= self._alike(awaited, looks)
-        likeness[off > _GATE * deviation[:, None] + 0.25 * height[:, None]] = 0
-        rows, columns = linear_sum_assignment(likeness, maximize=True)
-        good = likeness[rows, columns] > _MIN_LIKENESS
-        return rows[good], columns[good]
+        grown = (np.minimum(deviation, height) / 2)[:, None]
+        half = live.size / 2 + grown
+        expected = np.concatenate([live.place - half, live.place + half], axis=1)
+        ratio = np.log(crowd.size[:, 1] / height[:, None])
+        far = appearance.distance(live.look[:, None], crowd.looks[None])
+        known = np.logical_and.outer(live.look.any(axis=1), crowd.described)
+        far = np.where(known, far, 0)
+        likeness = iou(expected, crowd.boxes)
+        likeness *= np.exp(-2 * ratio**2 - (far / _DIFFERENT) ** 2)
+        off = np.hypot(*(crowd.place[None] - live.place[:, None]).transpose(2, 0, 1))
+        likeness[off > (_GATE * deviation + 0.25 * height)[:, None]] = 0
+        return likeness
 
-    def _alike(self, awaited: npt.NDArray, looks: npt.NDArray) -> npt.NDArray:
-        """A factor for each pair, 1 where appearances are equal or unknown."""
-        before = self._live.look[awaited]
-        far = appearance.distance(before[:, None], looks[None])
-        known = np.logical_and.outer(before.any(axis=1), looks.any(axis=1))
-        return np.where(known, np.exp(-((far / _DIFFERENT) ** 2)), 1.0)
-
-    def _correct(self, which: npt.NDArray, boxes: npt.NDArray, time: float) -> None:
+    def _correct(
+        self, which: npt.NDArray, place: npt.NDArray, size: npt.NDArray, time: float
+    ) -> None:
         if not len(which):
             return
         live = self._live
-        size = np.maximum(boxes[:, 2:] - boxes[:, :2], 1)
         measure = (_MEASURE * live.size[which, 1]) ** 2
         spread = live.spread[which]
         total = spread[:, 0] + measure
         gain_place, gain_speed = spread[:, 0] / total, spread[:, 1] / total
-        miss = (boxes[:, :2] + boxes[:, 2:]) / 2 - live.place[which]
+        miss = place - live.place[which]
         live.place[which] += gain_place[:, None] * miss
         live.speed[which] += gain_speed[:, None] * miss
         live.spread[which] = np.stack(
@@ -224,58 +249,41 @@ class Association:
         live.hits[which] += 1
 
     def _forget(self, time: float) -> None:
-        missing = time - self._live.seen
-        patience = np.where(self._live.hits < 3, _TRIAL_S, _MEMORY_S)
-        if self._time is not None:
-            self._live.keep(missing <= patience)
+        live = self._live
+        missing = time - live.seen
+        gone = missing > np.where(live.hits < 3, _TRIAL_S, _MEMORY_S)
+        if gone.any():
+            live.keep(~gone)
 
-    def _begin(
-        self,
-        boxes: npt.NDArray,
-        scores: npt.NDArray,
-        looks: npt.NDArray,
-        numbers: npt.NDArray,
-        time: float,
-    ) -> None:
-        new = np.flatnonzero((numbers < 0) & (scores >= self._start))
-        followed = boxes[numbers >= 0]
-        if len(followed) and len(new):
-            new = new[covered(boxes[new], followed).max(axis=1) < _DOUBLE]
+    def _begin(self, crowd: Crowd, numbers: npt.NDArray, time: float) -> None:
+        new = np.flatnonzero((numbers < 0) & (crowd.scores >= self._start))
+        if len(new):
+            followed = numbers >= 0
+            new = new[crowd.hidden[new][:, followed].max(axis=1, initial=0) < _DOUBLE]
         if not len(new):
             return
-        count, chosen, live = len(new), boxes[new], self._live
+        count, size, live = len(new), crowd.size[new], self._live
         numbers[new] = np.arange(self._next, self._next + count)
         self._next += count
-        size = np.maximum(chosen[:, 2:] - chosen[:, :2], 1)
         place = (_MEASURE * size[:, 1]) ** 2
         speed = (_FIRST_SPEED * size[:, 1]) ** 2
         begun = Live(
             number=numbers[new],
-            place=(chosen[:, :2] + chosen[:, 2:]) / 2,
+            place=crowd.place[new],
             size=size,
             speed=np.zeros((count, 2)),
             spread=np.stack([place, np.zeros(count), speed], axis=1),
             seen=np.full(count, time),
             hits=np.ones(count, int),
-            look=looks[new],
+            look=crowd.looks[new] * crowd.alone[new, None],
             entangled=np.full(count, -1.0),
         )
         for name in vars(live):
             setattr(live, name, np.concatenate([getattr(live, name), getattr(begun, name)]))
 
 
-def looks_of(people: sv.Detections) -> npt.NDArray:
-    """The detections' appearances, shape (n, SIZE); zeros where nobody described them."""
-    described = people.data.get(appearance.APPEARANCE)
-    if described is None or not len(people):
-        return np.zeros((len(people), appearance.SIZE))
-    return np.asarray(described, float)
-
-
-def alone(boxes: npt.NDArray) -> npt.NDArray[np.bool_]:
-    """Which boxes show nobody else."""
-    if len(boxes) < 2:
-        return np.ones(len(boxes), bool)
+def hidden(boxes: npt.NDArray) -> npt.NDArray:
+    """Which part of each box each other one covers, shape (n, n)."""
     shared = covered(boxes, boxes)
     np.fill_diagonal(shared, 0)
-    return shared.max(axis=1) < _HIDDEN
+    return shared

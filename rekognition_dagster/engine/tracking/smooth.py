@@ -61,18 +61,14 @@ def _local_line(
     count = len(times)
     step = max(float(np.median(np.diff(times))) if count > 1 else 1.0, 1.0)
     reach = min(int(3 * deviation / step), count - 1)
-    s0, s1, s2 = np.zeros(count), np.zeros(count), np.zeros(count)
-    v0, v1 = np.zeros_like(values), np.zeros_like(values)
-    for shift in range(-reach, reach + 1):
-        to = slice(max(0, -shift), count - max(0, shift))
-        of = slice(max(0, shift), count + min(0, shift))
-        away = (times[of] - times[to]).astype(float)
-        w = weight[of] * np.exp(-0.5 * (away / deviation) ** 2)
-        s0[to] += w
-        s1[to] += w * away
-        s2[to] += w * away**2
-        v0[to] += w[:, None] * values[of]
-        v1[to] += (w * away)[:, None] * values[of]
+    of = np.arange(count)[:, None] + np.arange(-reach, reach + 1)  # the neighbours of each time
+    there = (of >= 0) & (of < count)
+    of = of.clip(0, count - 1)
+    away = (times[of] - times[:, None]).astype(float)
+    w0 = np.where(there, weight[of] * np.exp(-0.5 * (away / deviation) ** 2), 0)
+    w1 = w0 * away
+    s0, s1, s2 = w0.sum(axis=1), w1.sum(axis=1), (w1 * away).sum(axis=1)
+    v0, v1 = (np.einsum("ij,ijk->ik", w, values[of]) for w in (w0, w1))
     flat = s0 * s2 - s1**2
     # a ridge in units of the reach: where times hardly differ, the average decides
     flat = np.maximum(flat + 1e-3 * s0**2 * deviation**2, 1e-12)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,13 @@ import numpy.typing as npt
 import supervision as sv
 
 from rekognition_dagster.engine.detectors import ScoreScale
-from rekognition_dagster.engine.detectors.boxes import covered, iou
 from rekognition_dagster.engine.faces import FACE, box_struct, face_struct
 from rekognition_dagster.engine.frame import Moment
 from rekognition_dagster.engine.spool import Spool
 from rekognition_dagster.engine.tracking import smooth
 from rekognition_dagster.engine.tracking.heads import Heads
 from rekognition_dagster.engine.tracking.link import ENDS, Tracklet, link
-from rekognition_dagster.engine.tracking.online import Association, alone, looks_of
+from rekognition_dagster.engine.tracking.online import Association, Crowd
 
 DETECTION = np.dtype(
     [("timestamp_ms", "i8"), ("tracklet", "i4"), ("box", "f4", (4,)), ("confidence", "f4")]
@@ -96,29 +96,28 @@ class PersonTracks:
             self._association.forget()
         if people is None:
             return
-        numbers = self._association.update(people, time)
+        crowd = Crowd(people)
+        numbers = self._association.update(crowd, time)
         ours = np.flatnonzero(numbers >= 0)
         if not len(ours):
             return
         records = np.zeros(len(ours), DETECTION)
         records["timestamp_ms"] = time
         records["tracklet"] = numbers[ours]
-        records["box"] = people.xyxy[ours]
-        records["confidence"] = (
-            1.0 if people.confidence is None else np.asarray(people.confidence)[ours]
-        )
+        records["box"] = boxes = people.xyxy[ours]
+        records["confidence"] = scores = crowd.scores[ours]
         self._detections.append(records)
-        described = looks_of(people)
-        telling = alone(people.xyxy.astype(float)) & described.any(axis=1)
-        for record, k in zip(records, ours, strict=True):
-            look = described[k] if telling[k] else None
-            number, score = int(record["tracklet"]), float(record["confidence"])
+        telling = crowd.alone & crowd.described
+        each = zip(
+            ours.tolist(), numbers[ours].tolist(), boxes.tolist(), scores.tolist(), strict=True
+        )
+        for k, number, box, score in each:
             if number not in self._tracklets:
                 self._tracklets[number] = Tracklet(number, time / 1000, time / 1000)
                 self._open[number] = self._tracklets[number]
-            box = record["box"].astype(float)
+            look = crowd.looks[k] if telling[k] else None
             self._tracklets[number].add(time / 1000, box, score, self._scores, look)
-        self._count_doubles(records)
+        self._count_doubles(crowd, numbers)
         if time - self._swept_ms > _SWEEP_MS:
             self._swept_ms = time
             self._sweep(time / 1000 - _SWEEP_MS / 1000)
@@ -128,15 +127,17 @@ class PersonTracks:
         for tracklet in [t for t in self._open.values() if t.last < before]:
             self._open.pop(tracklet.number).close(self._ends)
 
-    def _count_doubles(self, records: npt.NDArray) -> None:
-        if len(records) < 2:
-            return
-        boxes = records["box"]
-        same = (covered(boxes, boxes) > _DOUBLE) | (iou(boxes, boxes) > _ALIKE)
-        for a, b in np.argwhere(same):
-            if a != b:
-                pair = (int(records["tracklet"][a]), int(records["tracklet"][b]))
-                self._together[pair] = self._together.get(pair, 0) + 1
+    def _count_doubles(self, crowd: Crowd, numbers: npt.NDArray) -> None:
+        a, b = np.nonzero(
+            crowd.hidden > min(_DOUBLE, _ALIKE)
+        )  # boxes that are alike hide each other
+        ours = (numbers[a] >= 0) & (numbers[b] >= 0)
+        a, b = a[ours], b[ours]
+        one, other = crowd.hidden[a, b], crowd.hidden[b, a]
+        alike = one * other / (one + other - one * other)  # their intersection over union
+        same = (one > _DOUBLE) | (alike > _ALIKE)
+        for pair in zip(numbers[a[same]].tolist(), numbers[b[same]].tolist(), strict=True):
+            self._together[pair] = self._together.get(pair, 0) + 1
 
     def people(self) -> Iterator[npt.NDArray]:
         """Records of type ``PERSON``, by time and index, the frames of a stretch at a time."""
@@ -271,13 +272,14 @@ def _rows_of_frame(
     people: npt.NDArray, faces: npt.NDArray, faces_of: dict[int, int]
 ) -> list[dict[str, Any]]:
     rows = []
-    for i, person in enumerate(people):
-        interpolated = bool(np.isnan(person["confidence"]))
+    each = zip(*(people[name].tolist() for name in PERSON.names or ()), strict=True)
+    for i, (time, index, box, confidence) in enumerate(each):
+        interpolated = isnan(confidence)
         row = {
-            "timestamp_ms": int(person["timestamp_ms"]),
-            "person_index": int(person["index"]),
-            "bounding_box": box_struct(person["box"]),
-            "confidence": None if interpolated else float(person["confidence"]),
+            "timestamp_ms": time,
+            "person_index": index,
+            "bounding_box": box_struct(box),
+            "confidence": None if interpolated else confidence,
             "interpolated": interpolated,
         }
         if i in faces_of:
