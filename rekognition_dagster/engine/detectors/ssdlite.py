@@ -17,7 +17,7 @@ import openvino.opset13 as ops
 import supervision as sv
 
 from rekognition_dagster.engine import models
-from rekognition_dagster.engine.detectors import ScoreScale
+from rekognition_dagster.engine.detectors import ScoreScale, quantise
 from rekognition_dagster.engine.detectors.boxes import suppress
 from rekognition_dagster.engine.detectors.inference import Network, SizedNetworks, stored
 from rekognition_dagster.engine.frame import Frame
@@ -47,12 +47,15 @@ class SsdLite:
 
     Args:
         area: Pixels of the input. More finds smaller people, and costs in proportion.
+        eight_bits: Whether the network computes in integers; by default where that is faster.
     """
 
     labels: Mapping[int, str] = {0: "person"}
     scores = ScoreScale(noise=0.1, sure=0.3, clear=0.7)
 
-    def __init__(self, area: int = _AREA) -> None:
+    def __init__(self, area: int = _AREA, *, eight_bits: bool | None = None) -> None:
+        self._area = area
+        self._eight_bits = quantise.pays() if eight_bits is None else eight_bits
         self._weights = models.path("person-ssdlite")
         self._networks = SizedNetworks(self._make, partial(input_size, area=area))
         self._sees: dict[tuple[int, int], npt.NDArray] = {}
@@ -75,15 +78,25 @@ class SsdLite:
         """The network that frames of this size go through."""
         return self._networks.of(frame.width, frame.height)
 
+    def as_trained(self) -> SsdLite:
+        """The same, in the numbers that it was trained in."""
+        return SsdLite(self._area, eight_bits=False)
+
     def _make(self, width: int, height: int) -> Network:
         model = stored(
             self._weights,
-            f"{width}x{height}",
-            lambda: _cut(ov.Core().read_model(self._weights), width, height),
+            f"{width}x{height}{'-int8' if self._eight_bits else ''}",
+            lambda: self._cut(width, height),
         )
         network = Network(model, mean=127.5, scale=127.5)
         self._sees[width, height] = _seeing_anchors(network, self.scores.noise)
         return network
+
+    def _cut(self, width: int, height: int) -> ov.Model:
+        model = _cut(ov.Core().read_model(self._weights), width, height)
+        if self._eight_bits:
+            quantise.quantise(model)
+        return model
 
 
 def input_size(width: int, height: int, area: int = _AREA) -> tuple[int, int]:
