@@ -13,6 +13,7 @@ import threading
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -363,6 +364,8 @@ class _Clock:
 
     def __init__(self, start_us: int | None, stream: Any):
         self.offset_ms = -start_us / 1000 if start_us is not None else 0.0
+        base = stream.time_base or Fraction(1)
+        self._factor, self._divisor = base.numerator * 1000, base.denominator
         rate = stream.average_rate or stream.guessed_rate
         self._step_ms = float(1000 / rate) if rate else 40.0
         self._last: float | None = None
@@ -381,7 +384,7 @@ class _Clock:
             self.regular = False
             time = 0.0 if self._last is None else self._last + self._step_ms
         else:
-            time = float(raw.pts * raw.time_base * 1000) + self.offset_ms
+            time = raw.pts * self._factor / self._divisor + self.offset_ms
             behind = 0.0 if self._last is None else self._last + self._step_ms
             if (self._last is None and time < 0) or (self._last is not None and time <= self._last):
                 self.regular = self.regular and not begun
@@ -401,26 +404,22 @@ def ahead(items: Iterable[_T], depth: int) -> Generator[_T, None, None]:
     Closing the iterator stops the thread before it returns.
     """
     done = object()
-    ready: queue.Queue[Any] = queue.Queue(depth)
+    ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    room: queue.SimpleQueue[None] = queue.SimpleQueue()  # as long as there is
+    for _ in range(depth):
+        room.put(None)
     stopped = threading.Event()
-
-    def offer(item: Any) -> bool:
-        while not stopped.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
 
     def work() -> None:
         try:
             for item in items:
-                if not offer((item, None)):
+                room.get()
+                if stopped.is_set():
                     return
-            offer((done, None))
+                ready.put((item, None))
+            ready.put((done, None))
         except BaseException as error:  # carried to the consumer, which raises it
-            offer((done, error))
+            ready.put((done, error))
 
     thread = threading.Thread(target=work, name="decode", daemon=True)
     thread.start()
@@ -431,9 +430,11 @@ def ahead(items: Iterable[_T], depth: int) -> Generator[_T, None, None]:
                 raise error
             if item is done:
                 return
+            room.put(None)
             yield item
     finally:
         stopped.set()
+        room.put(None)
         thread.join()
 
 

@@ -22,6 +22,7 @@ _CHANNELS, _BINS = 3, 8  # of luma and of both colour differences
 SIZE = _STRIPES * _CHANNELS * _BINS
 """Numbers for each person."""
 
+_FARTHEST = 255**2 * 2 * _STRIPES * _CHANNELS  # squared, of two that share no colour
 _DOWN = _TOP + (_BOTTOM - _TOP) * (np.arange(_STRIPES * _ROWS) + 0.5) / (_STRIPES * _ROWS)
 _ACROSS = _SIDE + (1 - 2 * _SIDE) * (np.arange(_COLUMNS) + 0.5) / _COLUMNS
 
@@ -74,4 +75,10 @@ def describe(frame: Frame, boxes: npt.NDArray) -> npt.NDArray[np.uint8]:
 
 def distance(a: npt.NDArray, b: npt.NDArray) -> npt.NDArray:
     """Hellinger distance, 0 to 1, of means of descriptions in the last axis."""
-    return np.sqrt(((a - b) ** 2).sum(axis=-1) / (2 * _STRIPES * _CHANNELS)) / 255
+    return np.sqrt(((a - b) ** 2).sum(axis=-1) / _FARTHEST)
+
+
+def distances(a: npt.NDArray, b: npt.NDArray) -> npt.NDArray:
+    """The :func:`distance` of each of ``a`` from each of ``b``, shape (len(a), len(b))."""
+    square = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2 * (a @ b.T)
+    return np.sqrt(np.maximum(square, 0) / _FARTHEST)

@@ -104,7 +104,7 @@ class Tracklet:
         if look is not None:
             self.looked += 1
             share = 1 / min(self.looked, _LOOKS)
-            self.late = (self.late + share * (look - self.late)).astype(np.float32)
+            self.late = self.late + share * (look - self.late)
             if self.looked <= _LOOKS:
                 self.early = self.late
 

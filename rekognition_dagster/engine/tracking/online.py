@@ -55,7 +55,7 @@ class Live:
     spread: npt.NDArray = field(default_factory=lambda: np.zeros((0, 3)))
     seen: npt.NDArray = field(default_factory=lambda: np.zeros(0))
     hits: npt.NDArray = field(default_factory=lambda: np.zeros(0, int))
-    look: npt.NDArray = field(default_factory=lambda: np.zeros((0, appearance.SIZE)))
+    look: npt.NDArray = field(default_factory=lambda: np.zeros((0, appearance.SIZE), np.float32))
     entangled: npt.NDArray = field(default_factory=lambda: np.zeros(0))
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ class Crowd:
         self.scores = np.ones(count) if people.confidence is None else people.confidence
         looks = people.data.get(appearance.APPEARANCE)
         looks = np.zeros((count, appearance.SIZE)) if looks is None or not count else looks
-        self.looks = np.asarray(looks, float)
+        self.looks = np.asarray(looks, np.float32)
         self.described = self.looks.any(axis=1)
         self.hidden = hidden(self.boxes)
         self.alone = self.hidden.max(axis=1, initial=0) < _HIDDEN
@@ -158,7 +158,7 @@ class Association:
     ) -> None:
         which, looks = which[alone], looks[alone]
         before = self._live.look[which]
-        share = np.where(before.any(axis=1), _LOOK, 1.0)[:, None]
+        share = np.where(before.any(axis=1), np.float32(_LOOK), np.float32(1))[:, None]
         self._live.look[which] = before + share * (looks - before)
 
     def _untangle(self, time: float) -> None:
@@ -211,7 +211,7 @@ class Association:
         half = live.size / 2 + grown
         expected = np.concatenate([live.place - half, live.place + half], axis=1)
         ratio = np.log(crowd.size[:, 1] / height[:, None])
-        far = appearance.distance(live.look[:, None], crowd.looks[None])
+        far = appearance.distances(live.look, crowd.looks)
         known = np.logical_and.outer(live.look.any(axis=1), crowd.described)
         far = np.where(known, far, 0)
         likeness = iou(expected, crowd.boxes)
