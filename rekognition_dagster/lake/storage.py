@@ -1,7 +1,8 @@
 """A lake's root: a local folder or ``s3://bucket/prefix``, behind pyarrow's file systems.
 
 Files are published whole. Locally a file is written without a name and gets one when it is
-complete, so that a killed process leaves nothing behind; on S3 it is one completed upload.
+complete, so that a killed process leaves nothing behind, or, where it was about to replace another,
+a name that goes when the file is next replaced; on S3 it is one completed upload.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -88,7 +90,10 @@ class Storage:
             return tempfile.TemporaryFile()
         folder = Path(self.full(path)).parent
         folder.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryFile(dir=folder)
+        try:  # those of tempfile can never be given a name
+            return open(os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666), "w+b")
+        except (AttributeError, OSError):  # not Linux, or a file system without nameless files
+            return tempfile.TemporaryFile(dir=folder)
 
     def publish(self, file: IO[bytes], path: str) -> None:
         """Make ``file`` appear at ``path``, whole, in place of what was there."""
@@ -140,11 +145,10 @@ class Storage:
         if not self.is_local:
             self.filesystem.copy_file(self.full(source), self.full(path))
             return
-        beside = f"{self.full(path)}.{uuid.uuid4().hex}.partial"
-        Path(beside).parent.mkdir(parents=True, exist_ok=True)
-        os.link(self.full(source), beside)
-        os.replace(beside, self.full(path))
-        Path(beside).unlink(missing_ok=True)  # a rename onto the same file does nothing
+        original, target = self.full(source), self.full(path)
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        if not (os.path.exists(target) and os.path.samefile(original, target)):
+            _named(partial(os.link, original), target)
 
     def delete(self, path: str) -> None:
         """Remove the file at ``path``; nothing happens where there is none."""
@@ -184,20 +188,52 @@ class Storage:
 
 
 def _link(file: IO[bytes], target: str) -> None:
-    """Give a nameless file its name. A link cannot replace a file, a rename can: so both."""
-    beside = f"{target}.{uuid.uuid4().hex}.partial"
+    """Give a nameless file its name."""
     try:
-        os.link(f"/proc/self/fd/{file.fileno()}", beside, follow_symlinks=True)
-    except OSError:  # no /proc, or a file system without nameless files: copy instead
-        file.seek(0)
-        with open(beside, "wb") as copy:
-            try:
-                shutil.copyfileobj(file, copy, _CHUNK_BYTES)
-                copy.flush()
-                os.fsync(copy.fileno())
-            except BaseException:
+        descriptors = os.open("/proc/self/fd", os.O_RDONLY)
+    except OSError:
+        return _copy(file, target)
+    try:
+        # Python follows the link to the file only where it is told a folder.
+        name = partial(os.link, str(file.fileno()), src_dir_fd=descriptors, follow_symlinks=True)
+        _named(name, target)
+    except OSError:  # a file system without nameless files
+        _copy(file, target)
+    finally:
+        os.close(descriptors)
+
+
+def _named(link: Callable[[str], None], target: str) -> None:
+    """Give a file a name, in place of the one that has it.
+
+    A link cannot replace a file, a rename can: where there is one, it is both, and whoever is
+    killed between them leaves a second name behind, which the next one takes away.
+    """
+    with contextlib.suppress(FileExistsError):
+        return link(target)
+    beside = f"{target}.partial"
+    while True:
+        try:
+            link(beside)
+        except FileExistsError:  # of one who was killed; one who is at it tries again
+            with contextlib.suppress(FileNotFoundError):
                 os.unlink(beside)
-                raise
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            return os.replace(beside, target)
+
+
+def _copy(file: IO[bytes], target: str) -> None:
+    beside = f"{target}.{uuid.uuid4().hex}.partial"
+    file.seek(0)
+    with open(beside, "wb") as copy:
+        try:
+            shutil.copyfileobj(file, copy, _CHUNK_BYTES)
+            copy.flush()
+            os.fsync(copy.fileno())
+        except BaseException:
+            os.unlink(beside)
+            raise
     os.replace(beside, target)
 
 

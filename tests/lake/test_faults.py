@@ -263,3 +263,46 @@ def test_an_interrupted_upload_is_whole_or_not_there(
             place.publish(Interrupting(file), "a.bin")  # type: ignore[arg-type]
     signal.signal(signal.SIGUSR1, before)
     assert place.read("a.bin") in (None, content)
+
+
+# -- two names ------------------------------------------------------------------------------------
+
+KILLED_AT_RENAMES = """
+storage.os.replace = lambda *_: os._exit(9)
+write(Lake(sys.argv[1]), VIDEO, int(sys.argv[2]))
+"""
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in (folder / FOLDER).iterdir())
+
+
+def test_who_is_killed_while_replacing_a_file_leaves_no_second_name_for_long(tmp_path):
+    assert child(KILLED_AT_RENAMES, tmp_path, 3).returncode == 0  # nothing to replace, no rename
+    (name,) = names(tmp_path)
+    assert child(KILLED_AT_RENAMES, tmp_path, 4).returncode == 9
+    assert names(tmp_path) == [name, f"{name}.partial"]
+    assert counts(Lake(tmp_path)) == {VIDEO.uri: 3}
+    write(Lake(tmp_path), VIDEO, 5)
+    assert names(tmp_path) == [name]
+    assert counts(Lake(tmp_path)) == {VIDEO.uri: 5}
+
+
+def test_a_file_that_many_write_at_once_is_always_one_of_theirs_whole(tmp_path):
+    store = Storage.at(tmp_path)
+    said = [bytes([65 + i]) * 4096 for i in range(6)]
+    seen = []
+
+    def work(content: bytes) -> None:
+        for _ in range(40):
+            store.write("shared.json", content)
+            seen.append(store.read("shared.json"))
+
+    threads = [threading.Thread(target=work, args=(content,)) for content in said]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == 240
+    assert set(seen) <= set(said)
+    assert [p.name for p in tmp_path.iterdir()] == ["shared.json"]

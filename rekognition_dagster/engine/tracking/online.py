@@ -185,10 +185,8 @@ class Association:
             sure = crowd.scores >= self._sure
             free = np.ones(len(live), bool)
             for candidates, within in ((sure, _MEMORY_S), (~sure, _DOUBT_S)):
-                awaited, offered = (
-                    np.flatnonzero(free & (missing <= within)),
-                    candidates.nonzero()[0],
-                )
+                awaited = np.flatnonzero(free & (missing <= within))
+                offered = np.flatnonzero(candidates)
                 if not len(awaited) or not len(offered):
                     continue
                 some = likeness[awaited[:, None], offered]
@@ -212,8 +210,7 @@ class Association:
         expected = np.concatenate([live.place - half, live.place + half], axis=1)
         ratio = np.log(crowd.size[:, 1] / height[:, None])
         far = appearance.distances(live.look, crowd.looks)
-        known = np.logical_and.outer(live.look.any(axis=1), crowd.described)
-        far = np.where(known, far, 0)
+        far[~np.logical_and.outer(live.look.any(axis=1), crowd.described)] = 0
         likeness = iou(expected, crowd.boxes)
         likeness *= np.exp(-2 * ratio**2 - (far / _DIFFERENT) ** 2)
         off = np.hypot(*(crowd.place[None] - live.place[:, None]).transpose(2, 0, 1))
