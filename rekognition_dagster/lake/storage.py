@@ -145,10 +145,9 @@ class Storage:
         if not self.is_local:
             self.filesystem.copy_file(self.full(source), self.full(path))
             return
-        original, target = self.full(source), self.full(path)
+        target = self.full(path)
         Path(target).parent.mkdir(parents=True, exist_ok=True)
-        if not (os.path.exists(target) and os.path.samefile(original, target)):
-            _named(partial(os.link, original), target)
+        _named(partial(os.link, self.full(source)), target)
 
     def delete(self, path: str) -> None:
         """Remove the file at ``path``; nothing happens where there is none."""
@@ -219,8 +218,14 @@ def _named(link: Callable[[str], None], target: str) -> None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(beside)
             continue
-        with contextlib.suppress(FileNotFoundError):
-            return os.replace(beside, target)
+        try:
+            os.replace(beside, target)
+        except FileNotFoundError:  # another one took it, or took it away
+            continue
+        with contextlib.suppress(FileNotFoundError):  # gone, as it should be
+            if os.path.samefile(beside, target):  # a rename onto the same file does nothing
+                os.unlink(beside)
+        return
 
 
 def _copy(file: IO[bytes], target: str) -> None:

@@ -288,6 +288,15 @@ def test_who_is_killed_while_replacing_a_file_leaves_no_second_name_for_long(tmp
     assert counts(Lake(tmp_path)) == {VIDEO.uri: 5}
 
 
+def test_a_copy_of_a_file_can_be_made_again(tmp_path):
+    store = Storage.at(tmp_path)
+    store.write("one", b"content")
+    for _ in range(2):
+        store.copy("one", "other")
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["one", "other"]
+    assert store.read("other") == b"content"
+
+
 def test_a_file_that_many_write_at_once_is_always_one_of_theirs_whole(tmp_path):
     store = Storage.at(tmp_path)
     said = [bytes([65 + i]) * 4096 for i in range(6)]

@@ -128,9 +128,8 @@ class PersonTracks:
             self._open.pop(tracklet.number).close(self._ends)
 
     def _count_doubles(self, crowd: Crowd, numbers: npt.NDArray) -> None:
-        a, b = np.nonzero(
-            crowd.hidden > min(_DOUBLE, _ALIKE)
-        )  # boxes that are alike hide each other
+        # boxes that are alike hide each other, too
+        a, b = np.nonzero(crowd.hidden > min(_DOUBLE, _ALIKE))
         ours = (numbers[a] >= 0) & (numbers[b] >= 0)
         a, b = a[ours], b[ours]
         one, other = crowd.hidden[a, b], crowd.hidden[b, a]
