@@ -542,7 +542,7 @@ def _print_speeds(specs: Sequence[str]) -> None:
     from rich.table import Table
 
     from rekognition_dagster.engine import open_detector
-    from rekognition_dagster.engine.detectors.centerface import shared
+    from rekognition_dagster.engine.detectors.yunet import shared
     from rekognition_dagster.engine.speed import frames_per_second
 
     table = Table("detector", "frames/s here, of 1280x720", box=None, pad_edge=False)

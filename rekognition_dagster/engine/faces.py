@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import supervision as sv
 
-from rekognition_dagster.engine.detectors.centerface import LANDMARK_NAMES, LANDMARKS
+from rekognition_dagster.engine.detectors.yunet import LANDMARK_NAMES, LANDMARKS
 from rekognition_dagster.engine.frame import Frame, Luma
 
 FACE = np.dtype(

@@ -20,7 +20,7 @@ import supervision as sv
 
 from rekognition_dagster.engine import sampling
 from rekognition_dagster.engine.detectors import Detector
-from rekognition_dagster.engine.detectors.centerface import input_size
+from rekognition_dagster.engine.detectors.yunet import input_size
 from rekognition_dagster.engine.faces import FACE, describe
 from rekognition_dagster.engine.frame import Frame
 from rekognition_dagster.engine.tracking import appearance

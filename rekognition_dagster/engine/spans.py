@@ -29,7 +29,7 @@ from rekognition_dagster.engine.detectors import (
     check_knows_people,
     open_detector,
 )
-from rekognition_dagster.engine.detectors.centerface import shared as open_face_detector
+from rekognition_dagster.engine.detectors.yunet import shared as open_face_detector
 from rekognition_dagster.engine.frame import Frame
 from rekognition_dagster.engine.looking import FACES, LABELS, PERSONS, Look, look
 from rekognition_dagster.engine.metadata import VideoMetadata

@@ -10,7 +10,7 @@ import numpy as np
 import supervision as sv
 
 from rekognition_dagster.engine.detectors import ScoreScale
-from rekognition_dagster.engine.detectors.centerface import LANDMARKS
+from rekognition_dagster.engine.detectors.yunet import LANDMARKS
 from rekognition_dagster.engine.frame import Frame
 
 

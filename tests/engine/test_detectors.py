@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rekognition_dagster.engine import open_detector
 from rekognition_dagster.engine.decode import open_video
-from rekognition_dagster.engine.detectors import boxes, centerface, ssdlite
+from rekognition_dagster.engine.detectors import boxes, ssdlite
 from rekognition_dagster.errors import ModelError
 
 from . import scripted
@@ -103,14 +103,6 @@ def test_there_is_an_anchor_for_every_output_and_its_size_in_pixels_stays(size, 
 def test_the_person_networks_input_follows_the_video(size, expected):
     assert ssdlite.input_size(*size) == expected
     assert ssdlite.input_size(*size[::-1]) == expected[::-1]
-
-
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [((1920, 1080), (640, 352)), ((1080, 1920), (352, 640)), ((176, 144), (320, 256))],
-)
-def test_the_face_networks_input_follows_the_video(size, expected):
-    assert centerface.input_size(*size) == expected
 
 
 # -- overlap --------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rekognition_dagster.engine.detectors.centerface import LANDMARKS
+from rekognition_dagster.engine.detectors.yunet import LANDMARKS
 from rekognition_dagster.engine.faces import describe, face_struct, pose, quality
 from rekognition_dagster.engine.frame import Frame
 

@@ -10,7 +10,7 @@ import pytest
 import supervision as sv
 
 from rekognition_dagster.engine.detectors import ScoreScale
-from rekognition_dagster.engine.detectors.centerface import LANDMARKS
+from rekognition_dagster.engine.detectors.yunet import LANDMARKS
 from rekognition_dagster.engine.frame import Frame
 from rekognition_dagster.engine.looking import SPAN_MS, look
 from tests.engine.scripted import found

@@ -12,7 +12,7 @@ from rekognition_dagster.operations import OPERATIONS
 
 def test_the_man_in_the_car_is_one_person_with_one_face(sample):
     path = sample("carphone_pristine.mp4")
-    for weights in ("person-ssdlite", "face-centerface"):
+    for weights in ("person-ssdlite", "face-yunet"):
         sample(weights)
     rows = {name: [] for name in OPERATIONS}
     analyze(path, {name: found.extend for name, found in rows.items()}, sample_fps=10)
