@@ -95,13 +95,36 @@ class Frame:
             if self.image.shape[:2] == (height, width):
                 return self.image
             return _resized(self.image, width, height)
-        if self._stance is not None and self._stance[0]:
-            width, height = height, width
-        small = av.VideoFrame(width, height, raw.format.name)
-        small.colorspace, small.color_range = raw.colorspace, raw.color_range
-        for plane, target in zip(planes, _planes_of(small) or (), strict=True):
-            cv2.resize(plane, target.shape[::-1], dst=target, interpolation=cv2.INTER_LINEAR)
-        return _stood(_rgb(small), self._stance)
+        return _scaled(raw, planes, width, height, self._stance)
+
+    def part(self, box: tuple[int, int, int, int], width: int, height: int) -> Image:
+        """Return a part of the frame in another size, without converting the rest.
+
+        Args:
+            box: Left, top, right, bottom of the part, in pixels inside the frame. Edges are
+                rounded to whole colour samples, which may be two or four pixels wide.
+            width: Of the result.
+            height: Of the result.
+        """
+        left, top, right, bottom = box
+        how = cv2.INTER_AREA if 2 * width <= right - left else cv2.INTER_LINEAR
+        raw, planes = self._raw, self._planes
+        if raw is None or planes is None:
+            return _resized(self.image[top:bottom, left:right], width, height, how)
+        rows, columns = _as_stored(
+            np.array([top, bottom - 1]),
+            np.array([left, right - 1]),
+            self.width,
+            self.height,
+            self._stance,
+        )
+        cut = []
+        for plane in planes:
+            down, across = (-(-a // b) for a, b in zip(planes[0].shape, plane.shape, strict=True))
+            first_row, last_row = rows.min() // down, rows.max() // down
+            first, last = columns.min() // across, columns.max() // across
+            cut.append(plane[first_row : last_row + 1, first : last + 1])
+        return _scaled(raw, cut, width, height, self._stance, how)
 
     def colours(self, rows: npt.NDArray, columns: npt.NDArray) -> npt.NDArray[np.uint8]:
         """How bright, how blue and how red pixels are.
@@ -230,8 +253,26 @@ def _planes_of(raw: Any) -> list[npt.NDArray] | None:
     ]
 
 
-def _resized(image: Image, width: int, height: int) -> Image:
-    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+def _scaled(
+    raw: Any,
+    planes: list[npt.NDArray],
+    width: int,
+    height: int,
+    stance: Stance,
+    how: int = cv2.INTER_LINEAR,
+) -> Image:
+    """RGB pixels, as displayed, of a decoded frame's planes or of a part of each."""
+    if stance is not None and stance[0]:
+        width, height = height, width
+    small = av.VideoFrame(width, height, raw.format.name)
+    small.colorspace, small.color_range = raw.colorspace, raw.color_range
+    for plane, target in zip(planes, _planes_of(small) or (), strict=True):
+        cv2.resize(plane, target.shape[::-1], dst=target, interpolation=how)
+    return _stood(_rgb(small), stance)
+
+
+def _resized(image: Image, width: int, height: int, how: int = cv2.INTER_LINEAR) -> Image:
+    return np.asarray(cv2.resize(image, (width, height), interpolation=how), np.uint8)
 
 
 def _rgb(raw: Any) -> Image:

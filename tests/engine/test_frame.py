@@ -133,3 +133,22 @@ def test_the_points_of_a_video_are_those_of_its_frames(tmp_path):
     rows, columns = np.arange(2, 60, 6)[:, None], np.arange(2, 90, 6)[None, :]
     truth = Frame.from_image(scene()).colours(rows, columns)
     assert apart(frame.colours(rows, columns), truth) < 2
+
+
+@pytest.mark.parametrize("stance", STANCES)
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv411p", "yuv420p10le", "nv12", "rgb24"])
+def test_a_part_is_that_of_the_whole_picture(pixel_format, stance):
+    frame = decoded(pixel_format, stance)
+    left, top, right, bottom = 16, 8, 48, 40
+    part = frame.part((left, top, right, bottom), 48, 64)
+    whole = decoded(pixel_format, stance).image
+    expected = cv2.resize(whole[top:bottom, left:right], (48, 64), interpolation=cv2.INTER_LINEAR)
+    assert part.shape == (64, 48, 3)
+    assert apart(part, expected) < CLOSE
+
+
+def test_a_part_that_shrinks_much_is_averaged():
+    checks = np.indices((64, 64)).sum(axis=0) % 2 * 255
+    image = np.repeat(checks[..., None], 3, axis=2).astype(np.uint8)
+    small = Frame.from_image(image).part((8, 8, 56, 56), 12, 12)
+    assert np.abs(small.astype(int) - 127).max() <= 1
