@@ -241,7 +241,9 @@ class Worker:
             _fetch(attempt, path)
             self._check_video(job, path)
             analyze = _analyzer(settings.analyzer)
-            with ResultsWriter(self.results, attempt.folder, operation, job) as writer:
+            with ResultsWriter(
+                self.results, attempt.folder, operation, job, settings.sample_fps
+            ) as writer:
 
                 def sink(rows: Iterable[Mapping[str, Any]]) -> None:
                     attempt.check()

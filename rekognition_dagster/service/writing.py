@@ -1,6 +1,6 @@
-"""A job's results, written: the rows that its request asks for, in each order of its Get.
+"""Write a job's results: the rows that its request selects, in each order of its Get.
 
-One Parquet file an order, so that any page of any order is a slice. Reading is in ``results``.
+One Parquet file per order, so that any page of any order is a slice. Reading is in ``results``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute
 
+from rekognition_dagster.engine import SampleFps
 from rekognition_dagster.lake.writer import TableWriter
 from rekognition_dagster.operations import LABEL_DETECTION, Operation
 from rekognition_dagster.service.results import Results, path_of
@@ -29,16 +30,17 @@ TIMESTAMP, INDEX, NAME = "TIMESTAMP", "INDEX", "NAME"
 TIMESTAMPS, SEGMENTS = "TIMESTAMPS", "SEGMENTS"
 
 MIN_CONFIDENCE = 50.0
-"""Labels below are left out unless the request says otherwise (source: StartLabelDetection)."""
+"""The default of a request's MinConfidence (source: StartLabelDetection)."""
 
 SEGMENT_GAP_MS = 1000
-"""A label that is unseen for longer than this begins a new segment when it is seen again."""
+"""A label that is absent for longer than this starts a new segment when it returns; where frames
+are sampled less than twice a second, one sample without it does not end its segment."""
 
 _UNSURENESS = "unsureness"
 
 _SORTS: Mapping[str, tuple[str, ...]] = {
     INDEX: ("person_index", _UNSURENESS, "timestamp_ms"),
-    NAME: ("name", _UNSURENESS, "timestamp_ms"),
+    NAME: ("name", "timestamp_ms"),
 }
 
 _DEFAULT_ATTRIBUTES = ("bounding_box", "confidence", "landmarks", "pose", "quality")
@@ -72,15 +74,23 @@ class ResultsWriter:
         folder: The job's folder there.
         operation: The job's operation.
         job: The job; its request says which rows and attributes it wants.
+        sample_fps: Frames per second that the rows come from, where it is not every frame.
     """
 
-    def __init__(self, results: Results, folder: str, operation: Operation, job: Job):
+    def __init__(
+        self,
+        results: Results,
+        folder: str,
+        operation: Operation,
+        job: Job,
+        sample_fps: SampleFps = None,
+    ) -> None:
         self._operation, self._job = operation, job
         self._writers = {
             order: _writer(results, folder, operation, order) for order in orders_of(operation)
         }
         self._select = _selection(operation, job.request)
-        self._segments = _Segments() if operation == LABEL_DETECTION else None
+        self._segments = _Segments(_gap_ms(sample_fps)) if operation == LABEL_DETECTION else None
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> ResultsWriter:
@@ -148,38 +158,53 @@ def _with_face(row: Mapping[str, Any], wanted: Callable[[str], bool]) -> Mapping
 
 
 def _labels(rows: Rows, request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Select labels by their own confidence, name and categories.
+
+    The API has each ancestor as a label of its own, so filters do not reach from one label to
+    another: without ``Vehicle`` there is still ``Car``. A name or a category is enough to include
+    a label; an exclusion wins over an inclusion.
+    """
     least = request.get("MinConfidence", MIN_CONFIDENCE)
     filters = request.get("Settings", {}).get("GeneralLabels", {})
-    names, categories, no_names, no_categories = (
+    included, included_categories, excluded, excluded_categories = (
         frozenset(filters.get(f"Label{kind}Filters", ()))
         for kind in ("Inclusion", "CategoryInclusion", "Exclusion", "CategoryExclusion")
     )
+    everything = not (included or included_categories)
     for row in rows:
-        of = row.get("categories") or ()
-        chosen = not (names or categories) or row["name"] in names or categories.intersection(of)
-        refused = row["name"] in no_names or no_categories.intersection(of)
-        if row["confidence"] >= least and chosen and not refused:
+        name, categories = row["name"], row.get("categories") or ()
+        if row["confidence"] < least:
+            continue
+        if name in excluded or excluded_categories.intersection(categories):
+            continue
+        if everything or name in included or included_categories.intersection(categories):
             instances = row.get("instances") or ()
             kept = [i for i in instances if (i.get("confidence") or 0.0) >= least]
             yield {**row, "instances": kept}
 
 
+def _gap_ms(sample_fps: SampleFps) -> float:
+    if isinstance(sample_fps, str) or not sample_fps:
+        return SEGMENT_GAP_MS
+    return max(SEGMENT_GAP_MS, 2000 / sample_fps + 1)  # sampled times are whole milliseconds
+
+
 @dataclass
 class _Segments:
-    """Detections of a label that follow each other closely become one row.
+    """Merge detections of a label that follow each other closely into one row.
 
-    Memory holds one open segment a label. ``Confidence`` is the segment's highest.
+    Memory holds one open segment per label. A segment's confidence is its highest.
     """
 
+    gap_ms: float
     _open: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def ended_by(self, rows: Rows) -> Iterator[dict[str, Any]]:
-        """Segments that are over, seeing that ``rows`` come after all before them."""
-        now = 0
+        """Take rows, later than all before, and return the segments that have ended."""
         for row in rows:
             now, name = row["timestamp_ms"], row["name"]
             segment = self._open.get(name)
-            if segment is not None and now - segment["end_timestamp_ms"] > SEGMENT_GAP_MS:
+            if segment is not None and now - segment["end_timestamp_ms"] > self.gap_ms:
                 yield _closed(self._open.pop(name))
                 segment = None
             if segment is None:
@@ -197,7 +222,7 @@ class _Segments:
                 segment["confidence"] = max(row["confidence"], segment["confidence"])
 
     def rest(self) -> Iterator[dict[str, Any]]:
-        """The segments that the video's end ends."""
+        """Return the segments that are open at the video's end."""
         while self._open:
             yield _closed(self._open.popitem()[1])
 

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from rekognition_dagster.engine.metadata import VideoMetadata
@@ -49,27 +50,40 @@ def face_row(i: int) -> dict:
     return {"timestamp_ms": i // 2 * 40, "face": {**face(i), **more}}
 
 
-LABELS = (
-    ("Person", ["Human"], [], ["Person Description"]),
-    ("Car", ["Automobile"], ["Vehicle", "Transportation"], ["Vehicles and Automotive"]),
-    ("Dog", [], ["Animal"], ["Animals and Pets"]),
-)
-
-
 def label_row(i: int) -> dict:
-    """The ``i``-th row of a video with three labels a frame; the dog is unsure of itself."""
-    name, aliases, parents, categories = LABELS[i % 3]
-    confidence = {"Person": 99.0, "Car": 70.0 + i % 5, "Dog": 30.0}[name]
-    box = {"left": 0.1, "top": 0.1, "width": 0.2, "height": 0.2}
+    """The ``i``-th row of a video with three labels per frame."""
+    names = ("Animal", "Mammal", "Dog")
     return {
         "timestamp_ms": i // 3 * 200,
-        "name": name,
-        "confidence": confidence,
-        "instances": [{"bounding_box": box, "confidence": confidence}],
-        "parents": parents,
-        "categories": categories,
-        "aliases": aliases,
+        "name": names[i % 3],
+        "confidence": 90.0,
+        "instances": [],
+        "parents": list(names[: i % 3]),
+        "categories": ["Animals and Pets"],
+        "aliases": [],
     }
+
+
+def label_rows_of(scene: dict[str, dict[str, list[float]]]) -> Iterator[list[dict]]:
+    """The engine's rows for detections: by time in ms and by class, the score of each instance."""
+    import numpy as np
+    import supervision as sv
+
+    from rekognition_dagster.engine.detectors.coco import NAMES
+    from rekognition_dagster.engine.frame import Frame
+    from rekognition_dagster.engine.labels import label_rows
+
+    image = np.zeros((100, 100, 3), np.uint8)
+    for time_ms, classes in scene.items():
+        scores = [(NAMES.index(name), s) for name, own in classes.items() for s in own]
+        found = sv.Detections(
+            xyxy=np.array([[10, 10, 30, 30]] * len(scores), np.float32),
+            class_id=np.array([class_id for class_id, _ in scores]),
+            confidence=np.array([score for _, score in scores], np.float32),
+        )
+        yield label_rows(
+            found, Frame.from_image(image, 0, int(time_ms)), dict(enumerate(NAMES)), 0.1
+        )
 
 
 ROWS = {
@@ -82,7 +96,7 @@ ROWS = {
 def analyze(
     source_path, sinks, *, detector=None, sample_fps=None, progress=None, video=None
 ) -> VideoMetadata:
-    """Follow the script: ``rows``, ``seconds``, ``error``, ``crash``, ``crash_once``."""
+    """Follow the script: ``rows``, ``scene``, ``seconds``, ``error``, ``crash``, ``crash_once``."""
     script = json.loads(Path(source_path).read_bytes().rpartition(b"\n")[2])
     if log := script.get("log"):
         with open(log, "a") as file:
@@ -101,7 +115,9 @@ def analyze(
         raise OSError(number, os.strerror(number))
     if error := script.get("bug"):
         raise ZeroDivisionError(error)
-    rows = script.get("rows", 10)
+    for rows in label_rows_of(script.get("scene", {})):
+        sinks["label_detection"](rows)
+    rows = script.get("rows", 0 if "scene" in script else 10)
     steps = max(1, -(-rows // BATCH))
     for start in range(0, rows, BATCH):
         for name, sink in sinks.items():

@@ -88,8 +88,16 @@ def test_faces_in_video_never_tell_occlusion_or_eye_direction(cloud, rekognition
     assert "FaceOccluded" not in face
 
 
-def labels(cloud, rekognition, get=None, **start):
-    job_id = rekognition.start_label_detection(Video=cloud.video(rows=30), **start)["JobId"]
+STREET = {
+    0: {"person": [0.99, 0.6], "car": [0.74], "dog": [0.3]},
+    200: {"person": [0.98], "bus": [0.8, 0.55], "car": [0.7]},
+    400: {"car": [0.72], "truck": [0.4], "dog": [0.3]},
+}
+"""A scene: by time in ms and by class, the score of each instance."""
+
+
+def labels(cloud, rekognition, scene=STREET, get=None, **start):
+    job_id = rekognition.start_label_detection(Video=cloud.video(scene=scene), **start)["JobId"]
     return ended(rekognition, "label_detection", job_id, **(get or {}))
 
 
@@ -97,35 +105,104 @@ def names(page):
     return {label["Label"]["Name"] for label in page["Labels"]}
 
 
+def label_at(page, time_ms, name):
+    (found,) = (
+        x["Label"]
+        for x in page["Labels"]
+        if (x["Timestamp"], x["Label"]["Name"]) == (time_ms, name)
+    )
+    return found
+
+
+VEHICLES = {"Car", "Bus", "Vehicle", "Transportation"}
+ANIMALS = {"Dog", "Animal", "Canine", "Mammal", "Pet"}
+
+
 def test_labels_below_50_percent_are_left_out_unless_asked_for(cloud, rekognition):
     page = labels(cloud, rekognition)
-    assert names(page) == {"Person", "Car"}
+    assert names(page) == {"Person"} | VEHICLES
     assert page["LabelModelVersion"]
     assert page["GetRequestMetadata"] == {"SortBy": "TIMESTAMP", "AggregateBy": "TIMESTAMPS"}
-    car = next(x["Label"] for x in page["Labels"] if x["Label"]["Name"] == "Car")
-    assert car["Parents"] == [{"Name": "Vehicle"}, {"Name": "Transportation"}]
+    car = label_at(page, 0, "Car")
+    assert car["Parents"] == [{"Name": "Transportation"}, {"Name": "Vehicle"}]
     assert car["Aliases"] == [{"Name": "Automobile"}]
     assert car["Categories"] == [{"Name": "Vehicles and Automotive"}]
     assert car["Instances"][0]["BoundingBox"]["Width"] == pytest.approx(0.2)
-    assert names(labels(cloud, rekognition, MinConfidence=10)) == {"Person", "Car", "Dog"}
-    assert names(labels(cloud, rekognition, MinConfidence=90)) == {"Person"}
+    everything = {"Person", "Truck"} | VEHICLES | ANIMALS
+    assert names(labels(cloud, rekognition, MinConfidence=10)) == everything
+
+
+def test_min_confidence_holds_for_labels_their_instances_and_their_ancestors(cloud, rekognition):
+    page = labels(cloud, rekognition, MinConfidence=70)
+    assert len(label_at(page, 0, "Person")["Instances"]) == 1
+    assert label_at(page, 0, "Vehicle")["Confidence"] == 74.0
+    assert label_at(page, 200, "Vehicle")["Confidence"] == 80.0
+    page = labels(cloud, rekognition, MinConfidence=75)
+    found = {(x["Timestamp"], x["Label"]["Name"]) for x in page["Labels"]}
+    vehicles = {(200, name) for name in ("Bus", "Transportation", "Vehicle")}
+    assert found == {(0, "Person"), (200, "Person")} | vehicles
+
+
+def test_every_ancestor_is_a_label_without_instances(cloud, rekognition):
+    page = labels(cloud, rekognition, MinConfidence=10)
+    assert [x["Label"]["Name"] for x in page["Labels"] if x["Timestamp"] == 400] == [
+        "Animal",
+        "Canine",
+        "Car",
+        "Dog",
+        "Mammal",
+        "Pet",
+        "Transportation",
+        "Truck",
+        "Vehicle",
+    ]
+    vehicle = label_at(page, 400, "Vehicle")
+    assert vehicle["Instances"] == []
+    assert vehicle["Parents"] == [{"Name": "Transportation"}]
+    assert vehicle["Categories"] == [{"Name": "Vehicles and Automotive"}]
+    assert vehicle["Confidence"] == 72.0
+    for label in page["Labels"]:
+        parents = {parent["Name"] for parent in label["Label"]["Parents"]}
+        same_time = {
+            x["Label"]["Name"] for x in page["Labels"] if x["Timestamp"] == label["Timestamp"]
+        }
+        assert parents <= same_time
 
 
 @pytest.mark.parametrize(
     ("filters", "left"),
     [
         ({"LabelInclusionFilters": ["Car", "Boat"]}, {"Car"}),
-        ({"LabelExclusionFilters": ["Car"]}, {"Person"}),
+        ({"LabelInclusionFilters": ["Vehicle"]}, {"Vehicle"}),
+        ({"LabelExclusionFilters": ["Car"]}, {"Person", "Bus", "Vehicle", "Transportation"}),
+        ({"LabelExclusionFilters": ["Vehicle", "Transportation"]}, {"Person", "Car", "Bus"}),
         ({"LabelCategoryInclusionFilters": ["Person Description"]}, {"Person"}),
-        ({"LabelCategoryExclusionFilters": ["Person Description"]}, {"Car"}),
+        ({"LabelCategoryInclusionFilters": ["Vehicles and Automotive"]}, VEHICLES),
+        ({"LabelCategoryExclusionFilters": ["Person Description"]}, VEHICLES),
+        ({"LabelCategoryExclusionFilters": ["Vehicles and Automotive"]}, {"Person"}),
         (
             {
                 "LabelInclusionFilters": ["Person"],
                 "LabelCategoryInclusionFilters": ["Vehicles and Automotive"],
-                "LabelExclusionFilters": ["Person"],
             },
-            {"Car"},
+            {"Person"} | VEHICLES,
         ),
+        (
+            {
+                "LabelInclusionFilters": ["Person"],
+                "LabelCategoryInclusionFilters": ["Vehicles and Automotive"],
+                "LabelExclusionFilters": ["Person", "Transportation"],
+            },
+            {"Car", "Bus", "Vehicle"},
+        ),
+        (
+            {
+                "LabelInclusionFilters": ["Person", "Car"],
+                "LabelCategoryExclusionFilters": ["Vehicles and Automotive"],
+            },
+            {"Person"},
+        ),
+        ({"LabelInclusionFilters": ["car"]}, set()),
     ],
 )
 def test_labels_are_filtered_by_name_and_category(cloud, rekognition, filters, left):
@@ -133,23 +210,62 @@ def test_labels_are_filtered_by_name_and_category(cloud, rekognition, filters, l
     assert names(page) == left
 
 
-def test_labels_by_name_come_in_groups_by_falling_confidence(cloud, rekognition):
-    rows = labels(cloud, rekognition, {"SortBy": "NAME"})["Labels"]
-    keys = [(x["Label"]["Name"], -x["Label"]["Confidence"]) for x in rows]
+def test_labels_by_name_come_in_groups_by_time(cloud, rekognition):
+    page = labels(cloud, rekognition, get={"SortBy": "NAME"})
+    keys = [(x["Label"]["Name"], x["Timestamp"]) for x in page["Labels"]]
     assert keys == sorted(keys)
-    assert len(rows) == 20
+    assert [time for name, time in keys if name == "Vehicle"] == [0, 200, 400]
+    confidences = [x["Label"]["Confidence"] for x in page["Labels"] if x["Label"]["Name"] == "Car"]
+    assert confidences == [74.0, 70.0, 72.0]
+    job_id = page["JobId"]
+    rows = pages(rekognition.get_label_detection, JobId=job_id, SortBy="NAME", MaxResults=3)
+    assert [(x["Label"]["Name"], x["Timestamp"]) for x in rows] == keys
+
+
+def spans(page):
+    """When each label's segments start and end."""
+    found = {}
+    for x in page["Labels"]:
+        assert x["Timestamp"] == x["StartTimestampMillis"]
+        assert x["DurationMillis"] == x["EndTimestampMillis"] - x["StartTimestampMillis"]
+        assert "Instances" not in x["Label"]
+        confidence = pytest.approx(x["Label"]["Confidence"])
+        span = (x["StartTimestampMillis"], x["EndTimestampMillis"], confidence)
+        found.setdefault(x["Label"]["Name"], []).append(span)
+    return found
+
+
+TRAFFIC = {
+    **{t: {"car": [0.7 + t / 10_000]} for t in range(0, 1001, 200)},
+    **{t: {"bus": [0.9]} for t in range(1200, 2001, 200)},
+    2200: {"truck": [0.3]},
+    4000: {"car": [0.6]},
+}
 
 
 def test_labels_by_segments_tell_from_when_to_when_and_no_instances(cloud, rekognition):
-    page = labels(cloud, rekognition, {"AggregateBy": "SEGMENTS"})
+    page = labels(cloud, rekognition, TRAFFIC, {"AggregateBy": "SEGMENTS"})
     assert page["GetRequestMetadata"] == {"SortBy": "TIMESTAMP", "AggregateBy": "SEGMENTS"}
-    car, person = sorted(page["Labels"], key=lambda x: x["Label"]["Name"])
-    assert person["Label"]["Name"] == "Person"
-    assert (car["Timestamp"], car["StartTimestampMillis"], car["EndTimestampMillis"]) == (
-        0,
-        0,
-        1800,
-    )
-    assert car["DurationMillis"] == 1800
-    assert car["Label"]["Confidence"] == 74.0
-    assert "Instances" not in car["Label"]
+    starts = [x["Timestamp"] for x in page["Labels"]]
+    assert starts == sorted(starts)
+    found = spans(page)
+    assert found["Car"] == [(0, 1000, 80.0), (4000, 4000, 60.0)]
+    assert found["Bus"] == [(1200, 2000, 90.0)]
+    car = next(x["Label"] for x in page["Labels"] if x["Label"]["Name"] == "Car")
+    assert car["Parents"] == [{"Name": "Transportation"}, {"Name": "Vehicle"}]
+
+
+def test_an_ancestors_segment_lasts_while_any_of_its_descendants_is_there(cloud, rekognition):
+    found = spans(labels(cloud, rekognition, TRAFFIC, {"AggregateBy": "SEGMENTS"}))
+    assert set(found) == VEHICLES
+    for ancestor in ("Vehicle", "Transportation"):
+        assert found[ancestor] == [(0, 2000, 90.0), (4000, 4000, 60.0)]
+    get = {"AggregateBy": "SEGMENTS", "SortBy": "NAME"}
+    page = labels(cloud, rekognition, TRAFFIC, get, MinConfidence=80)
+    assert [(x["Label"]["Name"], x["Timestamp"]) for x in page["Labels"]] == [
+        ("Bus", 1200),
+        ("Car", 1000),
+        ("Transportation", 1000),
+        ("Vehicle", 1000),
+    ]
+    assert spans(page)["Vehicle"] == [(1000, 2000, 90.0)]

@@ -13,7 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from service import scripted_engine
 
-from rekognition_dagster.operations import OPERATIONS, PERSON_TRACKING, Operation
+from rekognition_dagster.operations import (
+    LABEL_DETECTION,
+    OPERATIONS,
+    PERSON_TRACKING,
+    Operation,
+)
 from rekognition_dagster.service import results, writing
 from rekognition_dagster.service.results import Results, json_rows
 from rekognition_dagster.service.store import Job
@@ -105,3 +110,24 @@ def test_rows_that_end_in_an_error_leave_no_file(tmp_path):
     with pytest.raises(pa.ArrowInvalid), writer:
         writer.write([scripted_engine.person_row(0), {"timestamp_ms": "no number"}])
     assert place.storage.files() == []
+
+
+@pytest.mark.parametrize(
+    ("sample_fps", "times_ms", "segments"),
+    [
+        (None, [0, 1000], [(0, 1000)]),
+        (None, [0, 1001], [(0, 0), (1001, 1001)]),
+        ("auto", [0, 400, 1401], [(0, 400), (1401, 1401)]),
+        (25, [0, 1001], [(0, 0), (1001, 1001)]),
+        (1, [0, 1001, 2002, 4004], [(0, 2002), (4004, 4004)]),
+        (0.5, [0, 2002, 4004], [(0, 4004)]),
+    ],
+)
+def test_a_segment_lasts_from_sample_to_sample(tmp_path, sample_fps, times_ms, segments):
+    place = Results(str(tmp_path))
+    job = a_job(LABEL_DETECTION)
+    with writing.ResultsWriter(place, "j/1", LABEL_DETECTION, job, sample_fps) as writer:
+        for time_ms in times_ms:
+            writer.write([{"timestamp_ms": time_ms, "name": "Car", "confidence": 90.0}])
+    rows = json.loads(place.page(LABEL_DETECTION, "j/1", "SEGMENTS-TIMESTAMP", 0, 1000))
+    assert [(r["StartTimestampMillis"], r["EndTimestampMillis"]) for r in rows] == segments
