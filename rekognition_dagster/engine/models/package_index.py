@@ -117,17 +117,7 @@ class PackageIndex:
 
     @cached_property
     def _settings(self) -> dict[str, str]:
-        """pip's settings for downloads: of its files, then of its environment."""
-        if not (pip := _pip()):
-            return {}
-        done = subprocess.run(
-            [*pip, "config", "list"], capture_output=True, text=True, check=False, timeout=60
-        )
-        found: dict[str, dict[str, str]] = {}
-        for line in done.stdout.splitlines():
-            if match := re.fullmatch(r"(global|download|:env:)\.([\w-]+)=('.*'|\".*\")", line):
-                found.setdefault(match[1], {})[match[2]] = ast.literal_eval(match[3])
-        return {**found.get("global", {}), **found.get("download", {}), **found.get(":env:", {})}
+        return _pip_settings() if _pip() else {}
 
     @cached_property
     def _configured(self) -> list[str]:
@@ -188,6 +178,18 @@ def _pip() -> list[str]:
         if found := shutil.which(program):
             return [found]
     return []
+
+
+def _pip_settings() -> dict[str, str]:
+    """pip's settings for downloads: of its files, then of its environment."""
+    done = subprocess.run(
+        [*_pip(), "config", "list"], capture_output=True, text=True, check=False, timeout=60
+    )
+    found: dict[str, dict[str, str]] = {}
+    for line in done.stdout.splitlines():
+        if match := re.fullmatch(r"(global|download|:env:)\.([\w-]+)=('.*'|\".*\")", line):
+            found.setdefault(match[1], {})[match[2]] = ast.literal_eval(match[3])
+    return {**found.get("global", {}), **found.get("download", {}), **found.get(":env:", {})}
 
 
 def _default_index() -> str:

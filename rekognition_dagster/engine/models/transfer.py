@@ -1,14 +1,12 @@
-"""HTTP downloads that continue where they broke off, and members of remote zip files.
+"""HTTP downloads that continue where they broke off.
 
 Which address holds a file is in ``sources`` and ``package_index``.
 """
 
 from __future__ import annotations
 
-import io
 import re
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,8 +27,8 @@ _CHUNK = 1 << 14  # as much is lost of what arrived when a transfer breaks off
 _PAUSES = (0.1, 0.4, 1.6, 3.0)  # seconds before each further try
 _CONNECT_PAUSES = (0.5,)
 _TIMEOUT = (10.0, 30.0)  # seconds to connect, and between two pieces of an answer
-_TAIL = 1 << 16  # bytes at a zip's end that hold the directory of most zips
 _RETRIED = (408, 425, 429)
+_UNCOMPRESSED = {"Accept-Encoding": "identity"}  # parts of a compressed file are other bytes
 
 
 class SourceError(Exception):
@@ -113,26 +111,26 @@ class Web:
             return
 
     def read(
-        self, url: str, first: int, last: int, auth: tuple[str, str] | None = None
+        self, url: str, first: int, end: int, auth: tuple[str, str] | None = None
     ) -> tuple[bytes, int]:
-        """Read bytes ``first`` to ``last``, inclusive, and the file's size.
+        """Read the bytes from ``first`` to before ``end``, and the file's size.
 
         Raises:
             NoRangesError: The server does not give a part of the file.
             SourceError: The server does not give the file.
         """
-        return _retry(lambda: self._read(url, first, last, auth))
+        return _retry(lambda: self._read(url, first, end, auth))
 
     def _read(
-        self, url: str, first: int, last: int, auth: tuple[str, str] | None
+        self, url: str, first: int, end: int, auth: tuple[str, str] | None
     ) -> tuple[bytes, int]:
-        with self.get(url, _range(first, last), auth) as reply:
+        with self.get(url, _range(first, end), auth) as reply:
             _check_status(reply)
             start, total = _content_range(reply)
             if reply.status_code != 206 or start != first or total is None:
                 raise NoRangesError
             content = reply.content
-            if len(content) != min(last + 1, total) - first:
+            if len(content) != min(end, total) - first:
                 raise _BrokenOffError(f"{len(content)} bytes arrived")
             return content, total
 
@@ -171,46 +169,57 @@ class Web:
         size: int | None,
         auth: tuple[str, str] | None,
     ) -> None:
-        first, end = span or (0, size)
+        first, end = span or (0, None)
+        expected = end - first if end else size
         held = part.stat().st_size if part.exists() else 0
-        if end is not None and held >= end - first:
-            if held == end - first:
-                return
+        if held == expected:
+            return
+        if expected is not None and held > expected:
             part.unlink()
             held = 0
-        asked = _range(first + held, None if span is None else span[1] - 1)
-        if not held and span is None:
-            asked.pop("Range")
-        with self.get(url, asked, auth) as reply:
+        headers = _range(first + held, end) if span or held else _UNCOMPRESSED
+        with self.get(url, headers, auth) as reply:
+            start, total = _content_range(reply)
             if reply.status_code == 416:  # everything has arrived, or the file is another one
-                _, total = _content_range(reply)
                 if total == held:
                     return
                 part.unlink()
                 raise _BrokenOffError("the file has changed")
             _check_status(reply)
-            if reply.status_code != 206 or _content_range(reply)[0] != first + held:
+            if reply.status_code != 206 or start != first + held:
                 if span:
                     raise NoRangesError
                 held = 0
-            end = _end(reply, held, end, first)
-            with part.open("ab" if held else "wb") as sink:
-                for chunk in reply.iter_content(_CHUNK):
-                    held += sink.write(chunk)
-                    if end is not None:
-                        if held > end - first:
-                            raise SourceError(f"more than {end - first} bytes arrive")
-                        progress(held / max(1, end - first))
-            if end is not None and held < end - first:
-                raise _BrokenOffError(f"{held} of {end - first} bytes arrived")
+            _write(reply, part, held, _wanted(reply, held, expected), progress)
 
 
-def _range(first: int, last: int | None) -> dict[str, str]:
-    """Headers for a part of a file; a compressed answer would have other bytes."""
-    return {
-        "Accept-Encoding": "identity",
-        "Range": f"bytes={first}-{'' if last is None else last}",
-    }
+def _write(reply: Any, part: Path, held: int, wanted: int | None, progress: Progress) -> None:
+    """Append an answer to the bytes that are held, up to the wanted ones."""
+    with part.open("ab" if held else "wb") as sink:
+        for chunk in reply.iter_content(_CHUNK):
+            held += sink.write(chunk)
+            if wanted is not None and held > wanted:
+                raise SourceError(f"more than {wanted} bytes arrive")
+            if wanted:
+                progress(held / wanted)
+    if wanted is not None and held < wanted:
+        raise _BrokenOffError(f"{held} of {wanted} bytes arrived")
+
+
+def _wanted(reply: Any, held: int, expected: int | None) -> int | None:
+    """Bytes to hold in the end; refuses a server that announces another number."""
+    length = reply.headers.get("Content-Length", "")
+    if not length.isdigit():
+        return expected
+    announced = held + int(length)
+    if expected is not None and announced != expected:
+        raise SourceError(f"the server has {announced} bytes, expected {expected}")
+    return announced
+
+
+def _range(first: int, end: int | None) -> dict[str, str]:
+    """Headers for a part of a file, up to the byte before ``end``."""
+    return {**_UNCOMPRESSED, "Range": f"bytes={first}-{'' if end is None else end - 1}"}
 
 
 def _content_range(reply: Any) -> tuple[int | None, int | None]:
@@ -218,17 +227,6 @@ def _content_range(reply: Any) -> tuple[int | None, int | None]:
     match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", reply.headers.get("Content-Range", ""))
     first, total = match.groups() if match else (None, None)
     return (int(first) if first else None, int(total) if total and total != "*" else None)
-
-
-def _end(reply: Any, held: int, end: int | None, first: int) -> int | None:
-    """The byte after the last that is to arrive, checked against what the server announces."""
-    length = reply.headers.get("Content-Length")
-    if length is None:
-        return end
-    announced = first + held + int(length)
-    if end is not None and announced != end:
-        raise SourceError(f"the server has {announced} bytes, expected {end}")
-    return announced
 
 
 def _check_status(reply: Any) -> None:
@@ -261,19 +259,13 @@ def _no_connection(error: Exception) -> str | None:
     import requests
     from urllib3.exceptions import NewConnectionError
 
-    cause = getattr(error.args[0] if error.args else None, "reason", None)
-    unanswered = (
-        requests.ConnectTimeout,
-        requests.exceptions.SSLError,
-        requests.exceptions.ProxyError,
-    )
     if isinstance(error, ValueError):
         return "not a valid address"
-    return (
-        _reason(error)
-        if isinstance(cause, NewConnectionError) or isinstance(error, unanswered)
-        else None
-    )
+    cause = getattr(error.args[0] if error.args else None, "reason", None)
+    kinds = (requests.Timeout, requests.exceptions.SSLError, requests.exceptions.ProxyError)
+    if isinstance(error, kinds) or isinstance(cause, NewConnectionError):
+        return _reason(error)
+    return None
 
 
 def _reason(error: Exception | None) -> str:
@@ -291,112 +283,3 @@ def _reason(error: Exception | None) -> str:
     if isinstance(error, requests.RequestException):
         return "the connection broke"
     return str(error)
-
-
-# -- members of a remote zip ----------------------------------------------------------------------
-
-
-class RemoteZip:
-    """A zip file whose server gives parts of files; fetches its directory.
-
-    Raises:
-        NoRangesError: The server gives the file only as a whole.
-        SourceError: The server does not give the file, or it is not a zip.
-    """
-
-    def __init__(self, web: Web, url: str, auth: tuple[str, str] | None = None) -> None:
-        self._web, self._url, self._auth = web, url, auth
-        _, size = web.read(url, 0, 0, auth)
-        self._file = _RangeFile(lambda first, last: web.read(url, first, last, auth)[0], size)
-        try:
-            self._zip = zipfile.ZipFile(self._file)
-        except zipfile.BadZipFile as error:
-            raise SourceError(f"not a zip file: {error}") from error
-
-    def span(self, member: str) -> tuple[int, int]:
-        """First byte of a member's record, and the byte after its last.
-
-        Raises:
-            SourceError: There is no such member.
-        """
-        try:
-            start = self._zip.getinfo(member).header_offset
-        except KeyError:
-            raise SourceError(f"it has no {member}") from None
-        after = [i.header_offset for i in self._zip.infolist() if i.header_offset > start]
-        return start, min([*after, self._zip.start_dir])
-
-    def extract(self, member: str, part: Path, target: Path, progress: Progress) -> None:
-        """Fetch one member into ``target`` through ``part``, which holds its compressed bytes.
-
-        Raises:
-            NoRangesError: The server no longer gives parts of the file.
-            SourceError: The server does not give the bytes, or they are not the member's.
-        """
-        span = self.span(member)
-        self._web.download(self._url, part, progress, span=span, auth=self._auth)
-        self._file.pieces[span[0]] = part.read_bytes()
-        try:
-            unpack(self._zip, member, target)
-        finally:
-            del self._file.pieces[span[0]]
-
-
-class _RangeFile(io.RawIOBase):
-    """A remote file for ``zipfile``: a seek costs nothing, a read asks for what is not held."""
-
-    def __init__(self, fetch: Callable[[int, int], bytes], size: int) -> None:
-        self._fetch, self._size, self._position = fetch, size, 0
-        tail = max(0, size - _TAIL)
-        self.pieces: dict[int, bytes] = {tail: fetch(tail, size - 1)}
-        """Bytes that are held, by their position."""
-
-    def seekable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}
-        if base[whence] + offset < 0:
-            raise OSError("before the file's start")
-        self._position = base[whence] + offset
-        return self._position
-
-    def readinto(self, buffer: Any, /) -> int:
-        target = memoryview(buffer)
-        end = min(self._position + len(target), self._size)
-        if end <= self._position:
-            return 0
-        data = self._held(self._position, end) or self._fetch(self._position, end - 1)
-        target[: len(data)] = data
-        self._position += len(data)
-        return len(data)
-
-    def _held(self, first: int, end: int) -> bytes | None:
-        for start, piece in self.pieces.items():
-            if start <= first < start + len(piece):
-                return piece[first - start : end - start]
-        return None
-
-
-def unpack(archive: zipfile.ZipFile, member: str, target: Path) -> None:
-    """Write a member of an open zip to ``target``.
-
-    Raises:
-        SourceError: There is no such member, or it is damaged.
-    """
-    import zlib
-
-    try:
-        with archive.open(member) as source, target.open("wb") as sink:
-            while chunk := source.read(_CHUNK):
-                sink.write(chunk)
-    except KeyError:
-        raise SourceError(f"it has no {member}") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise WrongBytesError(f"its {member} is damaged: {error}") from error
