@@ -108,7 +108,9 @@ class Server(ThreadingHTTPServer):
         self.status: dict[str, int] = {}
         """Error that a path answers with."""
         self.breaks = 0
-        """How many more transfers end half-way."""
+        """How many more transfers break off."""
+        self.breaks_after = 0.5
+        """Part of a transfer that arrives before it breaks off."""
         self.breaks_above = 10_000
         """Transfers of no more bytes do not break off."""
         self.pause_s = 0.0
@@ -190,7 +192,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.breaks and end > self.server.breaks_above:
             self.server.breaks -= 1
             self.close_connection = True
-            end //= 2
+            end = int(end * self.server.breaks_after)
         self.server.stalled.wait(5)
         for start in range(0, end, 1 << 14):
             piece = body[start : min(start + (1 << 14), end)]
@@ -658,13 +660,12 @@ def test_bytes_of_something_else_are_not_kept(server, monkeypatch, source, held)
     if source == "address":
         server.files["/net.bin"] = NET
         use(monkeypatch, replace(TINY, sources=(Address(f"{server.url}/net.bin"),)))
-    server.breaks = 6
+    server.breaks, server.breaks_after, server.breaks_above = 6, 0.1, 90_000
     with pytest.raises(ModelError, match="broke off"):
         models.path("tiny")
     server.breaks = 0
-    parts = partial()
-    for part in parts:
-        part.write_bytes(held)
+    (part,) = partial()
+    part.write_bytes(held)
     assert models.path("tiny").read_bytes() == NET
 
 

@@ -51,7 +51,7 @@ class PackageIndex:
     def __init__(self) -> None:
         self._pages: dict[tuple[str, str], list[Link]] = {}
         self._unread: dict[str, str] = {}  # why an index's page could not be read, by index
-        self._is_pip_stuck = False
+        self._pip_failures: dict[tuple[str, str], str] = {}
 
     def close(self) -> None:
         """Close connections."""
@@ -83,8 +83,10 @@ class PackageIndex:
             raise SourceError("this environment has no pip")
         if not self._may_pip_know_more and not self.wheels(project, version):
             raise SourceError("not on the package index")
-        if self._is_pip_stuck:
-            raise SourceError(self._unreadable)
+        if self._unread and self._pip_failures:  # it could not read the indexes, either
+            raise SourceError("; ".join(dict.fromkeys(self._unread.values())))
+        if (project, version) in self._pip_failures:
+            raise SourceError(self._pip_failures[project, version])
         command = [
             *_pip(),
             *("download", "--no-deps", "--only-binary=:all:", "--ignore-requires-python"),
@@ -95,15 +97,10 @@ class PackageIndex:
         found = [file for file in folder.glob("*.whl") if _is_wheel(file.name, project, version)]
         if done.returncode == 0 and found:
             return found[0]
-        if self._unread:
-            self._is_pip_stuck = True
-            raise SourceError(self._unreadable)
         lines = done.stderr.strip().splitlines() or ["it gave no reason"]
-        raise SourceError(f"pip: {lines[-1].removeprefix('ERROR: ')}")
-
-    @property
-    def _unreadable(self) -> str:
-        return "; ".join(dict.fromkeys(self._unread.values()))
+        reason = f"pip: {lines[-1].removeprefix('ERROR: ')}"
+        self._pip_failures[project, version] = reason
+        raise SourceError("; ".join(dict.fromkeys(self._unread.values())) or reason)
 
     @property
     def _may_pip_know_more(self) -> bool:
