@@ -20,11 +20,8 @@ from rekognition_dagster.engine.detectors.inference import Network, SizedNetwork
 from rekognition_dagster.engine.frame import Frame
 
 LANDMARKS = "landmarks"
-"""Key in ``sv.Detections.data``: float32 (n, 5, 2), x and y in pixels, in the order of
-:data:`LANDMARK_NAMES`."""
-
-LANDMARK_NAMES = ("eyeLeft", "eyeRight", "nose", "mouthLeft", "mouthRight")
-"""AWS's names; left and right as seen in the picture."""
+"""Key in ``sv.Detections.data``: float32 (n, 5, 2), x and y in pixels of the eyes, the nose and
+the mouth's corners, the picture's left before its right."""
 
 _STRIDES = (8, 16, 32)
 _MULTIPLE = 32

@@ -12,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from rekognition_dagster.engine.detectors.boxes import covered, iou
+from rekognition_dagster.engine.detectors.boxes import covered
+from rekognition_dagster.engine.faces.follow import Follower
 
 _HEAD = 0.5  # a head lies in the upper half of its person
 _INSIDE = 0.6  # of a face that lies there
 _LOOSELY = 0.3  # and for somebody who holds it at other times
-_SAME = 0.25  # overlap of one face with itself, a moment later
-_MEMORY_MS = 1500  # how long a face is looked for
 
 
 class Heads:
@@ -30,18 +29,14 @@ class Heads:
     def __init__(self) -> None:
         self._runs = array("i")  # of each face, in the order they come
         self._votes: dict[int, dict[int, float]] = {}
-        self._boxes = np.zeros((0, 4))
-        self._speeds = np.zeros((0, 4))  # ratios of the frame per millisecond
-        self._numbers = np.zeros(0, int)
-        self._seen = np.zeros(0, int)
+        self._follower = Follower()
         self._told = 0
-        self._next = 0
 
     def learn(self, people: npt.NDArray, faces: npt.NDArray) -> None:
         """Take a frame's people and faces: records of types ``PERSON`` and ``FACE``."""
         if not len(faces):
             return
-        numbers = self._follow(faces)
+        numbers = self._follower.update(faces)
         self._runs.extend(numbers.tolist())
         fits = _fit(people["box"], faces["box"], _INSIDE)
         for f, p in np.argwhere(fits > 0).tolist():
@@ -64,31 +59,6 @@ class Heads:
         votes[_fit(people["box"], faces["box"], _LOOSELY) <= 0] = 0
         pairs = zip(*linear_sum_assignment(votes, maximize=True), strict=True)
         return {int(p): int(f) for f, p in pairs if votes[f, p] > 0}
-
-    def _follow(self, faces: npt.NDArray) -> npt.NDArray:
-        """The number of the run that each face of a frame goes on, or begins."""
-        numbers = np.full(len(faces), -1)
-        time = int(faces["timestamp_ms"][0])
-        kept = time - self._seen <= _MEMORY_MS
-        boxes, speeds = self._boxes[kept], self._speeds[kept]
-        runs, seen = self._numbers[kept], self._seen[kept]
-        passed = np.maximum(time - seen, 1)[:, None]
-        found = faces["box"].astype(float)
-        moved = np.zeros((len(faces), 4))
-        likeness = iou(found, boxes + speeds * passed)
-        for f, r in zip(*linear_sum_assignment(likeness, maximize=True), strict=True):
-            if likeness[f, r] >= _SAME:
-                numbers[f] = runs[r]
-                moved[f] = (found[f] - boxes[r]) / passed[r]
-        new = np.flatnonzero(numbers < 0)
-        numbers[new] = np.arange(self._next, self._next + len(new))
-        self._next += len(new)
-        others = ~np.isin(runs, numbers)
-        self._boxes = np.concatenate([boxes[others], found])
-        self._speeds = np.concatenate([speeds[others], moved])
-        self._numbers = np.concatenate([runs[others], numbers])
-        self._seen = np.concatenate([seen[others], np.full(len(faces), time)])
-        return numbers
 
 
 def _fit(people: npt.NDArray, faces: npt.NDArray, inside: float) -> npt.NDArray:
