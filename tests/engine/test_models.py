@@ -25,6 +25,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import requests
 
 from rekognition_dagster.engine import models
 from rekognition_dagster.engine.models import (
@@ -537,6 +538,14 @@ def test_without_a_network_the_error_says_so_soon(server, monkeypatch):
         return run(command, **options)
 
     monkeypatch.setattr(subprocess, "run", recorded)
+    connections: list[str] = []
+    get = requests.Session.get
+
+    def counted(self: requests.Session, url: str, **options: Any) -> Any:
+        connections.append(url)
+        return get(self, url, **options)
+
+    monkeypatch.setattr(requests.Session, "get", counted)
     with pytest.raises(ModelError) as raised:
         models.pull()
     reason = "cannot reach 127.0.0.1:9 (Connection refused)"
@@ -545,6 +554,7 @@ def test_without_a_network_the_error_says_so_soon(server, monkeypatch):
     assert str(raised.value).count(f"wheel tinynet 1.0: {reason}") == 2
     assert str(raised.value).count(f"http://127.0.0.1:9/network.bin: {reason}") == 2
     assert len([command for command in commands if "download" in command]) == 1
+    assert len(connections) == 2  # tries to reach the host, whatever was wanted of it
 
 
 def test_one_lost_file_does_not_keep_the_others_away(server, monkeypatch):
