@@ -39,7 +39,7 @@ def sha256(path: Path) -> str:
 
 
 def is_verified(path: Path, file: ModelFile) -> bool:
-    """Whether a path holds the file's very bytes."""
+    """Check that a path holds exactly the file's bytes."""
     return path.is_file() and path.stat().st_size == file.size and sha256(path) == file.sha256
 
 
