@@ -4,7 +4,7 @@
 
 The bare rate is the network alone on noise, as many requests in flight as OpenVINO wants: nothing
 that decodes, tracks or writes can be faster. Where the detector's network computes in eight bits,
-the same network as it was trained stands beside it. ``--peer`` adds ``ultralytics track`` on the
+the same network in floating point stands beside it. ``--peer`` adds ``ultralytics track`` on the
 same weights, where Ultralytics is installed (``make ultralytics`` does that, in .venv/ultralytics):
 
     .venv/ultralytics/bin/python -m benchmarks engine VIDEO --peer \\
@@ -27,7 +27,7 @@ import numpy as np
 
 from rekognition_dagster.engine import analyze, models, open_detector
 from rekognition_dagster.engine.decode import open_video
-from rekognition_dagster.engine.detectors.ssdlite import SsdLite
+from rekognition_dagster.engine.detectors.efficientdet import EfficientDet
 from rekognition_dagster.engine.frame import Frame
 
 
@@ -128,24 +128,24 @@ def main(video: Path, detector: str | None, rounds: int, seconds: float, with_pe
         )
     run_peer = peer(video, weights) if with_peer else None
     count = frames_of(video)
-    trained = opened.as_trained() if isinstance(opened, SsdLite) else None
-    bare_rates, trained_rates, engine_rates, peer_rates = [], [], [], []
+    floats = opened.in_floats() if isinstance(opened, EfficientDet) else None
+    bare_rates, float_rates, engine_rates, peer_rates = [], [], [], []
     for number in range(rounds):
         before = Rate.of(lambda: bare(opened, frame, seconds))
         engine_rates.append(Rate.of(lambda: whole(video, detector, count)))
         after = Rate.of(lambda: bare(opened, frame, seconds))
         bare_rates.append(before.mean(after))
         line = f"round {number + 1}: bare {before} and {after}, engine {engine_rates[-1]}"
-        if trained is not None:
-            trained_rates.append(Rate.of(lambda: bare(trained, frame, seconds)))
-            line += f", bare as trained {trained_rates[-1]}"
+        if floats is not None:
+            float_rates.append(Rate.of(lambda: bare(floats, frame, seconds)))
+            line += f", bare in floats {float_rates[-1]}"
         if run_peer is not None:
             peer_rates.append(Rate.of(run_peer))
             line += f", ultralytics {peer_rates[-1]}"
         click.echo(line)
     click.echo(told("bare", engine_rates, bare_rates))
-    if trained is not None:
-        click.echo(told("bare as trained", engine_rates, trained_rates))
+    if floats is not None:
+        click.echo(told("bare in floats", engine_rates, float_rates))
     if run_peer is not None:
         click.echo(told("ultralytics", engine_rates, peer_rates))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rekognition_dagster.engine import open_detector
 from rekognition_dagster.engine.decode import open_video
-from rekognition_dagster.engine.detectors import boxes, ssdlite
+from rekognition_dagster.engine.detectors import boxes
 from rekognition_dagster.errors import ModelError
 
 from . import scripted
@@ -72,39 +72,6 @@ def test_real_networks_find_people(shared_file):
         assert 3 <= np.sum(sure & (found.class_id == 0)) <= 12
 
 
-# -- the embedded detectors -----------------------------------------------------------------------
-
-
-def test_at_the_trained_side_the_anchors_are_centred_on_the_picture():
-    anchors = ssdlite._anchors(300, 300)
-    assert anchors.shape == (1917, 4)
-    assert anchors[0, 2:] == pytest.approx([0.1, 0.1])
-    assert anchors[-1] == pytest.approx([0.5, 0.5, 0.9747, 0.9747], abs=1e-4)
-    for grid in (slice(0, 1083), slice(1083, 1683), slice(1683, 1833)):
-        assert anchors[grid, :2].mean(axis=0) == pytest.approx([0.5, 0.5], abs=1e-3)
-    still = ssdlite._boxes(np.zeros((1917, 4), np.float32), anchors)
-    assert still[-1] == pytest.approx([0.01266, 0.01266, 0.98734, 0.98734], abs=1e-4)
-
-
-@pytest.mark.parametrize("size", [(300, 300), (352, 264), (400, 232), (256, 344)])
-def test_there_is_an_anchor_for_every_output_and_its_size_in_pixels_stays(size, sample):
-    sample("person-ssdlite")
-    network = ssdlite.SsdLite()._networks.of(*size)
-    width, height = ssdlite.input_size(*size)
-    anchors = ssdlite._anchors(width, height)
-    assert network._compiled.outputs[0].shape[1] == len(anchors)
-    assert anchors[0, 2:] * [height, width] == pytest.approx([30, 30])
-
-
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [((768, 576), (352, 264)), ((1920, 1080), (400, 224)), ((300, 300), (304, 304))],
-)
-def test_the_person_networks_input_follows_the_video(size, expected):
-    assert ssdlite.input_size(*size) == expected
-    assert ssdlite.input_size(*size[::-1]) == expected[::-1]
-
-
 # -- overlap --------------------------------------------------------------------------------------
 
 box = st.tuples(*[st.floats(0, 100)] * 4).map(
@@ -125,9 +92,21 @@ def test_suppression_keeps_the_best_and_no_two_that_overlap(items):
     assert all(boxes.iou(found[[g]], found[kept]).max() > 0.5 for g in gone)
 
 
+@given(st.lists(st.tuples(box, st.floats(0.01, 1), st.integers(0, 2)), max_size=12))
+def test_suppression_by_class_is_that_of_each_class_alone(items):
+    found = np.array([b for b, _, _ in items], np.float32).reshape(-1, 4)
+    scores = np.array([s for _, s, _ in items], np.float32)
+    classes = np.array([c for _, _, c in items], int)
+    kept = boxes.suppress_by_class(found, scores, classes, 0.5)
+    for number in set(classes.tolist()):
+        of_class = np.flatnonzero(classes == number)
+        alone = of_class[boxes.suppress(found[of_class], scores[of_class], 0.5)]
+        assert set(kept[classes[kept] == number].tolist()) == set(alone.tolist())
+
+
 def test_openvino_reports_nothing_to_its_makers():
     code = (
-        "import sys; from rekognition_dagster.engine.detectors import inference, ssdlite\n"
+        "import sys; from rekognition_dagster.engine.detectors import efficientdet, inference\n"
         "import openvino.tools.ovc\n"
         "print([m for m in sys.modules if m.startswith('openvino_telemetry') and sys.modules[m]])"
     )

@@ -100,11 +100,11 @@ def _shared(kind: str, rest: str, changed: int) -> Detector:
     """A detector of ours. It has no state between frames, so videos that are analysed one after
     another, or side by side, share it and what it compiled."""
     if kind == "embedded":
-        from rekognition_dagster.engine.detectors.ssdlite import FINE_AREA, SsdLite
+        from rekognition_dagster.engine.detectors.efficientdet import FINE_AREA, EfficientDet
 
         if rest not in ("", "fine"):
             raise ModelError(f"unknown detector 'embedded:{rest}'; write {SPECS}")
-        return SsdLite(FINE_AREA) if rest else SsdLite()
+        return EfficientDet(FINE_AREA) if rest else EfficientDet()
     if not rest:
         raise ModelError(f"unknown detector {kind!r}; write {SPECS}")
     if kind == "ultralytics":

@@ -38,6 +38,16 @@ def suppress(boxes: Boxes, scores: npt.NDArray, overlap: float) -> npt.NDArray[n
     return order[alive]
 
 
+def suppress_by_class(
+    boxes: Boxes, scores: npt.NDArray, classes: npt.NDArray, overlap: float
+) -> npt.NDArray[np.intp]:
+    """Suppress as :func:`suppress` does, but only among boxes of one class."""
+    if not len(boxes):
+        return np.zeros(0, np.intp)
+    apart = (boxes.max() - boxes.min() + 1) * classes[:, None]
+    return suppress((boxes + apart).astype(np.float32), scores, overlap)
+
+
 def _areas(boxes: Boxes) -> npt.NDArray:
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 

@@ -15,7 +15,7 @@ import openvino.opset13 as ops
 import supervision as sv
 
 from rekognition_dagster.engine.detectors import coco
-from rekognition_dagster.engine.detectors.boxes import suppress
+from rekognition_dagster.engine.detectors.boxes import suppress_by_class
 from rekognition_dagster.engine.detectors.description import Description, describe
 from rekognition_dagster.engine.detectors.inference import Network, SizedNetworks
 from rekognition_dagster.engine.detectors.layouts import KNOWN, Layout, Output, Size, recognise
@@ -89,9 +89,7 @@ class GenericDetector:
     def _read(self, outputs: list[np.ndarray], frame: Frame, size: Size) -> sv.Detections:
         boxes, scores, classes = self._layout.read(outputs, self.scores.noise, size)
         if self._layout.overlap is not None:
-            # moved apart by class, boxes of different classes do not suppress each other
-            apart = boxes + (classes * 2 * sum(size))[:, None]
-            keep = suppress(apart.astype(np.float32), scores, self._layout.overlap)
+            keep = suppress_by_class(boxes, scores, classes, self._layout.overlap)
             boxes, scores, classes = boxes[keep], scores[keep], classes[keep]
         scale_x, scale_y, left, top = self._fit(frame, size)
         boxes = (boxes - np.array([left, top] * 2)) / np.array([scale_x, scale_y] * 2)

@@ -25,6 +25,7 @@ T = TypeVar("T")
 Outputs = list[np.ndarray]
 
 _READY = 4  # images beside those that run at once, while results are read and people followed
+_WIDEST = 2.5  # a longer picture is squeezed to this ratio of its sides
 _SIZES = 6  # networks kept for pictures of different sizes
 
 
@@ -74,29 +75,35 @@ class Network:
     """One compiled network with a single image input.
 
     Args:
-        model: Input of shape (1, 3, height, width), fixed.
+        model: One input of fixed shape.
+        layout: Of that input: ``NCHW`` or ``NHWC``.
         mean: Subtracted from each channel of the 0 to 255 RGB image.
         scale: Divides each channel afterwards.
         bgr: Whether the network wants blue first.
+        precision: The floating-point type to compute in; by default the processor's fastest.
     """
 
     def __init__(
         self,
         model: ov.Model,
         *,
+        layout: str = "NCHW",
         mean: float = 0.0,
         scale: float = 1.0,
         bgr: bool = False,
+        precision: str | None = None,
     ):
-        shape = model.input(0).shape
-        self.height, self.width = int(shape[2]), int(shape[3])
+        shape = dict(zip(layout, model.input(0).shape, strict=True))
+        self.height, self.width = int(shape["H"]), int(shape["W"])
         # Threads that stay where the system puts them: several processes that bind theirs would
         # choose the same cores, and whoever decodes or tracks would wait for one of them.
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT", "ENABLE_CPU_PINNING": False}
         if threads := cores.share():
             settings["INFERENCE_NUM_THREADS"] = threads
+        if precision is not None:
+            settings["INFERENCE_PRECISION_HINT"] = precision
         self._compiled = core().compile_model(
-            _with_preprocessing(model, mean, scale, bgr), "CPU", settings
+            _with_preprocessing(model, layout, mean, scale, bgr), "CPU", settings
         )
         self._outputs = len(self._compiled.outputs)
         self._depth = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") + _READY
@@ -180,11 +187,31 @@ class SizedNetworks:
                 yield frame, outputs, network
 
 
-def _with_preprocessing(model: ov.Model, mean: float, scale: float, bgr: bool) -> ov.Model:
+def fit_sides(width: int, height: int, area: int, multiple: int) -> tuple[int, int]:
+    """Width and height of a network's input: the frame's shape, about ``area`` pixels.
+
+    Both are multiples of ``multiple``. Where these cannot have the shape and the area, a shape
+    that is off by a tenth weighs as much as an area that is off by a third.
+    """
+    ratio = np.clip(width / height, 1 / _WIDEST, _WIDEST)
+
+    def off(size: tuple[int, int]) -> float:
+        shape, pixels = size[0] / size[1], size[0] * size[1]
+        return float(3 * abs(np.log(shape / ratio)) + abs(np.log(pixels / area)))
+
+    steps = [multiple * n for n in range(1, int((2 * area * _WIDEST) ** 0.5) // multiple + 2)]
+    return min(((across, down) for across in steps for down in steps), key=off)
+
+
+def _with_preprocessing(
+    model: ov.Model, layout: str, mean: float, scale: float, bgr: bool
+) -> ov.Model:
     steps = PrePostProcessor(model)
     image = steps.input()
     image.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
-    image.model().set_layout(ov.Layout("NCHW"))
+    image.model().set_layout(ov.Layout(layout))
+    if model.input(0).get_element_type() == ov.Type.u8:
+        return steps.build()
     convert = image.preprocess().convert_element_type(ov.Type.f32)
     if bgr:
         convert = convert.reverse_channels()

