@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AUTO",
     "SPECS",
+    "FaceAttributes",
     "SampleFps",
     "VideoMetadata",
     "analyze",
@@ -32,6 +33,9 @@ __all__ = [
 ]
 
 AUTO: Final = "auto"
+
+FaceAttributes: TypeAlias = Literal["default", "all"]
+"""What is told of faces: box, landmarks, pose and quality; or all that the models here know."""
 
 SampleFps: TypeAlias = "float | Literal['auto'] | None"
 """Frames to look at in a second of video; None is every frame, auto what the scene needs."""
@@ -46,6 +50,7 @@ def analyze(
     *,
     detector: str | None = None,
     sample_fps: SampleFps = None,
+    face_attributes: FaceAttributes = "default",
     progress: Callable[[float], None] | None = None,
     video: str | None = None,
     workers: Workers | None = None,
@@ -61,6 +66,9 @@ def analyze(
         detector: What finds people and labels, as a spec; :data:`SPECS` tells which there are.
         sample_fps: Frames to look at in a second of video; every frame by default. ``"auto"``
             looks when the scene needs it, and fills people's rows in for the frames between.
+        face_attributes: ``"all"`` also estimates age, gender, expression, eyes, occlusion and
+            thirty landmarks of each face. Rows of ``face_detection`` then come at the end, since
+            age and gender are averaged over the time for which a face is seen.
         progress: Called with the fraction done, 0 to 1.
         video: The video's name in errors; the path by default.
         workers: Processes that share the work; see :func:`open_workers`. None is this process.
@@ -72,7 +80,8 @@ def analyze(
         VideoError: The video is missing, empty, no video, has no frames, or is damaged. Rows of
             what could be decoded were delivered; ``rows_kept`` counts them.
         ModelError: The detector cannot be had.
-        ValueError: An unknown operation, or a ``sample_fps`` that is neither positive nor auto.
+        ValueError: An unknown operation, a ``sample_fps`` that is neither positive nor auto, or
+            ``face_attributes`` that are neither default nor all.
 
     Example:
         >>> rows: list[dict] = []
@@ -88,6 +97,7 @@ def analyze(
         sinks,
         detector=detector,
         sample_fps=sample_fps,
+        face_attributes=face_attributes,
         progress=progress,
         video=video,
         workers=workers,

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import supervision as sv
 
-from rekognition_dagster.engine import SampleFps, parse_sample_fps, sampling
+from rekognition_dagster.engine import FaceAttributes, SampleFps, parse_sample_fps, sampling
 from rekognition_dagster.engine.decode import DamagedVideo
-from rekognition_dagster.engine.faces import face_struct
+from rekognition_dagster.engine.faces import SteadyFaces, face_struct, record_type
 from rekognition_dagster.engine.labels import label_rows
 from rekognition_dagster.engine.looking import FACES, LABELS, PERSONS, Look
 from rekognition_dagster.engine.metadata import VideoMetadata
@@ -39,6 +40,7 @@ def analyze(
     *,
     detector: str | None,
     sample_fps: SampleFps,
+    face_attributes: FaceAttributes,
     progress: Callable[[float], None] | None,
     video: str | None,
     workers: Workers | None,
@@ -47,11 +49,13 @@ def analyze(
     if unknown := set(sinks) - set(OPERATIONS):
         known = ", ".join(OPERATIONS)
         raise ValueError(f"unknown operations {sorted(unknown)}; there are {known}")
+    if face_attributes not in ("default", "all"):
+        raise ValueError(f"face_attributes is {face_attributes!r}; it must be default or all")
     rate = parse_sample_fps(sample_fps)
     name = video or str(source)
     if workers is not None and not callable(source):
         source = os.path.abspath(source)
-    span = Span(source, name, tuple(sinks), detector, rate)
+    span = Span(source, name, tuple(sinks), detector, rate, face_attributes == "all")
     messages = look_at(span) if workers is None else workers.look_at(span)
     with closing(messages):
         return _Analysis(span, sinks, progress).run(messages)
@@ -72,6 +76,8 @@ class _Analysis:
         self._waiting: dict[str, Rows] = {name: [] for name in sinks}
         self._kept = 0
         self._cuts = Cuts()
+        steady = span.detailed and FACES in sinks
+        self._steady = SteadyFaces() if steady else None
 
     def run(self, messages: Iterator[Message | None]) -> VideoMetadata:
         """Fold what was looked at into rows."""
@@ -79,12 +85,15 @@ class _Analysis:
         opened, done = None, 0.0
         with ExitStack() as stack:
             tracks = None
+            stack.callback(self._close)
             try:
                 for message in messages:
                     if isinstance(message, Opened) and opened is None:
                         opened = message
                         if PERSONS in self._sinks and opened.scores is not None:
-                            tracks = PersonTracks(opened.scores, self._rate(opened.metadata))
+                            rate = self._rate(opened.metadata)
+                            faces = record_type(self._span.detailed)
+                            tracks = PersonTracks(opened.scores, rate, faces)
                             stack.callback(tracks.close)
                     elif isinstance(message, Look) and opened is not None:
                         self._fold(message, opened, tracks)
@@ -95,9 +104,8 @@ class _Analysis:
                         self._report(done)
             except DamagedVideo as error:
                 damage = error
-            if tracks is not None:
-                for batch in tracks.rows():
-                    self._give(PERSONS, batch)
+            for name, batch in self._rows_at_the_end(tracks):
+                self._give(name, batch)
         for name in self._sinks:
             self._flush(name)
         if damage is not None:
@@ -117,15 +125,27 @@ class _Analysis:
         return min(rate, wanted) if wanted else rate
 
     def _fold(self, seen: Look, opened: Opened, tracks: PersonTracks | None) -> None:
-        if FACES in self._sinks:
-            time = seen.timestamp_ms
-            self._give(FACES, [{"timestamp_ms": time, "face": face_struct(f)} for f in seen.faces])
+        if self._steady is not None:
+            self._steady.add(seen.faces)
+        elif FACES in self._sinks:
+            self._give(FACES, _face_rows(seen.faces))
         if opened.scores is not None and seen.found is not None and LABELS in self._sinks:
             self._give(LABELS, label_rows(seen.found, seen, opened.labels, opened.scores.sure))
         if tracks is not None:
             cut = seen.scene is not None and self._cuts.between(seen.scene)
             found = None if seen.found is None else _only_people(seen.found, opened.labels)
             tracks.add(found, seen.faces, seen, cut=cut)
+
+    def _rows_at_the_end(self, tracks: PersonTracks | None) -> Iterator[tuple[str, Rows]]:
+        """Return what depends on the whole video, by operation, in batches."""
+        if self._steady is not None:
+            yield from ((FACES, _face_rows(faces)) for faces in self._steady.chunks())
+        if tracks is not None:
+            yield from ((PERSONS, batch) for batch in tracks.rows())
+
+    def _close(self) -> None:
+        if self._steady is not None:
+            self._steady.close()
 
     def _give(self, name: str, rows: Rows) -> None:
         self._waiting[name] += rows
@@ -141,6 +161,14 @@ class _Analysis:
     def _report(self, fraction: float) -> None:
         if self._progress is not None:
             self._progress(fraction)
+
+
+def _face_rows(faces: npt.NDArray) -> Rows:
+    times = faces["timestamp_ms"].tolist()
+    return [
+        {"timestamp_ms": time, "face": face_struct(face)}
+        for time, face in zip(times, faces, strict=True)
+    ]
 
 
 def _only_people(found: sv.Detections, labels: Mapping[int, str]) -> sv.Detections:

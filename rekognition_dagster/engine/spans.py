@@ -29,7 +29,7 @@ from rekognition_dagster.engine.detectors import (
     check_knows_people,
     open_detector,
 )
-from rekognition_dagster.engine.detectors.yunet import shared as open_face_detector
+from rekognition_dagster.engine.faces.detailed import face_detector
 from rekognition_dagster.engine.frame import Frame
 from rekognition_dagster.engine.looking import FACES, LABELS, PERSONS, Look, look
 from rekognition_dagster.engine.metadata import VideoMetadata
@@ -48,6 +48,7 @@ class Span:
         operations: What to look for.
         detector: The detector's spec.
         sample_fps: Frames to look at in a second of video, or as needed; every frame by default.
+        detailed: Whether faces have every attribute.
         begin_ms: Frames from this time on.
         end_ms: Frames before this time, decoded from a keyframe near ``begin_ms``. None is to the
             video's end, and all before ``begin_ms`` is decoded.
@@ -59,6 +60,7 @@ class Span:
     operations: tuple[str, ...]
     detector: str | None = None
     sample_fps: SampleFps = None
+    detailed: bool = False
     begin_ms: int = 0
     end_ms: int | None = None
     skip: int = 0
@@ -158,7 +160,7 @@ def _detectors(span: Span) -> tuple[Detector | None, Detector | None]:
     people = open_detector(span.detector) if {PERSONS, LABELS} & wanted else None
     if people is not None and PERSONS in wanted:
         check_knows_people(people, span.detector)
-    faces = open_face_detector() if {PERSONS, FACES} & wanted else None
+    faces = face_detector(span.detailed) if {PERSONS, FACES} & wanted else None
     return people, faces
 
 

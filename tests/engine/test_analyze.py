@@ -20,7 +20,7 @@ WALKERS = f"{scripted.__name__}:Walkers"
 
 @pytest.fixture(autouse=True)
 def scripted_faces(monkeypatch):
-    monkeypatch.setattr(spans, "open_face_detector", scripted.HeadOfFirst)
+    monkeypatch.setattr(spans, "face_detector", lambda detailed: scripted.HeadOfFirst())
 
 
 def analyzed(path, *operations, **how):

@@ -59,7 +59,7 @@ class InThread(workers.Worker):
 
 @pytest.fixture(autouse=True)
 def scripted_faces(monkeypatch):
-    monkeypatch.setattr(spans, "open_face_detector", scripted.HeadOfFirst)
+    monkeypatch.setattr(spans, "face_detector", lambda detailed: scripted.HeadOfFirst())
 
 
 @pytest.fixture

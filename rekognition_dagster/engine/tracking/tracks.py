@@ -61,9 +61,10 @@ class PersonTracks:
     Args:
         scores: The detector's scale.
         frame_rate: Frames looked at in a second.
+        face_type: The type of the faces' records: ``FACE`` or ``DETAILED``.
     """
 
-    def __init__(self, scores: ScoreScale, frame_rate: float) -> None:
+    def __init__(self, scores: ScoreScale, frame_rate: float, face_type: np.dtype = FACE) -> None:
         self._scores = scores
         self._interval_s = 1 / frame_rate
         self._association = Association(scores)
@@ -75,7 +76,7 @@ class PersonTracks:
         self._together: dict[tuple[int, int], int] = {}
         self._detections = Spool(DETECTION)
         self._times = Spool(TIME)
-        self._faces = Spool(FACE)
+        self._faces = Spool(face_type)
         self._ends = Spool(ENDS)
 
     def add(
