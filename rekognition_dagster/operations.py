@@ -213,6 +213,13 @@ PERSON_TRACKING = Operation(
             FACE_DETAIL,
             "Their face, where it was seen; see face_detections.",
         ),
+        Column(
+            "face_interpolated",
+            ("Person", "FaceInterpolated"),
+            pa.bool_(),
+            "Whether the face was seen at another time, within a second of this one, and moved "
+            "with the person's head; null without a face, and from the API.",
+        ),
     ),
     sort_by="TIMESTAMP",
     _sort_columns=("timestamp_ms", "person_index"),

@@ -34,8 +34,7 @@ PERSONS, FACES, LABELS = "person_tracking", "face_detection", "label_detection"
 SPAN_MS = 30_000
 """How long the spans are that a video can be divided into."""
 
-_GLANCE_MS = 1000  # where only people are asked for, how often their faces are looked for
-_RARE_GLANCE_MS = 8000  # and at least, where there was none to see
+_FACES_MS = 200  # between two samples of faces, where only people are asked for
 _FACE_IN_PERSON = 0.1  # a face's width in heights of its person
 _SMALLEST_FACE = 8  # pixels of the face network's input
 _MOST_WAITING = 32  # looks, while faces are being looked for
@@ -77,7 +76,7 @@ def look(
         frames: In order; read some frames ahead of what is returned.
         operations: What for.
         people: Finds people and things, if they are asked for.
-        faces: Finds faces: in every frame where faces are asked for, else now and then.
+        faces: Finds faces: in every frame where faces are asked for, else five times a second.
         as_needed: Look only at the frames that the scene needs; the others' looks are empty.
     """
     every = faces if FACES in operations else None
@@ -85,7 +84,7 @@ def look(
     candidates = (_Candidate.of(*choice, PERSONS in operations) for choice in chosen)
     waiting: deque[tuple[Look, Future[npt.NDArray] | None]] = deque()
     with ThreadPoolExecutor(1, "faces") as runner:
-        glance = _Glance(faces, runner) if faces is not None and every is None else None
+        sampler = _FaceSampler(faces, runner) if faces is not None and every is None else None
         for candidate, found, seen in _detect(candidates, people, every):
             frame = candidate.frame
             if found is not None and PERSONS in operations:
@@ -93,20 +92,20 @@ def look(
             known = np.zeros(0, FACE) if seen is None else describe(seen, frame)
             size = frame.width, frame.height
             looked = Look(frame.timestamp_ms, *size, found, known, candidate.scene)
-            glanced = None if glance is None or found is None else glance.at(frame, found)
-            waiting.append((looked, glanced))
+            sampled = None if sampler is None or found is None else sampler.at(frame, found)
+            waiting.append((looked, sampled))
             while waiting and _is_ready(waiting[0][1], len(waiting)):
                 yield _with_faces(*waiting.popleft())
         while waiting:
             yield _with_faces(*waiting.popleft())
 
 
-def _is_ready(glanced: Future[npt.NDArray] | None, waiting: int) -> bool:
-    return glanced is None or glanced.done() or waiting > _MOST_WAITING
+def _is_ready(sampled: Future[npt.NDArray] | None, waiting: int) -> bool:
+    return sampled is None or sampled.done() or waiting > _MOST_WAITING
 
 
-def _with_faces(looked: Look, glanced: Future[npt.NDArray] | None) -> Look:
-    return looked if glanced is None else replace(looked, faces=glanced.result())
+def _with_faces(looked: Look, sampled: Future[npt.NDArray] | None) -> Look:
+    return looked if sampled is None else replace(looked, faces=sampled.result())
 
 
 class _Candidate(NamedTuple):
@@ -165,51 +164,31 @@ def _fan_out(items: Iterable[T], readers: int) -> list[Iterator[T]]:
     return [read(mine) for mine in unread]
 
 
-class _Glance:
-    """Looks for people's faces now and then: often where there are faces, rarely where not.
+class _FaceSampler:
+    """Finds people's faces several times a second, while people are found in the next frames.
 
-    Which frames are looked at depends on the span alone, so the same video gives the same rows.
-    Meanwhile people are looked for in the frames that follow.
+    Which frames it takes depends on the span alone, so that the same video gives the same rows.
     """
 
     def __init__(self, faces: Detector, runner: Executor) -> None:
         self._faces = faces
         self._runner = runner
         self._span = 0
-        self._begin_anew()
-
-    def _begin_anew(self) -> None:
         self._due_ms = 0
-        self._interval_ms = _GLANCE_MS
-        self._last: tuple[int, Future[npt.NDArray]] | None = None
 
     def at(self, frame: Frame, people: sv.Detections) -> Future[npt.NDArray] | None:
-        """The faces of a frame, if it is time to look and somebody is near enough: records of
-        type ``FACE``."""
+        """Return the faces of a frame, records of type ``FACE``, if a sample is due and a person is
+        large enough for a face to be found."""
         if (span := frame.timestamp_ms // SPAN_MS) != self._span:
-            self._span = span
-            self._begin_anew()
+            self._span, self._due_ms = span, 0
         if frame.timestamp_ms < self._due_ms or not len(people):
-            return None
-        self._settle()
-        if frame.timestamp_ms < self._due_ms:
             return None
         tallest = float((people.xyxy[:, 3] - people.xyxy[:, 1]).max())
         scale = input_size(frame.width, frame.height)[0] / frame.width
         if tallest * _FACE_IN_PERSON * scale < _SMALLEST_FACE:
             return None
-        seen = self._runner.submit(self._see, frame)
-        self._last, self._due_ms = (frame.timestamp_ms, seen), frame.timestamp_ms + _GLANCE_MS
-        return seen
+        self._due_ms = frame.timestamp_ms + _FACES_MS
+        return self._runner.submit(self._find, frame)
 
-    def _see(self, frame: Frame) -> npt.NDArray:
+    def _find(self, frame: Frame) -> npt.NDArray:
         return describe(next(self._faces.detect([frame])), frame)
-
-    def _settle(self) -> None:
-        """When it is time again, as far as what was seen last has a say."""
-        if self._last is None:
-            return
-        time, seen = self._last
-        sure = (seen.result()["confidence"] >= self._faces.scores.sure * 100).any()
-        self._interval_ms = _GLANCE_MS if sure else min(2 * self._interval_ms, _RARE_GLANCE_MS)
-        self._due_ms, self._last = time + self._interval_ms, None

@@ -71,3 +71,28 @@ class Spool:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class Window:
+    """Reads a spool that is sorted by time once, forwards, keeping only what later windows need."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._chunks = spool.chunks()
+        self._held: np.ndarray = np.zeros(0, spool.dtype)
+        self._ended = False
+
+    def between(self, begin: int, end: int) -> np.ndarray:
+        """Return records from ``begin`` to ``end`` inclusive; ``begin`` may not go back."""
+        while not self._ended and (not len(self._held) or self._held["timestamp_ms"][-1] <= end):
+            chunk = next(self._chunks, None)
+            self._ended = chunk is None
+            if chunk is not None:
+                self._held = np.concatenate([self._held, chunk])
+        times = self._held["timestamp_ms"]
+        self._held = self._held[np.searchsorted(times, begin) :]
+        return self._held[: np.searchsorted(self._held["timestamp_ms"], end, side="right")]
+
+    def following(self, begin: int) -> int | None:
+        """Return the time of the first record from ``begin`` on, if there is one."""
+        self.between(begin, begin)
+        return int(self._held["timestamp_ms"][0]) if len(self._held) else None

@@ -1,4 +1,4 @@
-"""Faces are looked for now and then, beside people, and every look has its own."""
+"""Faces are sampled beside people, and every look has its own."""
 
 from __future__ import annotations
 
@@ -63,25 +63,19 @@ def looks(seconds, faces, people=None):
     return list(look(frames(seconds), [PEOPLE], people or Somebody(), faces))
 
 
-def test_where_there_are_faces_they_are_looked_for_every_second():
-    faces = Faces()
+@pytest.mark.parametrize("shown", [True, False])
+def test_faces_are_sampled_five_times_a_second(shown):
+    faces = Faces(lambda time: shown)
     seen = looks(5, faces)
-    assert faces.asked == [0, 1000, 2000, 3000, 4000]
+    assert faces.asked == list(range(0, 5000, 200))
     assert [look.timestamp_ms for look in seen] == [i * STEP_MS for i in range(50)]
-    assert [look.timestamp_ms for look in seen if len(look.faces)] == faces.asked
+    assert [look.timestamp_ms for look in seen if len(look.faces)] == faces.asked * shown
 
 
-def test_where_there_are_none_they_are_looked_for_more_and_more_rarely():
-    faces = Faces(lambda time: False)
-    looks(29, faces)
-    assert faces.asked == [0, 2000, 6000, 14000, 22000]
-
-
-def test_each_span_is_looked_at_as_if_it_were_alone():
-    faces = Faces(lambda time: time >= 6000)
-    looks(35, faces)
-    before = [0, 2000, *range(6000, SPAN_MS, 1000)]
-    assert faces.asked == [*before, *range(SPAN_MS, 35_000, 1000)]
+def test_each_span_is_sampled_as_if_it_were_alone():
+    faces = Faces()
+    list(look(frames(35)[1:], [PEOPLE], Somebody(), faces))  # begins between two samples
+    assert faces.asked == [*range(100, SPAN_MS, 200), *range(SPAN_MS, 35_000, 200)]
 
 
 def test_nobody_is_asked_for_faces_of_people_who_are_too_small():
@@ -107,7 +101,7 @@ def test_people_are_looked_for_while_faces_are():
                 yield next(people.detect([frame]))
 
     seen = looks(2, Slow(), Watched())
-    assert [len(look.faces) for look in seen] == [1, *[0] * 9, 1, *[0] * 9]
+    assert [len(look.faces) for look in seen] == [1, 0] * 10
 
 
 def test_what_goes_wrong_with_faces_is_told():

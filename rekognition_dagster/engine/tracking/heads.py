@@ -1,7 +1,7 @@
-"""Whose face it is, told over the whole time that a face is seen.
+"""Whose face it is, from the whole time for which a face is seen.
 
 In a single frame a face can lie in the boxes of two people who pass each other. A face is followed
-from frame to frame, and belongs to the person who holds it most.
+from frame to frame, and belongs to the one of those present who holds it most.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _LOOSELY = 0.3  # and for somebody who holds it at other times
 
 
 class Heads:
-    """Learns which faces are whose, then tells.
+    """Learns which faces are whose, then assigns them.
 
-    All frames are given twice, in order: first to :meth:`learn`, then to :meth:`tell`.
+    All frames are given twice, in order: first to :meth:`learn`, then to :meth:`assign`.
     """
 
     def __init__(self) -> None:
         self._runs = array("i")  # of each face, in the order they come
         self._votes: dict[int, dict[int, float]] = {}
         self._follower = Follower()
-        self._told = 0
+        self._assigned = 0
 
     def learn(self, people: npt.NDArray, faces: npt.NDArray) -> None:
         """Take a frame's people and faces: records of types ``PERSON`` and ``FACE``."""
@@ -44,21 +44,24 @@ class Heads:
             person = int(people["index"][p])
             votes[person] = votes.get(person, 0.0) + float(fits[f, p])
 
-    def tell(self, people: npt.NDArray, faces: npt.NDArray) -> dict[int, int]:
-        """For those of a frame's people whose face is seen, which of its faces that is."""
-        if not len(faces):
+    def assign(self, people: npt.NDArray, faces: npt.NDArray) -> dict[int, int]:
+        """Return which of a frame's people have which of its faces, as positions in both.
+
+        Only those present count: where the person who holds a face most is not there, because the
+        tracker counts two where there is one, it is the one who holds it next to most.
+        """
+        runs = self._runs[self._assigned : self._assigned + len(faces)]
+        self._assigned += len(faces)
+        if not len(faces) or not len(people):
             return {}
-        runs = self._runs[self._told : self._told + len(faces)]
-        self._told += len(faces)
         votes = np.zeros((len(faces), len(people)))
-        for f, run in enumerate(runs):
+        for face, run in enumerate(runs):
             of_run = self._votes.get(run, {})
-            for p, person in enumerate(people["index"].tolist()):
-                if person in of_run and of_run[person] == max(of_run.values()):
-                    votes[f, p] = of_run[person]
+            votes[face] = [of_run.get(person, 0.0) for person in people["index"].tolist()]
+        votes[votes < votes.max(axis=1, keepdims=True)] = 0
         votes[_fit(people["box"], faces["box"], _LOOSELY) <= 0] = 0
         pairs = zip(*linear_sum_assignment(votes, maximize=True), strict=True)
-        return {int(p): int(f) for f, p in pairs if votes[f, p] > 0}
+        return {int(person): int(face) for face, person in pairs if votes[face, person] > 0}
 
 
 def _fit(people: npt.NDArray, faces: npt.NDArray, inside: float) -> npt.NDArray:

@@ -17,13 +17,14 @@ import numpy.typing as npt
 import supervision as sv
 
 from rekognition_dagster.engine.detectors import ScoreScale
-from rekognition_dagster.engine.faces import FACE, box_struct, face_struct
+from rekognition_dagster.engine.faces import FACE, Steadier, box_struct, face_struct
 from rekognition_dagster.engine.frame import Moment
-from rekognition_dagster.engine.spool import Spool
+from rekognition_dagster.engine.spool import Spool, Window
 from rekognition_dagster.engine.tracking import smooth
 from rekognition_dagster.engine.tracking.heads import Heads
 from rekognition_dagster.engine.tracking.link import ENDS, Tracklet, link
 from rekognition_dagster.engine.tracking.online import Association, Crowd
+from rekognition_dagster.engine.tracking.person_faces import FaceFill, PersonFaces, owned_type
 
 DETECTION = np.dtype(
     [("timestamp_ms", "i8"), ("tracklet", "i4"), ("box", "f4", (4,)), ("confidence", "f4")]
@@ -82,7 +83,7 @@ class PersonTracks:
     def add(
         self, people: sv.Detections | None, faces: npt.NDArray, frame: Moment, *, cut: bool = False
     ) -> None:
-        """Take one frame's people, and its faces as records of type ``FACE``.
+        """Take one frame's people, and its faces as records of the faces' type.
 
         ``cut`` says that a new shot begins with this frame. No ``people`` at all is a frame that
         nobody looked at: who was there is told from the looks before and after it.
@@ -146,7 +147,7 @@ class PersonTracks:
         lookup = np.full(max(self._tracklets, default=0) + 1, -1)
         for number, first in person.items():
             lookup[number] = first
-        detections, around_frames = _Window(self._detections), _Window(self._times)
+        detections, around_frames = Window(self._detections), Window(self._times)
         for times in _stretches(self._times):
             stamps = times["timestamp_ms"]
             begin, end = stamps[0], stamps[-1]
@@ -213,20 +214,22 @@ class PersonTracks:
         return shots[shot] - shots[shot - 1]
 
     def rows(self) -> Iterator[list[dict[str, Any]]]:
-        """The lake's rows, by time and person, in batches."""
-        heads = Heads()
-        with Spool(PERSON) as known:
+        """Return the lake's rows, by time and person, in batches."""
+        with Spool(PERSON) as people, Spool(owned_type(self._faces.dtype)) as owned:
             for records in self.people():
-                known.append(records)
-            for people, faces in _frames(known, self._faces):
-                heads.learn(people, faces)
-            batch: list[dict[str, Any]] = []
-            for people, faces in _frames(known, self._faces):
-                batch += _rows_of_frame(people, faces, heads.tell(people, faces))
-                if len(batch) >= _BATCH:
-                    yield batch
-                    batch = []
-            yield batch
+                people.append(records)
+            heads, steadier = Heads(), Steadier()
+            for present, faces in _frames(people, self._faces):
+                heads.learn(present, faces)
+            for present, faces in _frames(people, self._faces):
+                theirs = _owned(present, faces, heads.assign(present, faces), owned.dtype)
+                steadier.add(theirs["index"], theirs["face"])
+                owned.append(theirs)
+            fill = FaceFill(owned)
+            for records in people.chunks(_BATCH):
+                found = fill.of(records)
+                steady = steadier.steadied(records["index"], found.faces)
+                yield _rows(records, found._replace(faces=steady))
 
     def close(self) -> None:
         """Give the disk space back."""
@@ -268,9 +271,19 @@ def _paths(
     return np.concatenate(found) if found else np.zeros(0, PERSON)
 
 
-def _rows_of_frame(
-    people: npt.NDArray, faces: npt.NDArray, faces_of: dict[int, int]
-) -> list[dict[str, Any]]:
+def _owned(
+    people: npt.NDArray, faces: npt.NDArray, owners: dict[int, int], owned: np.dtype
+) -> npt.NDArray:
+    """Return a frame's faces with the persons whose they are."""
+    records = np.zeros(len(owners), owned)
+    persons, theirs = people[list(owners)], faces[list(owners.values())]
+    records["timestamp_ms"], records["index"] = persons["timestamp_ms"], persons["index"]
+    records["person"], records["face"] = persons["box"], theirs
+    return records
+
+
+def _rows(people: npt.NDArray, found: PersonFaces) -> list[dict[str, Any]]:
+    """Return the lake's rows of records of type ``PERSON`` and their faces."""
     rows = []
     each = zip(*(people[name].tolist() for name in PERSON.names or ()), strict=True)
     for i, (time, index, box, confidence) in enumerate(each):
@@ -282,8 +295,9 @@ def _rows_of_frame(
             "confidence": None if interpolated else confidence,
             "interpolated": interpolated,
         }
-        if i in faces_of:
-            row["face"] = face_struct(faces[faces_of[i]])
+        if found.present[i]:
+            row["face"] = face_struct(found.faces[i])
+            row["face_interpolated"] = bool(found.filled[i])
         rows.append(row)
     return rows
 
@@ -301,34 +315,9 @@ def _frames(people: Spool, faces: Spool) -> Iterator[tuple[npt.NDArray, npt.NDAr
         yield records, waiting if waiting is not None and there else nobody
 
 
-class _Window:
-    """Reads a time-sorted spool once, forwards, keeping only what later windows need."""
-
-    def __init__(self, spool: Spool) -> None:
-        self._chunks = spool.chunks()
-        self._held: npt.NDArray = np.zeros(0, spool.dtype)
-        self._ended = False
-
-    def between(self, begin: int, end: int) -> npt.NDArray:
-        """Records from ``begin`` to ``end`` inclusive; ``begin`` may not go back."""
-        while not self._ended and (not len(self._held) or self._held["timestamp_ms"][-1] <= end):
-            chunk = next(self._chunks, None)
-            self._ended = chunk is None
-            if chunk is not None:
-                self._held = np.concatenate([self._held, chunk])
-        times = self._held["timestamp_ms"]
-        self._held = self._held[np.searchsorted(times, begin) :]
-        return self._held[: np.searchsorted(self._held["timestamp_ms"], end, side="right")]
-
-    def following(self, begin: int) -> int | None:
-        """The time of the first record from ``begin`` on, if there is one."""
-        self.between(begin, begin)
-        return int(self._held["timestamp_ms"][0]) if len(self._held) else None
-
-
 def _stretches(times: Spool) -> Iterator[npt.NDArray]:
     """The frames' records, those of about a minute at a time."""
-    window, begin = _Window(times), 0
+    window, begin = Window(times), 0
     first = next(iter(times.chunks(1)), None)
     if first is None:
         return
