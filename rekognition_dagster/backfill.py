@@ -19,10 +19,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from rekognition_dagster.engine import SampleFps
+from rekognition_dagster.engine import FaceAttributes, SampleFps
 from rekognition_dagster.errors import ConfigurationError, VideoError
 from rekognition_dagster.lake import Lake, TableWriter
-from rekognition_dagster.operations import Operation
+from rekognition_dagster.operations import LABEL_DETECTION, Operation
 from rekognition_dagster.videos import Video, idempotency_token
 
 if TYPE_CHECKING:
@@ -30,16 +30,22 @@ if TYPE_CHECKING:
     from rekognition_dagster.engine.workers import Workers
 
 
-def backend_name(detector: str | None = None, sample_fps: SampleFps = None) -> str:
-    """What did the work, as ``jobs.backend`` has it: ``engine:default``, ``engine:onnx:a@5fps``.
+def backend_name(
+    operation: Operation,
+    detector: str | None = None,
+    sample_fps: SampleFps = None,
+    face_attributes: FaceAttributes = "default",
+) -> str:
+    """Name what did the work, for ``jobs.backend``: ``engine:default``, ``engine:onnx:a@5fps``.
 
-    Equal names mean equal results for the same version of a video.
+    Equal names mean equal results for the same operation and version of a video.
     """
     if sample_fps is None or isinstance(sample_fps, str):
         rate = f"@{sample_fps}" if sample_fps else ""
     else:
         rate = f"@{sample_fps:g}fps"
-    return f"engine:{detector or 'default'}{rate}"
+    faces = "+faces" if face_attributes == "all" and operation != LABEL_DETECTION else ""
+    return f"engine:{detector or 'default'}{rate}{faces}"
 
 
 def is_done(video: Video, operation: Operation, lake: Lake, backend: str) -> bool:
@@ -61,6 +67,7 @@ def analyze_into_lake(
     *,
     detector: str | None = None,
     sample_fps: SampleFps = None,
+    face_attributes: FaceAttributes = "default",
     progress: Callable[[float], None] | None = None,
     workers: Workers | None = None,
 ) -> dict[str, int]:
@@ -77,6 +84,7 @@ def analyze_into_lake(
         operations: What to look for; all are found in one pass over the video.
         detector: The engine's detector spec; none is the embedded default.
         sample_fps: Frames looked at per second of video, or ``auto``; none is every frame.
+        face_attributes: What is told of faces; see :func:`rekognition_dagster.engine.analyze`.
         progress: Called with the fraction done, 0 to 1.
         workers: Processes that share the work; none is this process.
 
@@ -90,9 +98,9 @@ def analyze_into_lake(
     """
     from rekognition_dagster import engine
 
-    backend = backend_name(detector, sample_fps)
     started = datetime.now(timezone.utc)
-    jobs = {o: _job(o, video, backend, started) for o in operations}
+    how: Any = {"detector": detector, "sample_fps": sample_fps, "face_attributes": face_attributes}
+    jobs = {o: _job(o, video, backend_name(o, **how), started) for o in operations}
     damage: VideoError | None = None
     metadata = None
     try:
@@ -105,11 +113,10 @@ def analyze_into_lake(
                 metadata = engine.analyze(
                     source,
                     sinks,
-                    detector=detector,
-                    sample_fps=sample_fps,
                     progress=progress,
                     video=video.uri,
                     workers=workers,
+                    **how,
                 )
             except VideoError as error:
                 if not error.rows_kept or any(_has_succeeded(video, o, lake) for o in jobs):
@@ -147,6 +154,7 @@ def analyze_many(
     *,
     detector: str | None = None,
     sample_fps: SampleFps = None,
+    face_attributes: FaceAttributes = "default",
     workers: Workers | None = None,
     client: Callable[[], Any] | None = None,
 ) -> Generator[tuple[Video, Told], None, None]:
@@ -157,6 +165,7 @@ def analyze_many(
         lake: Where the rows go.
         detector: The engine's detector spec; none is the embedded default.
         sample_fps: Frames looked at per second of video, or ``auto``; none is every frame.
+        face_attributes: What is told of faces; see :func:`rekognition_dagster.engine.analyze`.
         workers: Processes that share the work; none is this process.
         client: Makes a boto3 ``s3`` client; by default one of the default session.
 
@@ -176,7 +185,12 @@ def analyze_many(
                 raise _StoppedError
             told.put((video, fraction))
 
-        how = {"detector": detector, "sample_fps": sample_fps, "progress": progress}
+        how = {
+            "detector": detector,
+            "sample_fps": sample_fps,
+            "face_attributes": face_attributes,
+            "progress": progress,
+        }
         try:
             with _source(video, workers, s3) as source:
                 rows = analyze_into_lake(video, source, lake, operations, **how, workers=workers)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from rekognition_dagster.engine import SampleFps, parse_sample_fps
+from rekognition_dagster.engine import FaceAttributes, SampleFps, parse_sample_fps
 from rekognition_dagster.engine.specs import SPECS
 from rekognition_dagster.errors import (
     ConfigurationError,
@@ -243,6 +243,13 @@ def provision(name: str, arrivals: str | None, prefix: str) -> None:
 @_detector
 @_sample_fps
 @click.option(
+    "--face-attributes",
+    type=click.Choice(["default", "all"]),
+    default="default",
+    show_default=True,
+    help="all: also guess age, gender, expression and more of each face.",
+)
+@click.option(
     "--output",
     metavar="DIR",
     envvar="REKOGNITION_DAGSTER_LAKE",
@@ -267,6 +274,7 @@ def analyze(
     names: Sequence[str],
     detector: str | None,
     sample_fps: SampleFps,
+    face_attributes: FaceAttributes,
     output: str,
     workers: int | None,
     ray: str | None,
@@ -309,7 +317,12 @@ def analyze(
         pool = stack.enter_context(workers_for(workers, ray, detector))
         progress = stack.enter_context(_progress_bars())
         analyses = analyze_many(
-            located(), Lake(output), detector=detector, sample_fps=sample_fps, workers=pool
+            located(),
+            Lake(output),
+            detector=detector,
+            sample_fps=sample_fps,
+            face_attributes=face_attributes,
+            workers=pool,
         )
         for video, what in stack.enter_context(closing(analyses)):
             progress(video.uri, what if isinstance(what, float) else 1.0)

@@ -32,12 +32,12 @@ def main() -> int:
     parser.add_argument("videos", nargs="+", metavar="VIDEO")
     asked = parser.parse_args()
     lake = Lake(asked.lake)
-    backend = backend_name(asked.detector)
 
     def todo() -> Iterator[tuple[Video, list[Operation]]]:
         for uri in asked.videos:
             video = locate(Video.from_uri(uri))
-            if left := [o for o in OPERATIONS if not is_done(video, o, lake, backend)]:
+            names = {o: backend_name(o, asked.detector) for o in OPERATIONS}
+            if left := [o for o in OPERATIONS if not is_done(video, o, lake, names[o])]:
                 yield video, left
 
     bad = 0

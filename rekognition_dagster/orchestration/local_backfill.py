@@ -28,6 +28,7 @@ from rekognition_dagster.operations import Operation, operation
 from rekognition_dagster.orchestration.discovery import new_or_changed, register
 from rekognition_dagster.orchestration.metadata import file_metadata
 from rekognition_dagster.orchestration.resources import LakeResource, VideoBucketResource
+from rekognition_dagster.orchestration.settings import Settings
 from rekognition_dagster.orchestration.standing import Books, known
 from rekognition_dagster.videos import Video, is_video_key
 
@@ -55,6 +56,10 @@ class LocalBackfillConfig(dg.Config):
     sample_fps: Any = Field(
         default=None,
         description="Frames looked at per second of video, or auto; the deployment's by default.",
+    )
+    face_attributes: str | None = Field(
+        default=None,
+        description="What is told of faces, DEFAULT or ALL; the deployment's by default.",
     )
     workers: int | None = Field(
         default=None,
@@ -106,14 +111,12 @@ def _run(
 ) -> None:
     settings = books.settings
     lake = lake_resource.open()
-    detector = config.detector or settings.detector
     count, ray = config.workers or settings.workers, config.ray or settings.ray
     try:
-        sample_fps = parse_sample_fps(config.sample_fps) or settings.sample_fps
+        how = _how(config, settings)
         operations = [operation(n) for n in config.operations] or settings.operation_list
     except (KeyError, ValueError) as error:
         raise dg.Failure(error.args[0], allow_retries=False) from None
-    backend = backend_name(detector, sample_fps)
     done = skipped = 0
     failures: dict[str, str] = {}
 
@@ -136,7 +139,9 @@ def _run(
                 continue
             _register(context.instance, books, located)
             asked = [
-                o for o in operations if config.again or not is_done(located, o, lake, backend)
+                o
+                for o in operations
+                if config.again or not is_done(located, o, lake, backend_name(o, **how))
             ]
             if asked:
                 context.log.info(f"{position}: {located.uri}: {', '.join(o.name for o in asked)}")
@@ -148,14 +153,13 @@ def _run(
     told_quarters: dict[Video, int] = {}
     try:
         with ExitStack() as stack:
-            workers = stack.enter_context(workers_for(count, ray, detector))
+            workers = stack.enter_context(workers_for(count, ray, how["detector"]))
             analyses = analyze_many(
                 todo(),
                 lake,
-                detector=detector,
-                sample_fps=sample_fps,
                 workers=workers,
                 client=bucket.client,
+                **how,
             )
             for video, what in stack.enter_context(closing(analyses)):
                 if isinstance(what, VideoError):
@@ -173,6 +177,18 @@ def _run(
         ) from error
     lake_resource.refresh_catalogue()
     _sum_up(context, failures, done, skipped)
+
+
+def _how(config: LocalBackfillConfig, settings: Settings) -> dict[str, Any]:
+    """Return the engine's arguments: the run's, else the deployment's."""
+    attributes = (config.face_attributes or settings.face_attributes).lower()
+    if attributes not in ("default", "all"):
+        raise ValueError(f"face_attributes is {config.face_attributes}; write DEFAULT or ALL")
+    return {
+        "detector": config.detector or settings.detector,
+        "sample_fps": parse_sample_fps(config.sample_fps) or settings.sample_fps,
+        "face_attributes": attributes,
+    }
 
 
 def _sum_up(

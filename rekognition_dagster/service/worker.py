@@ -259,6 +259,7 @@ class Worker:
                         {operation.name: sink},
                         detector=settings.detector,
                         sample_fps=settings.sample_fps,
+                        face_attributes=job.request.get("FaceAttributes", "DEFAULT").lower(),
                         progress=progress,
                         video=job.video,
                         **where,

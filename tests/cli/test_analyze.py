@@ -12,9 +12,21 @@ import pytest
 from clips import write_bad, write_clip
 from command_line import Command, assert_told
 
+from rekognition_dagster.engine import models
+from rekognition_dagster.errors import ModelError
 from rekognition_dagster.lake import Lake
 
 PEOPLE = ("--operation", "person-tracking")
+
+
+@pytest.fixture(scope="session")
+def film() -> Path:
+    """One man in a car, talking."""
+    try:
+        models.pull()
+    except ModelError as error:
+        pytest.skip(f"the embedded models cannot be fetched here: {error}")
+    return models.path("carphone_pristine.mp4")
 
 
 def rows(lake: Path, sql: str) -> list[tuple]:
@@ -72,6 +84,24 @@ def test_a_video_is_looked_at_as_often_as_it_needs(
 ) -> None:
     assert command("analyze", clip, *PEOPLE, "--sample-fps", "auto").exit_code == 0
     assert rows(tmp_path / "lake", "SELECT backend FROM jobs") == [("engine:default@auto",)]
+
+
+def test_all_face_attributes_are_columns_where_they_are_asked_for(
+    command: Command, film: Path, tmp_path: Path
+) -> None:
+    both = ("--operation", "face-detection", "--operation", "label-detection", "--sample-fps", 1)
+    assert command("analyze", film, *both, "--face-attributes", "all").exit_code == 0
+    known = "face.gender.value, face.eyes_open.value, len(face.landmarks), len(face.emotions)"
+    found = rows(tmp_path / "lake", f"SELECT DISTINCT {known} FROM face_detections")
+    assert found == [("Male", True, 30, 7)]
+    unknown = "face.eyeglasses IS NULL AND face.beard IS NULL AND face.age_range.low IS NOT NULL"
+    assert rows(tmp_path / "lake", f"SELECT bool_and({unknown}) FROM face_detections") == [(True,)]
+    jobs = rows(tmp_path / "lake", "SELECT backend FROM jobs ORDER BY operation")
+    assert jobs == [("engine:default@1fps+faces",), ("engine:default@1fps",)]
+
+    assert command("analyze", film, *both).exit_code == 0
+    sql = "SELECT count(face.gender.value), max(len(face.landmarks)) FROM face_detections"
+    assert rows(tmp_path / "lake", sql) == [(0, 5)]
 
 
 @pytest.mark.parametrize("what", ["empty", "noise", "text"])

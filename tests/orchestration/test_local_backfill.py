@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,31 @@ def test_what_is_done_is_skipped_for_this_version_and_detector(
     assert deployment.rows(backends)[0][0].endswith("@auto")
 
 
+def test_face_attributes_are_part_of_the_work(deployment: Deployment, clip: Path) -> None:
+    upload(deployment, clip, "a.mp4")
+    both = ["person_tracking", "label_detection"]
+    backends = "SELECT operation, backend FROM jobs ORDER BY 1"
+    assert backfill(deployment, prefix="", operations=both).success
+    before = deployment.rows("SELECT completed_at FROM jobs ORDER BY operation")
+    assert backfill(deployment, prefix="", operations=both, face_attributes="ALL").success
+    assert deployment.rows(backends) == [
+        ("label_detection", f"engine:{WALKER}"),
+        ("person_tracking", f"engine:{WALKER}+faces"),
+    ]
+    after = deployment.rows("SELECT completed_at FROM jobs ORDER BY operation")
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False]
+
+
+def test_the_deployments_face_attributes_reach_the_engine(
+    deployment: Deployment, clip: Path
+) -> None:
+    upload(deployment, clip, "a.mp4")
+    settings = deployment.settings.model_copy(update={"face_attributes": "ALL"})
+    everything = replace(deployment, settings=settings)
+    assert backfill(everything, prefix="").success
+    assert deployment.rows("SELECT backend FROM jobs") == [(f"engine:{WALKER}+faces",)]
+
+
 def test_one_bad_video_stops_no_other_and_is_named_at_the_end(
     deployment: Deployment, clip: Path, tmp_path: Path
 ) -> None:
@@ -110,6 +136,7 @@ def test_one_bad_video_stops_no_other_and_is_named_at_the_end(
         ({}, "configure videos, prefix or folder"),
         ({"folder": "/no/such/folder"}, "/no/such/folder is no folder"),
         ({"videos": ["x.mp4"], "operations": ["celebrities"]}, "there are person-tracking"),
+        ({"videos": ["x.mp4"], "face_attributes": "MOST"}, "write DEFAULT or ALL"),
     ],
 )
 def test_a_wrong_request_is_told(deployment: Deployment, config: dict[str, Any], told: str) -> None:

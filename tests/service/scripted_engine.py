@@ -94,7 +94,14 @@ ROWS = {
 
 
 def analyze(
-    source_path, sinks, *, detector=None, sample_fps=None, progress=None, video=None
+    source_path,
+    sinks,
+    *,
+    detector=None,
+    sample_fps=None,
+    face_attributes="default",
+    progress=None,
+    video=None,
 ) -> VideoMetadata:
     """Follow the script: ``rows``, ``scene``, ``seconds``, ``error``, ``crash``, ``crash_once``."""
     script = json.loads(Path(source_path).read_bytes().rpartition(b"\n")[2])
