@@ -25,7 +25,7 @@ the mouth's corners, the picture's left before its right."""
 
 _STRIDES = (8, 16, 32)
 _MULTIPLE = 32
-_AREA = 800 * 608
+_AREA = 768 * 576
 _ENLARGED = 2  # at most: beyond that, no smaller faces are found
 _OVERLAP = 0.3
 
@@ -45,7 +45,7 @@ class YuNet:
     """
 
     labels: Mapping[int, str] = {0: "face"}
-    scores = ScoreScale(noise=0.5, sure=0.6)
+    scores = ScoreScale(noise=0.45, sure=0.6)
 
     def __init__(self, area: int = _AREA) -> None:
         self._weights = models.path("face-yunet")
