@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 SPECS = (
-    "embedded (the default), embedded:fine (small people, at twice the cost), openvino:PATH, "
+    "embedded (the default), embedded:fine (small people, at 1.6 times the cost), openvino:PATH, "
     "onnx:PATH, ultralytics:WEIGHTS, package.module:Class of your own, or tiled[:PASSES][:SPEC] "
     "(the smallest people of large pictures, at 5 or PASSES times the cost)"
 )
