@@ -60,6 +60,7 @@ def _store(instance: dg.DagsterInstance, events: list[Event]) -> None:
 
 def _batched(instance: dg.DagsterInstance, events: list[Event]) -> bool:
     """Store events together; False, with nothing stored, where that is not possible."""
+    from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
     from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
     from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 
@@ -71,33 +72,44 @@ def _batched(instance: dg.DagsterInstance, events: list[Event]) -> bool:
     if not is_check and not isinstance(storage, SqliteEventLogStorage):
         storage.store_event_batch(entries)
         return True
+    rows = [storage._event_to_row(entry) for entry in entries]
     if isinstance(storage, SqliteEventLogStorage):
         with storage.run_connection("") as connection:
-            for entry in entries:
-                connection.execute(storage.prepare_insert_event(entry))
+            connection.execute(SqlEventLogStorageTable.insert(), rows)
     with storage.index_transaction() as connection:
-        ids = [_inserted(connection, storage.prepare_insert_event(e)) for e in entries]
+        ids = _insert(connection, rows)
         if is_check:
-            _insert_checks(connection, storage, entries, ids)
+            _insert_checks(connection, rows, entries, ids)
         else:
             storage._store_asset_event_tags(connection, entries, ids)
             storage._store_asset_event(connection, entries[-1], ids[-1])
     return True
 
 
-def _inserted(connection: Any, statement: Any) -> int:
-    return connection.execute(statement).inserted_primary_key[0]
+def _insert(connection: Any, rows: Sequence[dict[str, Any]]) -> list[int]:
+    """Insert events; their ids."""
+    from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+
+    if connection.dialect.name == "sqlite":
+        # The transaction has the database's one write lock: its rows follow each other.
+        connection.execute(SqlEventLogStorageTable.insert(), rows)
+        last = int(connection.scalar(sa.select(sa.func.max(SqlEventLogStorageTable.c.id))))
+        return list(range(last - len(rows) + 1, last + 1))
+    statement = SqlEventLogStorageTable.insert().values(rows)
+    return list(connection.scalars(statement.returning(SqlEventLogStorageTable.c.id)))
 
 
 def _insert_checks(
-    connection: Any, storage: Any, entries: Sequence[dg.EventLogEntry], ids: Sequence[int]
+    connection: Any,
+    stored: Sequence[dict[str, Any]],
+    entries: Sequence[dg.EventLogEntry],
+    ids: Sequence[int],
 ) -> None:
     from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
     from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
-    from dagster._serdes import serialize_value
 
     rows = []
-    for entry, storage_id in zip(entries, ids, strict=True):
+    for event, entry, storage_id in zip(stored, entries, ids, strict=True):
         evaluation: Any = entry.get_dagster_event().event_specific_data
         status = (
             AssetCheckExecutionRecordStatus.SUCCEEDED
@@ -110,8 +122,8 @@ def _insert_checks(
                 "check_name": evaluation.check_name,
                 "run_id": "",
                 "execution_status": status.value,
-                "evaluation_event": serialize_value(entry),
-                "evaluation_event_timestamp": storage._event_insert_timestamp(entry),
+                "evaluation_event": event["event"],
+                "evaluation_event_timestamp": event["timestamp"],
                 "evaluation_event_storage_id": storage_id,
                 "partition": evaluation.partition,
             }

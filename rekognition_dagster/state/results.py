@@ -22,7 +22,7 @@ from rekognition_dagster.state.tables import (
     WORK,
     Phase,
 )
-from rekognition_dagster.state.videos import CHUNK, Row, video_of
+from rekognition_dagster.state.videos import CHUNK, video_of
 from rekognition_dagster.videos import Video
 
 
@@ -143,44 +143,27 @@ def written(
         now: The time.
         report: Whether the outbox reports them; not where the run itself does.
     """
-    changed: list[tuple[str, str]] = []
-    reports: list[tuple[str, str]] = []
-    failed: list[tuple[str, str]] = []
-    for one in done:
-        query = (
-            sa.select(WORK, VIDEOS.c.partition)
-            .select_from(VIDEOS)
-            .outerjoin(WORK, sa.and_(WORK.c.key == VIDEOS.c.key, WORK.c.operation == one.operation))
-            .where(VIDEOS.c.key == one.key)
-        )
-        before = connection.execute(query).mappings().first()
-        if before is None:
-            continue
-        _set_results(connection, one, before, now)
-        is_same = before["results_job_id"] == one.job_id
-        if not is_same:
-            changed.append((one.operation, one.key))
-        if not is_same:
-            reports.append((one.operation, before["partition"]))
-        failed.append((log.checks(one.operation), before["partition"]))
-    log.to_report(connection, [*(reports if report else []), *failed])
-    log.remember(
-        connection,
-        "results written",
-        ((w.key, w.operation, f"{w.rows} rows of job {w.job_id} in {w.path}") for w in done),
+    for operation in dict.fromkeys(w.operation for w in done):
+        ours = [w for w in done if w.operation == operation]
+        for start in range(0, len(ours), CHUNK):
+            _written(connection, operation, ours[start : start + CHUNK], models, now, report)
+
+
+def _written(
+    connection: sa.Connection,
+    operation: str,
+    done: Sequence[Written],
+    models: Sequence[Model],
+    now: float,
+    report: bool,
+) -> None:
+    query = (
+        sa.select(VIDEOS.c.key, VIDEOS.c.partition, WORK.c.version, WORK.c.results_job_id)
+        .outerjoin(WORK, sa.and_(WORK.c.key == VIDEOS.c.key, WORK.c.operation == operation))
+        .where(VIDEOS.c.key.in_([w.key for w in done]))
     )
-    bump(connection, changed, models)
-
-
-def _set_results(connection: sa.Connection, one: Written, before: Row, now: float) -> None:
-    results = {
-        "results_job_id": one.job_id,
-        "results_version": one.version,
-        "results_at": now,
-        "rows": one.rows,
-        "path": one.path,
-        "backend": one.backend,
-    }
+    before = {key: facts for key, *facts in connection.execute(query)}
+    known = [w for w in done if w.key in before]
     settled = {
         "phase": Phase.ANALYSED.value,
         "since": now,
@@ -191,44 +174,68 @@ def _set_results(connection: sa.Connection, one: Written, before: Row, now: floa
         "lease_until": 0.0,
         "batch": None,
     }
-    if before["key"] is None:
-        row = {
-            "operation": one.operation,
-            "key": one.key,
-            "version": one.version,
-            "attempt": 1,
-            "priority": NORMAL,
-            "refusals": 0,
-            "job_id": None,
-        }
-        connection.execute(WORK.insert(), {**row, **results, **settled})
-        return
-    is_current = before["version"] == one.version
-    connection.execute(
-        WORK.update()
-        .where(WORK.c.operation == one.operation, WORK.c.key == one.key)
-        .values(**results, **(settled if is_current else {}))
+    new = {"attempt": 1, "priority": NORMAL, "refusals": 0, "job_id": None}
+    rows = {w.key: _results(w, now) for w in known}
+    without = [w for w in known if before[w.key][1] is None]
+    upsert(
+        connection,
+        WORK,
+        [
+            {"operation": operation, "key": w.key, "version": w.version, **new, **settled}
+            | rows[w.key]
+            for w in without
+        ],
     )
+    this = WORK.update().where(WORK.c.operation == operation, WORK.c.key == sa.bindparam("of_key"))
+    columns = {c: sa.bindparam(f"new_{c}") for c in _RESULTS}
+    for is_current, values in ((True, {**columns, **settled}), (False, columns)):
+        some = [
+            {"of_key": w.key, **{f"new_{c}": v for c, v in rows[w.key].items()}}
+            for w in known
+            if before[w.key][1] is not None and (before[w.key][1] == w.version) is is_current
+        ]
+        if some:
+            connection.execute(this.values(**values), some)
+    changed = [w.key for w in known if before[w.key][2] != w.job_id]
+    if report:
+        log.to_report(connection, ((operation, before[k][0]) for k in changed))
+    log.to_report(connection, ((log.checks(operation), before[w.key][0]) for w in known))
+    log.remember(
+        connection,
+        "results written",
+        ((w.key, operation, f"{w.rows} rows of job {w.job_id} in {w.path}") for w in known),
+    )
+    bump(connection, [(operation, key) for key in changed], models)
+
+
+_RESULTS = ("results_job_id", "results_version", "results_at", "rows", "path", "backend")
+
+
+def _results(one: Written, now: float) -> dict[str, Any]:
+    values = (one.job_id, one.version, now, one.rows, one.path, one.backend)
+    return dict(zip(_RESULTS, values, strict=True))
 
 
 def set_checks(
     connection: sa.Connection, operation: str, findings: Mapping[str, Mapping[str, int]]
 ) -> None:
     """Enter what checks found, by key; report the partitions where that changed."""
-    for key, found in findings.items():
-        text = json.dumps(dict(found), sort_keys=True)
-        changed = connection.execute(
-            WORK.update()
-            .where(
-                WORK.c.operation == operation,
-                WORK.c.key == key,
-                sa.func.coalesce(WORK.c.checks, "") != text,
-            )
-            .values(checks=text)
+    texts = {key: json.dumps(dict(found), sort_keys=True) for key, found in findings.items()}
+    keys = list(texts)
+    for start in range(0, len(keys), CHUNK):
+        query = (
+            sa.select(WORK.c.key, WORK.c.checks, VIDEOS.c.partition)
+            .join(VIDEOS, VIDEOS.c.key == WORK.c.key)
+            .where(WORK.c.operation == operation, WORK.c.key.in_(keys[start : start + CHUNK]))
         )
-        if changed.rowcount:
-            query = sa.select(VIDEOS.c.partition).where(VIDEOS.c.key == key)
-            log.to_report(connection, [(log.checks(operation), str(connection.scalar(query)))])
+        changed = {k: p for k, before, p in connection.execute(query) if before != texts[k]}
+        if changed:
+            statement = WORK.update().where(
+                WORK.c.operation == operation, WORK.c.key == sa.bindparam("k")
+            )
+            rows = [{"k": key, "text": texts[key]} for key in changed]
+            connection.execute(statement.values(checks=sa.bindparam("text")), rows)
+            log.to_report(connection, ((log.checks(operation), p) for p in changed.values()))
 
 
 def not_written(
