@@ -25,7 +25,7 @@ test: lint ## Lint, types, and every test that a change must pass; ARGS="tests/l
 	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 .PHONY: postgres
-postgres: .venv/.test ## The orchestration's tests with all of Dagster's state on a real PostgreSQL.
+postgres: .venv/.test ## The orchestration's tests with Dagster's events and the state on a real PostgreSQL.
 	REKOGNITION_DAGSTER_TEST_STORAGE=postgres $(BIN)/pytest -n 2 --dist loadfile tests/orchestration
 
 .PHONY: peers
@@ -47,10 +47,10 @@ fuzz: .venv/.test ## Thousands of made requests, and hundreds of broken videos.
 	REKOGNITION_DAGSTER_FUZZ=400 $(BIN)/pytest tests/engine/test_mutated.py
 
 .PHONY: chaos
-chaos: .venv/.test ## 300 videos while everything is killed and fails at random; SEED=n to repeat one.
+chaos: .venv/.test ## 300 videos while everything is killed and fails; SEED=n, STORAGE=postgres.
 	REKOGNITION_DAGSTER_CHAOS_VIDEOS=300 REKOGNITION_DAGSTER_CHAOS_KILLS=50 \
-		REKOGNITION_DAGSTER_CHAOS_OPERATIONS=person_tracking \
-		REKOGNITION_DAGSTER_CHAOS_LIMIT=570 REKOGNITION_DAGSTER_CHAOS_SEED=$(SEED) \
+		REKOGNITION_DAGSTER_CHAOS_STORAGE=$(STORAGE) \
+		REKOGNITION_DAGSTER_CHAOS_LIMIT=1200 REKOGNITION_DAGSTER_CHAOS_SEED=$(SEED) \
 		$(BIN)/pytest -s tests/chaos
 
 .PHONY: lint

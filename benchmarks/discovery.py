@@ -1,7 +1,7 @@
 """Discovery of a large bucket: what a key costs, how long a tick takes, and what stays in memory.
 
 A scripted S3 endpoint in a process of its own lists the keys, in pages of 1,000; the sensor ticks
-and its events are written, as by the daemon. Then once more over the same keys, with nothing new.
+as by the daemon. Then once more over the same keys, with nothing new; then the reports are made.
 
     python -m benchmarks.discovery [--keys 100000] [--per-group 250]
 """
@@ -79,7 +79,7 @@ def _pass(deployment: Deployment) -> tuple[int, float, float]:
         started = time.monotonic()
         deployment.tick("video_discovery")
         ticks, longest = ticks + 1, max(longest, time.monotonic() - started)
-        if '"after"' not in (deployment.cursors.get("video_discovery") or ""):
+        if '"after": ""' in (deployment.cursors.get("video_discovery") or ""):
             return ticks, time.process_time() - begin, longest
 
 
@@ -112,8 +112,13 @@ def main() -> None:
                 f"{cpu / arguments.keys * 1e6:.0f} us CPU a key, peak {peak:.0f} MB",
                 flush=True,
             )
-        partitions = len(instance.get_dynamic_partitions("videos"))
-        print(f"{partitions} partitions of {arguments.per_group} videos")
+        began, ticks = time.monotonic(), 0
+        while "0 reports" not in str(deployment.tick("reports").skip_message):
+            ticks += 1
+        print(
+            f"{len(deployment.partitions())} partitions of {arguments.per_group} videos reported "
+            f"in {ticks} ticks, {time.monotonic() - began:.0f} s"
+        )
     server.terminate()
 
 

@@ -44,7 +44,7 @@ __all__ = [
     "load_models",
 ]
 
-_ROOMS = {
+_MODULES = {
     "analytics": ("SqlModel", "load_models"),
     "component": ("RekognitionVideoComponent",),
     "definitions": ("build_definitions",),
@@ -62,7 +62,12 @@ _ROOMS = {
 
 def __getattr__(name: str) -> object:
     """Import Dagster only for those who use the plugin: the service and the engine do not."""
-    for room, names in _ROOMS.items():
+    for module, names in _MODULES.items():
         if name in names:
-            return getattr(import_module(f"{__name__}.orchestration.{room}"), name)
+            return getattr(import_module(f"{__name__}.orchestration.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """All public names: Dagster's `dg` looks for components here."""
+    return sorted({*globals(), *__all__})

@@ -7,7 +7,6 @@ No Dagster here, and no deciding what to analyse: a caller that skips finished w
 from __future__ import annotations
 
 import hashlib
-import os
 import queue
 import tempfile
 import threading
@@ -16,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -282,6 +282,7 @@ def _job(operation: Operation, video: Video, backend: str, started: datetime) ->
         "token": token,
         "started_at": started,
         "backend": backend,
+        "software": f"rekognition-dagster {version('rekognition-dagster')}",
     }
 
 
@@ -358,10 +359,10 @@ def _local(video: Video) -> Video:
 
 
 def _s3() -> Any:
-    import boto3
+    from rekognition_dagster import aws
 
     try:
-        return boto3.client("s3", region_name=os.environ.get("AWS_REGION"))
+        return aws.client("s3")
     except Exception as error:
         raise ConfigurationError(f"S3 cannot be asked: {error}. Check the AWS settings") from error
 

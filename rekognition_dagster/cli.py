@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from rekognition_dagster import cli_state
 from rekognition_dagster.engine import FaceAttributes, SampleFps, parse_sample_fps
 from rekognition_dagster.engine.specs import SPECS
 from rekognition_dagster.errors import (
@@ -201,10 +202,22 @@ def serve(arguments: Sequence[str]) -> None:
     default="",
     help="With --arrivals: only of keys that begin so.",
 )
-def provision(name: str, arrivals: str | None, prefix: str) -> None:
+@click.option(
+    "--job-tag",
+    metavar="NAME",
+    help="The deployment whose completions the queue gets; PREFIX by default.",
+)
+@click.option(
+    "--kms-key",
+    metavar="ARN",
+    help="Encrypts a new topic and new queues. The key's policy must let SNS and the role use it.",
+)
+def provision(
+    name: str, arrivals: str | None, prefix: str, job_tag: str | None, kms_key: str | None
+) -> None:
     """Make topic, queue, dead-letter queue, policy and role in an AWS account.
 
-    Can be repeated: what is there is left, or brought up to date. Prints the pipeline's settings:
+    Can be repeated: what is there is left as it is. Prints the pipeline's settings:
 
     \b
       rekognition-dagster provision >> .env
@@ -212,16 +225,16 @@ def provision(name: str, arrivals: str | None, prefix: str) -> None:
     """
     import re
 
-    import boto3
-
+    from rekognition_dagster import aws
     from rekognition_dagster.api import provision as provision_account
 
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
         raise click.BadParameter("use 1 to 64 letters, digits, - or _", param_hint="--name")
     if prefix and not arrivals:
         raise click.UsageError("--prefix goes with --arrivals BUCKET")
-    session = boto3.Session(region_name=os.environ.get("AWS_REGION"))
-    made = provision_account(session, name, arrivals=arrivals, prefix=prefix)
+    made = provision_account(
+        aws.session(), name, arrivals=arrivals, prefix=prefix, job_tag=job_tag, kms_key=kms_key
+    )
     click.echo(f"dead letters go to {made.dead_letter_url}", err=True)
     for variable, value in made.environment().items():
         click.echo(f"{variable}={value}")
@@ -383,58 +396,6 @@ def _progress_bars() -> Iterator[Callable[[str, float], None]]:
             bars.update(tasks[what], completed=fraction, visible=fraction < 1)
 
         yield progress
-
-
-# -- the pipeline ---------------------------------------------------------------------------------
-
-
-@main.command()
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="table: for reading. json: one array, an object for each operation.",
-)
-def status(form: str) -> None:
-    """Say where all videos stand, by operation.
-
-    \b
-    held       discovered; waits for the nightly batch, or is a file on this machine
-    waiting    to be started, as soon as the quota has room
-    in flight  started, and not completed
-    unpaged    completed; its results are not in the lake yet
-    failed     the job FAILED or its start was refused; the reasons follow
-    analysed   its results are in the lake
-    expiring   of the unpaged: the service forgets their results within two days
-    oldest     for how long the first of those before `failed` has been standing so
-
-    Reads Dagster's events from the instance in DAGSTER_HOME, and the deployment's settings from
-    the environment, as the code location does.
-
-    \b
-      rekognition-dagster status
-      rekognition-dagster status --format json | jq '.[].unpaged'
-    """
-    import dagster as dg
-
-    from rekognition_dagster.orchestration.names import RekognitionVideoTranslator
-    from rekognition_dagster.orchestration.settings import Settings
-    from rekognition_dagster.orchestration.standing import Books
-    from rekognition_dagster.orchestration.status import write_status
-
-    books = Books(RekognitionVideoTranslator(), Settings.from_env())
-    try:
-        instance = dg.DagsterInstance.get()
-    except dg.DagsterError as error:
-        raise ConfigurationError(
-            f"there is no Dagster instance to ask: {error}. Set DAGSTER_HOME to the folder of its "
-            "dagster.yaml"
-        ) from error
-    with instance:
-        summaries = [books.board(instance, o).summary() for o in books.settings.operation_list]
-    write_status(summaries, form, sys.stdout)
 
 
 # -- the lake -------------------------------------------------------------------------------------
@@ -698,3 +659,8 @@ def _aws_remedy(error: Any, aws: Any) -> str:
         if isinstance(error, kinds):
             return remedy
     return "Check the AWS settings"
+
+
+main.add_command(cli_state.status)
+main.add_command(cli_state.state)
+main.add_command(cli_state.rerun)

@@ -28,6 +28,10 @@ class ConfigurationError(RekognitionDagsterError):
     """A setting is missing or wrong; nothing was started."""
 
 
+class AccessError(ConfigurationError):
+    """AWS refused these credentials, this region or this signature: no video is at fault."""
+
+
 class VideoError(RekognitionDagsterError):
     """One video cannot be analysed (missing, empty, corrupt, not a video).
 

@@ -78,8 +78,10 @@ class Video:
 
     @property
     def version(self) -> str:
-        """What tells one content from another: the version id, else the etag, else nothing."""
-        return self.version_id or self.etag or ""
+        """What tells one content from another: the etag, else the version id, else nothing.
+
+        A listing and an event know the etag only; a version id is a fact about the object."""
+        return self.etag or self.version_id or ""
 
     def recorded_on(self, pattern: str = DATE_PATTERN) -> date:
         """The day of recording: from the key by ``pattern`` (groups ``year``, ``month``, ``day``;

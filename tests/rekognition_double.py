@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -115,7 +116,7 @@ class RekognitionDouble:
                 "Status": "FAILED" if where["Name"] in self.failed else "SUCCEEDED",
                 "API": job["API"],
                 "JobTag": job.get("JobTag"),
-                "Timestamp": 1_790_000_000_000,
+                "Timestamp": int(time.time() * 1000),
                 "Video": {"S3ObjectName": where["Name"], "S3Bucket": where["Bucket"]},
             }
         )

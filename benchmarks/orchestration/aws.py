@@ -28,6 +28,11 @@ QUEUE = "queue/completions"
 """The path of the queue's URL."""
 
 
+def etag(key: str) -> str:
+    """The entity tag of a key's content."""
+    return f"{zlib.crc32(key.encode()):032x}"
+
+
 class _Queue:
     """Messages that are visible from some time on, as SQS has them."""
 
@@ -74,7 +79,7 @@ class _Aws:
         some = self.keys[start : start + _PAGE]
         contents = "".join(
             f"<Contents><Key>{quote(key)}</Key><LastModified>2026-01-31T00:00:00.000Z</LastModified>"
-            f'<ETag>"{zlib.crc32(key.encode()):032x}"</ETag><Size>1000</Size></Contents>'
+            f'<ETag>"{etag(key)}"</ETag><Size>1000</Size></Contents>'
             for key in some
         )
         more = str(start + _PAGE < len(self.keys)).lower()

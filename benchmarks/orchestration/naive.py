@@ -5,11 +5,13 @@
 import dagster as dg
 
 from rekognition_dagster import Settings, build_definitions
-from rekognition_dagster.orchestration.names import RekognitionVideoTranslator
-from rekognition_dagster.orchestration.standing import Books, Phase
+from rekognition_dagster.orchestration.names import Deployment
+from rekognition_dagster.state import Phase
+from rekognition_dagster.state.results import keys_in, stands
 
 settings = Settings.from_env()
-books = Books(RekognitionVideoTranslator(), settings)
+deployment = Deployment(settings)
+_OURS = ("video_discovery", "job_dispatch", "completions", "reports")
 
 
 @dg.sensor(
@@ -20,15 +22,19 @@ books = Books(RekognitionVideoTranslator(), settings)
 )
 def a_run_for_each(context: dg.SensorEvaluationContext) -> list[dg.RunRequest]:
     """One run for each video that has completed; the run key makes it one."""
-    return [
-        dg.RunRequest(
-            run_key=standing.job_id,
-            partition_key=standing.partition,
-            asset_selection=[books.names.results(operation)],
-        )
-        for operation in settings.operation_list
-        for standing in books.board(context.instance, operation).find(Phase.UNPAGED)
-    ]
+    partitions = context.instance.get_dynamic_partitions(str(deployment.partitions.name))
+    with deployment.state(context.instance).read() as connection:
+        keys = keys_in(connection, partitions)
+        return [
+            dg.RunRequest(
+                run_key=stand.work["job_id"],
+                partition_key=stand.partition,
+                asset_selection=[deployment.names.results(operation)],
+            )
+            for operation in settings.operation_list
+            for stand in stands(connection, operation.name, keys)
+            if stand.phase is Phase.UNPAGED
+        ]
 
 
 def _naive(ours: dg.Definitions) -> dg.Definitions:
@@ -42,7 +48,7 @@ def _naive(ours: dg.Definitions) -> dg.Definitions:
             *(
                 sensor
                 for sensor in ours.sensors or []
-                if sensor.name in {"video_discovery", "job_dispatch", "completions"}
+                if sensor.name in {deployment.scoped(name) for name in _OURS}
             ),
         ],
     )

@@ -52,7 +52,9 @@ def longest_stays(lake: LakeResource) -> dg.MaterializeResult:
     )
 
 
+SETTINGS = Settings.from_env(operations=["person_tracking"])
 defs = dg.Definitions.merge(
-    build_definitions(Settings.from_env(operations=["person_tracking"]), names=NAMES),
-    dg.Definitions(assets=[longest_stays]),
+    build_definitions(SETTINGS, names=NAMES),
+    # Switch on Dagster's default automation sensor for the condition above.
+    dg.Definitions(assets=[longest_stays], resources={"lake": LakeResource(url=SETTINGS.lake)}),
 )

@@ -1,5 +1,15 @@
 -- A row a minute of a video in which somebody was there: people present, and faces in view at once.
-WITH people AS (
+-- Null where the analysis has no results.
+WITH analysed AS (
+    SELECT
+        video,
+        coalesce(bool_or(operation = 'person_tracking'), false) AS people,
+        coalesce(bool_or(operation = 'face_detection'), false) AS faces
+    FROM jobs
+    WHERE status = 'SUCCEEDED'
+    GROUP BY video
+),
+people AS (
     SELECT video, timestamp_ms // 60000 AS minute, count(DISTINCT person_index) AS people
     FROM person_detections
     GROUP BY video, minute
@@ -15,7 +25,8 @@ faces AS (
 SELECT
     video,
     minute,
-    coalesce(people, 0) AS people,
-    coalesce(faces, 0) AS faces
-FROM people
-FULL JOIN faces USING (video, minute)
+    coalesce(p.people, CASE WHEN a.people THEN 0 END) AS people,
+    coalesce(f.faces, CASE WHEN a.faces THEN 0 END) AS faces
+FROM people AS p
+FULL JOIN faces AS f USING (video, minute)
+LEFT JOIN analysed AS a USING (video)

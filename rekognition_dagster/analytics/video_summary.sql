@@ -1,5 +1,15 @@
--- A row a video: people, faces, the busiest moment and how many people were in view then.
-WITH people_at AS (
+-- A row a video: people, faces, the busiest moment and how many people were in view then. Null
+-- where the analysis has no results.
+WITH analysed AS (
+    SELECT
+        video,
+        coalesce(bool_or(operation = 'person_tracking'), false) AS people,
+        coalesce(bool_or(operation = 'face_detection'), false) AS faces
+    FROM jobs
+    WHERE status = 'SUCCEEDED'
+    GROUP BY video
+),
+people_at AS (
     SELECT video, timestamp_ms, count(DISTINCT person_index) AS people
     FROM person_detections
     GROUP BY video, timestamp_ms
@@ -28,13 +38,14 @@ faces AS (
 SELECT
     v.video,
     v.duration_ms,
-    coalesce(i.people, 0) AS people,
-    coalesce(i.person_detections, 0) AS person_detections,
-    coalesce(f.face_detections, 0) AS face_detections,
-    coalesce(f.most_faces_at_once, 0) AS most_faces_at_once,
+    coalesce(i.people, CASE WHEN a.people THEN 0 END) AS people,
+    coalesce(i.person_detections, CASE WHEN a.people THEN 0 END) AS person_detections,
+    coalesce(f.face_detections, CASE WHEN a.faces THEN 0 END) AS face_detections,
+    coalesce(f.most_faces_at_once, CASE WHEN a.faces THEN 0 END) AS most_faces_at_once,
     p.busiest_ms,
-    coalesce(p.most_people_at_once, 0) AS most_people_at_once
+    coalesce(p.most_people_at_once, CASE WHEN a.people THEN 0 END) AS most_people_at_once
 FROM videos AS v
+LEFT JOIN analysed AS a USING (video)
 LEFT JOIN identities AS i USING (video)
 LEFT JOIN people AS p USING (video)
 LEFT JOIN faces AS f USING (video)

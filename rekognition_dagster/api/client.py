@@ -17,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from rekognition_dagster.api.pages import parse_rows_with_arrow
 from rekognition_dagster.errors import (
+    AccessError,
     ApiError,
     ConfigurationError,
     DelayedError,
@@ -33,6 +34,8 @@ MAX_RESULTS = 1000
 PATIENCE_S = 120.0
 """For how long a page is asked again that is lost or throttled."""
 
+_BACKEND_HEADER = "x-rekognition-dagster-backend"
+
 _DELAY = {
     "LimitExceededException": "The quota of jobs in flight is used up; it is asked again later",
     "ProvisionedThroughputExceededException": "The rate is used up; it is asked again later",
@@ -44,6 +47,23 @@ _RETRY = {"InternalServerError", "InternalFailure", "ServiceUnavailable", "Reque
 _WRONG_CREDENTIALS = (
     "Check the AWS credentials, the profile and the region (and that the clock is right)"
 )
+_RENEW = "Renew the AWS session (for IAM Identity Center: aws sso login)"
+_OF_ALL = {
+    "UnrecognizedClientException": _WRONG_CREDENTIALS,
+    "InvalidClientTokenId": _WRONG_CREDENTIALS,
+    "InvalidSignatureException": _WRONG_CREDENTIALS,
+    "SignatureDoesNotMatch": _WRONG_CREDENTIALS,
+    "IncompleteSignatureException": _WRONG_CREDENTIALS,
+    "IncompleteSignature": _WRONG_CREDENTIALS,
+    "MissingAuthenticationTokenException": _WRONG_CREDENTIALS,
+    "MissingAuthenticationToken": _WRONG_CREDENTIALS,
+    "RequestExpired": _WRONG_CREDENTIALS,
+    "RequestTimeTooSkewed": _WRONG_CREDENTIALS,
+    "OptInRequired": "Subscribe the account to Rekognition in this region",
+    "ExpiredTokenException": _RENEW,
+    "ExpiredToken": _RENEW,
+}
+"""Error codes that are about the caller: every other call fails the same way."""
 _GIVE_UP = {
     "AccessDeniedException": (
         "Allow rekognition:Start* and Get*, and s3:GetObject on the video, to these credentials. "
@@ -61,11 +81,6 @@ _GIVE_UP = {
     ),
     "InvalidParameterException": "Check the operation's parameters",
     "InvalidPaginationTokenException": "Page the results again from the start",
-    "UnrecognizedClientException": _WRONG_CREDENTIALS,
-    "InvalidSignatureException": _WRONG_CREDENTIALS,
-    "IncompleteSignatureException": _WRONG_CREDENTIALS,
-    "MissingAuthenticationTokenException": _WRONG_CREDENTIALS,
-    "ExpiredTokenException": "Renew the AWS session",
     "UnknownOperationException": "This endpoint does not serve the operation",
 }
 
@@ -98,11 +113,15 @@ class Page:
         rows: API rows, e.g. the ``Persons`` of GetPersonTracking, as an Arrow array.
         metadata: ``VideoMetadata`` in snake_case with ``duration_ms``, ``width`` and ``height``.
         next_token: Where the next page starts; None on the last.
+        backend: What did the work, where the endpoint says so; AWS does not.
+        software: Its version, likewise.
     """
 
     rows: pa.StructArray
     metadata: dict[str, Any]
     next_token: str | None
+    backend: str | None = None
+    software: str | None = None
 
 
 @dataclass(frozen=True)
@@ -213,6 +232,7 @@ class RekognitionVideo:
             rows if isinstance(rows, pa.Array) else pa.array(rows, operation.row_type),
             _metadata(response.get("VideoMetadata", {})),
             response.get("NextToken") or None,
+            *_backend(response),
         )
 
     def pages(
@@ -270,6 +290,12 @@ def _told(response: Mapping[str, Any], member: str, api: str, video: str) -> str
     return value
 
 
+def _backend(response: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    backend, _, software = headers.get(_BACKEND_HEADER, "").partition("; ")
+    return backend or None, software or None
+
+
 def _metadata(wire: Mapping[str, Any]) -> dict[str, Any]:
     names = {"DurationMillis": "duration_ms", "FrameWidth": "width", "FrameHeight": "height"}
     return {names.get(k) or snake_case(k): v for k, v in wire.items()}
@@ -286,17 +312,22 @@ def _told_apart(api: str, video: str) -> Iterator[None]:
         raise TransientError(
             video, f"{api}: {error}", "Check the endpoint and the network", code="Connection"
         ) from error
-    except BotoCoreError as error:
+    except boto.ParamValidationError as error:
         raise ApiError(
-            video, f"{api}: {error}", _WRONG_CREDENTIALS, code=type(error).__name__
+            video, f"{api}: {error}", "Rename the object", code="InvalidParameterException"
         ) from error
+    except BotoCoreError as error:
+        # No credentials, no region, no profile, an expired sign-in: nothing was sent.
+        raise AccessError(f"{api}: {str(error).rstrip('.')}. {_WRONG_CREDENTIALS}") from error
 
 
-def _from_client_error(error: ClientError, api: str, video: str) -> ApiError:
+def _from_client_error(error: ClientError, api: str, video: str) -> ApiError | AccessError:
     code = error.response.get("Error", {}).get("Code", "Unknown")
     message = error.response.get("Error", {}).get("Message") or "no message"
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     reason = f"{api}: {code}: {message}"
+    if code in _OF_ALL:
+        return AccessError(f"{reason.rstrip('.')}. {_OF_ALL[code]}")
     if code in _DELAY:
         return DelayedError(video, reason, _DELAY[code], code=code)
     if code in _RETRY or (status >= 500 and code not in _GIVE_UP):

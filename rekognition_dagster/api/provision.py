@@ -1,6 +1,6 @@
 """Make what the pipeline needs in an AWS account: topic, queues, their policies, role.
 
-Every step can be repeated: what is there is left as it is, or brought up to date.
+Every step can be repeated: what is there is left as it is.
 """
 
 from __future__ import annotations
@@ -41,35 +41,45 @@ def provision(
     *,
     arrivals: str | None = None,
     prefix: str = "",
+    job_tag: str | None = None,
+    kms_key: str | None = None,
 ) -> Provisioned:
-    """Make or update everything, named after ``name``.
+    """Make what is missing, named after ``name``; leave what is there as it is.
+
+    Of what exists, only what the pipeline cannot do without is added: a policy statement, a
+    dead-letter queue where there is none, a subscription and its filter.
 
     Args:
         session: A boto3 session; its endpoint, region and account are used.
         name: Prefix of every name; 1 to 64 of ``[a-zA-Z0-9-_]``.
-        arrivals: A bucket that shall say of each new object, on a queue for that. Its other
+        arrivals: A bucket that shall report each new object, on a queue for that. Its other
             notifications stay as they are.
         prefix: Only of keys that begin so.
+        job_tag: The deployment's name, whose completions the queue gets; ``name`` by default.
+        kms_key: The KMS key that a new topic and new queues are encrypted with. Its policy must
+            let ``sns.amazonaws.com`` and the role use it.
 
     Raises:
         botocore.exceptions.ClientError: AWS refused a step; those before it are made.
     """
     sqs, sns, iam = (session.client(service) for service in ("sqs", "sns", "iam"))
-    topic_arn = sns.create_topic(Name=f"{name}-completions")["TopicArn"]
-    dead_letter_url, dead_letter_arn = _queue(
-        sqs, f"{name}-dead-letters", {"MessageRetentionPeriod": str(_RETENTION_S)}
-    )
+    encryption = {"KmsMasterKeyId": kms_key} if kms_key else {}
+    topic_arn = sns.create_topic(
+        Name=f"{name}-completions", **({"Attributes": encryption} if encryption else {})
+    )["TopicArn"]
+    kept = {"MessageRetentionPeriod": str(_RETENTION_S), **encryption}
+    dead_letter_url, dead_letter_arn = _queue(sqs, f"{name}-dead-letters", kept)
     redrive = {"deadLetterTargetArn": dead_letter_arn, "maxReceiveCount": MAX_RECEIVES}
     attributes = {
-        "MessageRetentionPeriod": str(_RETENTION_S),
+        **kept,
         "VisibilityTimeout": "120",
-        "ReceiveMessageWaitTimeSeconds": "0",
         "RedrivePolicy": json.dumps(redrive),
     }
     queue_url, queue_arn = _queue(sqs, f"{name}-completions", attributes)
+    account = queue_arn.split(":")[4]
     _let_send(sqs, queue_url, queue_arn, "CompletionsFromTopic", "sns.amazonaws.com", topic_arn)
-    sns.subscribe(TopicArn=topic_arn, Protocol="sqs", Endpoint=queue_arn)
-    role_arn = _role(iam, name, topic_arn)
+    _subscribe(sns, topic_arn, queue_arn, job_tag or name)
+    role_arn = _role(iam, name, topic_arn, account, kms_key)
     arrivals_url = None
     if arrivals:
         arrivals_url, arrivals_arn = _queue(sqs, f"{name}-arrivals", attributes)
@@ -81,33 +91,64 @@ def provision(
 
 
 def _queue(sqs: Any, name: str, attributes: dict[str, str]) -> tuple[str, str]:
+    """A queue's URL and ARN. One that exists keeps its attributes; where it has no dead-letter
+    queue, it gets ours."""
     try:
         url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
     except sqs.exceptions.QueueDoesNotExist:
-        url = sqs.create_queue(QueueName=name)["QueueUrl"]
-    sqs.set_queue_attributes(QueueUrl=url, Attributes=attributes)
-    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
-    return url, found["Attributes"]["QueueArn"]
+        url = sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
+    names = ["QueueArn", "RedrivePolicy"]
+    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+    if "RedrivePolicy" in attributes and not found.get("RedrivePolicy"):
+        redrive = {"RedrivePolicy": attributes["RedrivePolicy"]}
+        sqs.set_queue_attributes(QueueUrl=url, Attributes=redrive)
+    return url, found["QueueArn"]
 
 
 def _let_send(sqs: Any, url: str, arn: str, sid: str, service: str, source: str) -> None:
-    """Let a service send to a queue on behalf of one source, and nobody else."""
-    condition: dict[str, Any] = {"ArnEquals": {"aws:SourceArn": source}}
-    if service == "s3.amazonaws.com":  # a bucket's ARN names no account, and buckets change hands
-        condition["StringEquals"] = {"aws:SourceAccount": arn.split(":")[4]}
+    """Let a service send to a queue on behalf of one source; other statements stay."""
     statement = {
         "Sid": sid,
         "Effect": "Allow",
         "Principal": {"Service": service},
         "Action": "sqs:SendMessage",
         "Resource": arn,
-        "Condition": condition,
+        "Condition": {
+            "ArnEquals": {"aws:SourceArn": source},
+            # A bucket's ARN names no account, and buckets change hands.
+            "StringEquals": {"aws:SourceAccount": arn.split(":")[4]},
+        },
     }
-    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": _policy(statement)})
+    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"])
+    text = found.get("Attributes", {}).get("Policy")
+    policy = json.loads(text) if text else {"Version": "2012-10-17", "Statement": []}
+    if statement in policy["Statement"]:
+        return
+    others = [s for s in policy["Statement"] if s.get("Sid") != sid]
+    policy["Statement"] = [*others, statement]
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(policy)})
+
+
+def _subscribe(sns: Any, topic_arn: str, queue_arn: str, job_tag: str) -> None:
+    """Have the queue get the completions of one deployment, whoever else uses the topic."""
+    subscription = sns.subscribe(
+        TopicArn=topic_arn, Protocol="sqs", Endpoint=queue_arn, ReturnSubscriptionArn=True
+    )["SubscriptionArn"]
+    found = sns.get_subscription_attributes(SubscriptionArn=subscription)["Attributes"]
+    if found.get("FilterPolicy"):
+        return
+    wanted = {
+        "FilterPolicyScope": "MessageBody",
+        "FilterPolicy": json.dumps({"JobTag": [job_tag]}),
+    }
+    for name, value in wanted.items():
+        sns.set_subscription_attributes(
+            SubscriptionArn=subscription, AttributeName=name, AttributeValue=value
+        )
 
 
 def _notify(s3: Any, bucket: str, name: str, queue_arn: str, prefix: str) -> None:
-    """Have a bucket tell a queue of new objects; what it tells others is left as it is."""
+    """Have a bucket report new objects to a queue; its other notifications stay."""
     wanted: dict[str, Any] = {
         "Id": name,
         "QueueArn": queue_arn,
@@ -135,14 +176,18 @@ def _is_same(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
     return told(found) == told(wanted)
 
 
-def _role(iam: Any, name: str, topic_arn: str) -> str:
+def _role(iam: Any, name: str, topic_arn: str, account: str, kms_key: str | None) -> str:
+    """The role that publishes completions. One that exists keeps its trust and its policies."""
     role = f"{name}-publish"
     trust = _policy(
-        {
-            "Effect": "Allow",
-            "Principal": {"Service": "rekognition.amazonaws.com"},
-            "Action": "sts:AssumeRole",
-        }
+        [
+            {
+                "Effect": "Allow",
+                "Principal": {"Service": "rekognition.amazonaws.com"},
+                "Action": "sts:AssumeRole",
+                "Condition": {"StringEquals": {"aws:SourceAccount": account}},
+            }
+        ]
     )
     try:
         arn = iam.get_role(RoleName=role)["Role"]["Arn"]
@@ -153,9 +198,13 @@ def _role(iam: Any, name: str, topic_arn: str) -> str:
             Description="Lets Rekognition Video publish completions of rekognition-dagster's jobs",
         )["Role"]["Arn"]
     publish = {"Effect": "Allow", "Action": "sns:Publish", "Resource": topic_arn}
-    iam.put_role_policy(RoleName=role, PolicyName="publish", PolicyDocument=_policy(publish))
+    allowed: list[dict[str, Any]] = [publish]
+    if kms_key:
+        actions = ["kms:GenerateDataKey", "kms:Decrypt"]
+        allowed.append({"Effect": "Allow", "Action": actions, "Resource": kms_key})
+    iam.put_role_policy(RoleName=role, PolicyName="publish", PolicyDocument=_policy(allowed))
     return arn
 
 
-def _policy(statement: dict[str, Any]) -> str:
-    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+def _policy(statements: list[dict[str, Any]]) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": statements})

@@ -123,6 +123,29 @@ class Lake:
         with lake_errors(self.storage, path, video=video.uri):
             self._put(Rows(video.uri), None, path)
 
+    def remove_former(self, path: str, video: Video, operation: str) -> None:
+        """Remove what is left of a video's results that were formerly of another date: the rows at
+        ``path``, and those of ``videos`` and ``jobs`` of the same date."""
+        table, day, _ = path.split("/")
+        removed = {
+            path: Rows(video.uri),
+            f"{VIDEOS.name}/{day}/{video.id}.parquet": Rows(video.uri),
+            f"{JOBS.name}/{day}/{video.id}.{operation}.parquet": Rows(video.uri, operation),
+        }
+        with lake_errors(self.storage, table, video=video.uri):
+            for there in compaction.locate(self.storage, list(removed)):
+                self._put(removed[there], None, there)
+
+    def forget(self, video: Video) -> None:
+        """Remove a video's rows of every table."""
+        for table in self.tables():
+            parts = tuple(OPERATIONS) if table == JOBS.name else ("",)
+            paths = {self.path(table, video, part=part): part for part in parts}
+            with lake_errors(self.storage, table, video=video.uri):
+                there = compaction.locate(self.storage, list(paths))
+                for path in there:
+                    self._put(Rows(video.uri, paths[path] or None), None, path)
+
     def has(self, table: str, video: Video) -> bool:
         """Whether a video's rows of a table are there, be it that it has none."""
         path = self.path(table, video)

@@ -22,6 +22,7 @@ from typing import IO, NamedTuple
 
 import pyarrow.fs as pafs
 
+from rekognition_dagster import aws
 from rekognition_dagster.errors import LakeError
 
 _CHUNK_BYTES = 16 * 1024 * 1024
@@ -61,7 +62,7 @@ class Storage:
         text = str(url)
         if text.startswith("s3://"):
             endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-            region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+            region = aws.region()
             filesystem = pafs.S3FileSystem(
                 endpoint_override=endpoint or None, region=region or None
             )

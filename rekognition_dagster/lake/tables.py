@@ -66,6 +66,7 @@ JOBS = Table(
             ("started_at", _TIME),
             ("completed_at", _TIME),
             ("backend", pa.string()),
+            ("software", pa.string()),
             ("version", pa.string()),
             ("rows", pa.int64()),
         ]

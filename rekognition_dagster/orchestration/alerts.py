@@ -14,10 +14,11 @@ from typing import Any
 import dagster as dg
 from botocore.exceptions import BotoCoreError, ClientError
 
+from rekognition_dagster.aws import reason_of
 from rekognition_dagster.operations import Operation
-from rekognition_dagster.orchestration.resources import QueueResource, said
+from rekognition_dagster.orchestration.names import Deployment
 from rekognition_dagster.orchestration.settings import Settings
-from rekognition_dagster.orchestration.standing import RESULTS_LIVE_DAYS, Books, Phase
+from rekognition_dagster.state.queries import RESULTS_LIVE_DAYS, count_unpaged, unpaged
 
 _WARN_AFTER, _FAIL_AFTER = timedelta(days=3), timedelta(days=5)
 _SHOWN = 20
@@ -33,27 +34,29 @@ class Alerts:
     schedule: dg.ScheduleDefinition
 
 
-def build_alerts(books: Books) -> Alerts:
+def build_alerts(deployment: Deployment) -> Alerts:
     """The checks, the asset ``dead_letters`` under one of them, and the schedule ``alerts``."""
     dead_letters = dg.AssetSpec(
-        books.names.dead_letters(),
-        group_name=books.names.group_name("nightly"),
+        deployment.names.dead_letters(),
+        group_name=deployment.names.group_name("nightly"),
         kinds={"sqs"},
         description="The dead-letter queue: messages that were no completions, or that could not "
         "be dealt with.",
     )
     checks = [
-        *(_results_before_they_expire(o, books) for o in books.settings.operation_list),
-        _is_empty(dead_letters.key),
+        *(_results_before_they_expire(o, deployment) for o in deployment.settings.operation_list),
+        _is_empty(dead_letters.key, deployment),
     ]
     job = dg.define_asset_job(
-        "alerts", selection=dg.AssetSelection.checks(*checks), executor_def=dg.in_process_executor
+        deployment.scoped("alerts"),
+        selection=dg.AssetSelection.checks(*checks),
+        executor_def=dg.in_process_executor,
     )
     schedule = dg.ScheduleDefinition(
-        name="alerts",
+        name=deployment.scoped("alerts"),
         job=job,
         cron_schedule="7 * * * *",
-        default_status=books.settings.schedule_status,
+        default_status=deployment.settings.schedule_status,
         description="Evaluates the checks that warn of what is about to be lost.",
     )
     return Alerts([dead_letters], checks, schedule)
@@ -76,23 +79,22 @@ def nightly_freshness(settings: Settings) -> dg.FreshnessPolicy:
     return dg.FreshnessPolicy.time_window(fail_window=longest + _GRACE)
 
 
-def _results_before_they_expire(operation: Operation, books: Books) -> dg.AssetChecksDefinition:
+def _results_before_they_expire(
+    operation: Operation, deployment: Deployment
+) -> dg.AssetChecksDefinition:
     @dg.asset_check(
-        asset=books.names.completion(operation),
+        asset=deployment.names.completion(operation),
         name="results_before_they_expire",
         description=f"The results of every completed job are in {operation.table} long before the "
         f"service forgets them, after {RESULTS_LIVE_DAYS} days.",
     )
     def results_before_they_expire(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         now = time.time()
-        oldest: list[tuple[float, str, str]] = []
-        unpaged = 0
-        for standing in books.board(context.instance, operation).find(Phase.UNPAGED):
-            unpaged += 1
-            oldest.append((standing.since, standing.video.uri, standing.reason))
-            oldest = sorted(oldest)[:_SHOWN]
+        with deployment.state(context.instance).read() as connection:
+            oldest = unpaged(connection, operation.name, _SHOWN)
+            count = count_unpaged(connection, operation.name)
         age = timedelta(seconds=now - oldest[0][0]) if oldest else timedelta(0)
-        metadata: dict[str, Any] = {"unpaged": unpaged, "oldest_hours": age / timedelta(hours=1)}
+        metadata: dict[str, Any] = {"unpaged": count, "oldest_hours": age / timedelta(hours=1)}
         if age > _WARN_AFTER:
             metadata["oldest"] = dg.MetadataValue.table(
                 [
@@ -118,7 +120,7 @@ def _results_before_they_expire(operation: Operation, books: Books) -> dg.AssetC
             passed=age <= _WARN_AFTER,
             severity=dg.AssetCheckSeverity.ERROR if severe else dg.AssetCheckSeverity.WARN,
             metadata=metadata,
-            description=f"{unpaged} completed jobs have no results in {operation.table}; the "
+            description=f"{count} completed jobs have no results in {operation.table}; the "
             f"oldest ended {age.days} days ago. Materialize {operation.table} for them"
             if age > _WARN_AFTER
             else None,
@@ -127,21 +129,22 @@ def _results_before_they_expire(operation: Operation, books: Books) -> dg.AssetC
     return results_before_they_expire
 
 
-def _is_empty(key: dg.AssetKey) -> dg.AssetChecksDefinition:
+def _is_empty(key: dg.AssetKey, deployment: Deployment) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=key,
         name="is_empty",
+        required_resource_keys=deployment.needs("completion_queue"),
         description="No message lies in the dead-letter queue.",
     )
-    def is_empty(completion_queue: QueueResource) -> dg.AssetCheckResult:
-        queue = completion_queue.queue()
+    def is_empty(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        queue = deployment.resource(context, "completion_queue").queue()
         if queue is None:
             return dg.AssetCheckResult(passed=True, description="No queue is configured")
         try:
             dead = queue.dead_letters()
         except (ClientError, BotoCoreError) as error:
             raise dg.Failure(
-                f"cannot look into the dead-letter queue of {queue.url}: {said(error)}. Allow "
+                f"cannot look into the dead-letter queue of {queue.url}: {reason_of(error)}. Allow "
                 "sqs:GetQueueAttributes on it"
             ) from error
         if dead is None:

@@ -5,6 +5,7 @@ A model's name is its file's; what it reads is what it mentions; its first comme
 
 # No postponed annotations here: Dagster reads those of the decorated functions as they stand.
 
+import hashlib
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -15,20 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pyarrow as pa
+import sqlalchemy as sa
 
 from rekognition_dagster.errors import ConfigurationError
-from rekognition_dagster.lake import TABLES
+from rekognition_dagster.lake import TABLES, Lake
 from rekognition_dagster.operations import Operation
-from rekognition_dagster.orchestration.ledger import Batch, Book, Entry, chunks, digest
 from rekognition_dagster.orchestration.metadata import column_schema, file_metadata
-from rekognition_dagster.orchestration.names import BATCH_SIZE, VIDEO_PARTITIONS
-from rekognition_dagster.orchestration.resources import LakeResource
-from rekognition_dagster.orchestration.selection import (
-    VideosConfig,
-    named_videos,
-    selected_partitions,
-)
-from rekognition_dagster.orchestration.standing import Books, video_of
+from rekognition_dagster.orchestration.names import BATCH_SIZE, BATCH_TAG, Deployment
+from rekognition_dagster.orchestration.results import BatchConfig
+from rekognition_dagster.orchestration.selection import VideosConfig, selected
+from rekognition_dagster.state import State, batches
+from rekognition_dagster.state import results as result_state
+from rekognition_dagster.state.results import Model
+from rekognition_dagster.state.tables import VIDEOS
+from rekognition_dagster.state.videos import CHUNK, video_of
 from rekognition_dagster.videos import Video
 
 if TYPE_CHECKING:  # not needed to load a code location
@@ -36,7 +37,7 @@ if TYPE_CHECKING:  # not needed to load a code location
 
 STANDARD_MODELS = Path(__file__).parent.parent / "analytics"
 """The models that come with the package."""
-_AT_ONCE = 200  # partitions whose entries are in memory at once
+_RESERVED = ("audit",)
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,18 @@ class SqlModel:
         """The model in a .sql file."""
         return cls(path.stem, path.read_text(encoding="utf-8"))
 
+    def __post_init__(self) -> None:
+        if self.name in TABLES or self.name in _RESERVED or not self.name.isidentifier():
+            raise ConfigurationError(
+                f"a model cannot be called {self.name}: "
+                + (
+                    "that is a table of the lake itself"
+                    if self.name.isidentifier()
+                    else "use letters, digits and underscores"
+                )
+                + ". Rename its .sql file"
+            )
+
     @property
     def description(self) -> str:
         """The comment that the file opens with."""
@@ -66,6 +79,12 @@ class SqlModel:
                 break
             lines.append(line.removeprefix("--").strip())
         return " ".join(lines)
+
+    @property
+    def code_version(self) -> str:
+        """A digest of what the model computes: its text without comments and blank space."""
+        code = " ".join(re.sub(r"--.*", "", self.sql).split())
+        return hashlib.sha256(code.encode()).hexdigest()[:16]
 
     def mentions(self, tables: Collection[str]) -> list[str]:
         """Which of some tables the SQL reads."""
@@ -91,151 +110,174 @@ def load_models(
 
 @dataclass(frozen=True)
 class Analytics:
-    """An analytics asset, and what it is made from.
+    """The models of a deployment, in the order in which they are computed, and their assets."""
 
-    Args:
-        definition: The asset.
-        book: Its ledgers: ``of``, a digest of what a video's rows were computed from.
-        upstream: The assets that it reads.
-    """
-
-    definition: dg.AssetsDefinition
-    book: Book
-    upstream: Sequence[dg.AssetKey]
-
-    def behind(self, instance: dg.DagsterInstance) -> Iterator[tuple[str, str]]:
-        """Videos whose rows are older than what they are computed from, and that as a digest."""
-        expected = _expected(instance, self.upstream)
-        own = self.book.versions(instance)
-        suspects = (p for p, version in expected.items() if str(own.get(p)) != version)
-        for partitions in chunks(suspects, _AT_ONCE):
-            done = self.book.read(instance, partitions)
-            for partition, of in _inputs(instance, self.upstream, partitions).items():
-                entries = done[partition].entries if partition in done else {}
-                for video, made_from in of.items():
-                    if entries.get(video, {}).get("of") != made_from:
-                        yield video, made_from
+    models: Sequence[SqlModel]
+    state_models: Sequence[Model]
+    assets: Sequence[dg.AssetsDefinition]
+    job: dg.JobDefinition | None
 
 
-def _expected(
-    instance: dg.DagsterInstance,
-    upstream: Sequence[dg.AssetKey],
-    partitions: Collection[str] | None = None,
-) -> dict[str, str]:
-    """The data version that each partition has once it is computed: a digest of those above it."""
-    above = [Book(key).versions(instance, partitions) for key in upstream]
-    return {
-        p: digest([str(versions.get(p)) for versions in above])
-        for p in dict.fromkeys(p for versions in above for p in versions)
-    }
-
-
-def _inputs(
-    instance: dg.DagsterInstance, upstream: Sequence[dg.AssetKey], partitions: Collection[str]
-) -> dict[str, dict[str, str]]:
-    """What each video's rows are to be computed from, by partition and video."""
-    above = [Book(key).read(instance, partitions) for key in upstream]
-    made_from: dict[str, dict[str, str]] = {}
-    for partition in partitions:
-        entries = [ledgers[partition].entries for ledgers in above if partition in ledgers]
-        keys = dict.fromkeys(k for of in entries for k in of)
-        made_from[partition] = {
-            k: digest([of[k].get("job_id") or of[k].get("of") for of in entries if k in of])
-            for k in keys
-        }
-    return made_from
-
-
-def build_analytics_assets(
-    models: Sequence[SqlModel], operations: Sequence[Operation], books: Books
-) -> list[Analytics]:
-    """An asset per model, in the order in which they are computed. A model of operations that do
-    not run is left out."""
-    names = books.names
-    sources = {
-        **{o.table: names.results(o) for o in operations},
-        **{m.name: names.asset_key(m.name) for m in models},
-    }
-    upstream = {m.name: [t for t in m.mentions(sources) if t != m.name] for m in models}
+def order_models(
+    models: Sequence[SqlModel], operations: Sequence[Operation]
+) -> list[tuple[SqlModel, Model]]:
+    """Models in the order in which they are computed, with what the state knows of each. A model
+    of operations that do not run is left out."""
+    tables = {o.table: o.name for o in operations}
+    sources = {**tables, **{m.name: m.name for m in models}}
+    reads = {m.name: [t for t in m.mentions(sources) if t != m.name] for m in models}
     by_name = {m.name: m for m in models}
-    order = TopologicalSorter({n: [t for t in u if t in by_name] for n, u in upstream.items()})
+    order = TopologicalSorter({n: [t for t in r if t in by_name] for n, r in reads.items()})
     return [
-        _build(by_name[name], [sources[t] for t in upstream[name]], books)
-        for name in order.static_order()
-        if upstream[name]
+        (by_name[n], Model(n, by_name[n].code_version, tuple(sources[t] for t in reads[n])))
+        for n in order.static_order()
+        if reads[n]
     ]
 
 
-def _build(model: SqlModel, upstream: Sequence[dg.AssetKey], books: Books) -> Analytics:
-    names = books.names
-    key = names.asset_key(model.name)
+def build_analytics(
+    models: Sequence[SqlModel], operations: Sequence[Operation], deployment: Deployment
+) -> Analytics:
+    """An asset per model, and the job that computes what is behind."""
+    ordered = order_models(models, operations)
+    state_models = [m for _, m in ordered]
+    tables = {o.name: o.table for o in operations}
+    assets = [_build(sql, m, tables, deployment, state_models) for sql, m in ordered]
+    job = _build_job([sql for sql, _ in ordered], deployment, state_models) if ordered else None
+    return Analytics([sql for sql, _ in ordered], state_models, assets, job)
+
+
+def _build(
+    sql: SqlModel,
+    model: Model,
+    tables: dict[str, str],
+    deployment: Deployment,
+    models: Sequence[Model],
+) -> dg.AssetsDefinition:
+    names = deployment.names
 
     @dg.asset(
-        key=key,
-        partitions_def=VIDEO_PARTITIONS,
+        key=names.asset_key(sql.name),
+        partitions_def=deployment.partitions,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=BATCH_SIZE),
-        deps=list(upstream),
+        deps=[names.asset_key(tables.get(r, r)) for r in model.reads],
         group_name=names.group_name("analytics"),
         kinds={"duckdb", "parquet"},
+        required_resource_keys=deployment.needs("lake"),
+        code_version=sql.code_version,
+        # The lake has the rows: no IO manager stores anything.
+        dagster_type=dg.Nothing,  # pyright: ignore[reportArgumentType]
         output_required=False,
-        description=f"{model.description}\n\n```sql\n{model.sql.strip()}\n```",
+        description=f"{sql.description}\n\n```sql\n{sql.sql.strip()}\n```",
     )
     def compute(
-        context: dg.AssetExecutionContext, config: VideosConfig, lake: LakeResource
-    ) -> Iterator[dg.Output[None]]:
-        _compute(context, config, lake, model, Book(key), upstream, books)
-        yield from ()
+        context: dg.AssetExecutionContext, config: VideosConfig
+    ) -> Iterator[dg.Output[Any]]:
+        state = deployment.state(context.instance)
+        keys = selected(context, config, state)
+        lake = deployment.resource(context, "lake").open()
+        done = compute_model(state, lake, sql, keys, models)
+        deployment.resource(context, "lake").refresh_catalogue()
+        context.log.info(f"{len(done)} of {len(keys)} videos computed")
+        if done:
+            rows = sum(d["rows"] for d in done)
+            metadata: dict[str, Any] = {"dagster/partition_row_count": rows}
+            if len(done) == 1:
+                metadata = file_metadata(lake, done[0]["path"], rows)
+            metadata["dagster/column_schema"] = column_schema(done[0]["schema"])
+            yield dg.Output(None, metadata=metadata)
 
-    return Analytics(compute, Book(key), upstream)
+    return compute
 
 
-def _compute(
-    context: dg.AssetExecutionContext,
-    config: VideosConfig,
-    lake_resource: LakeResource,
+def _build_job(
+    ordered: Sequence[SqlModel], deployment: Deployment, models: Sequence[Model]
+) -> dg.JobDefinition:
+    @dg.op(
+        name=deployment.scoped("compute_models"),
+        required_resource_keys=deployment.needs("lake"),
+        description="Computes the analytics that are behind.",
+    )
+    def compute_models(context: dg.OpExecutionContext, config: BatchConfig) -> None:
+        batch = config.batch or context.run.tags.get(BATCH_TAG, "")
+        state = deployment.state(context.instance)
+        lake = deployment.resource(context, "lake").open()
+        for sql in ordered:
+            with state.write() as connection:
+                batches.alive(connection, batch, time.time())
+                keys = batches.analytics_of(connection, batch, sql.name)
+            done = compute_model(state, lake, sql, keys, models)
+            if done:
+                context.log.info(f"{sql.name}: {len(done)} videos computed")
+        deployment.resource(context, "lake").refresh_catalogue()
+        with state.write() as connection:
+            batches.end(connection, batch)
+
+    @dg.job(
+        name=deployment.scoped("analytics"),
+        executor_def=dg.in_process_executor,
+        description="Computes analytics that are behind. Launched by analytics_refresh.",
+    )
+    def analytics() -> None:
+        compute_models()  # pyright: ignore[reportCallIssue] -- Dagster fills its arguments in
+
+    return analytics
+
+
+def compute_model(
+    state: State,
+    lake: Lake,
     model: SqlModel,
-    book: Book,
-    upstream: Sequence[dg.AssetKey],
-    books: Books,
-) -> None:
-    lake, instance = lake_resource.open(), context.instance
-    named = named_videos(config)
-    partitions = selected_partitions(context, named, books)
-    # Versions before entries: what changes meanwhile is then found to be behind.
-    versions = _expected(instance, upstream, partitions)
-    inputs = _inputs(instance, upstream, partitions)
-    known = books.videos.read(instance, partitions)
-    before = book.read(instance, partitions)
-    todo: dict[str, dict[str, Video]] = {}
-    for partition, made_from in inputs.items():
-        done = before[partition].entries if partition in before else {}
-        facts = known[partition].entries if partition in known else {}
-        todo[partition] = {
-            k: video_of(k, facts.get(k, {}))
-            for k, of in made_from.items()
-            if not named or k in named or done.get(k, {}).get("of") != of
-        }
+    keys: Sequence[str],
+    models: Sequence[Model],
+) -> list[dict[str, Any]]:
+    """Compute a model's rows of some videos, write them, and enter that.
+
+    Returns:
+        Of each video that has something to compute from: ``key``, ``partition``, ``rows``,
+        ``path`` and ``schema``.
+    """
+    # Revisions before rows: what changes meanwhile is then found to be behind.
+    with state.read() as connection:
+        wanted = result_state.wanted(connection, model.name, keys)
+        videos = _videos(connection, list(wanted))
+    if not videos:
+        return []
+    done: list[dict[str, Any]] = []
     tables = model.mentions({*lake.tables(), *TABLES} - {model.name})
-    batch = Batch(book, context)
-    with lake.connect(tables, [v for videos in todo.values() for v in videos.values()]) as duckdb:
+    with lake.connect(tables, [v for v, _ in videos.values()]) as duckdb:
         duckdb.execute(f'CREATE TEMP TABLE "{model.name}" AS {_statement(model.sql)}')
         rows_of = _by_video(duckdb, model.name)
-        for partition, videos in todo.items():
-            entries: dict[str, Entry] = {}
-            shown: dict[str, Any] = {}
-            for video_key, video in videos.items():
-                rows = rows_of(video)
-                with lake.writer(model.name, video, schema=rows.schema) as writer:
-                    writer.write(rows)
-                of = inputs[partition][video_key]
-                entries[video_key] = {"at": time.time(), "of": of, "rows": rows.num_rows}
-                shown = {"dagster/column_schema": column_schema(rows.schema)}
-                if video_key == partition:
-                    shown |= file_metadata(lake, writer.path, rows.num_rows)
-            if entries:
-                batch.add(partition, entries, shown, versions[partition])
-    batch.enter()
-    lake_resource.refresh_catalogue()
+        for key, (video, partition) in videos.items():
+            rows = rows_of(video)
+            with lake.writer(model.name, video, schema=rows.schema) as writer:
+                writer.write(rows)
+            revision, before = wanted[key]
+            if before and before != writer.path:
+                lake.remove(before, video)  # the same video, formerly of another date
+            done.append(
+                {
+                    "key": key,
+                    "partition": partition,
+                    "made": revision,
+                    "rows": rows.num_rows,
+                    "path": writer.path,
+                    "schema": rows.schema,
+                }
+            )
+    with state.write() as connection:
+        result_state.computed(connection, model.name, done, models, time.time())
+    return done
+
+
+def _videos(connection: sa.Connection, keys: Sequence[str]) -> dict[str, tuple[Video, str]]:
+    """Videos and their partitions, by key."""
+    found: dict[str, tuple[Video, str]] = {}
+    for start in range(0, len(keys), CHUNK):
+        query = sa.select(VIDEOS).where(VIDEOS.c.key.in_(keys[start : start + CHUNK]))
+        for row in connection.execute(query).mappings():
+            found[row["key"]] = (video_of(row), row["partition"])
+    return found
 
 
 def _by_video(duckdb: "DuckDBPyConnection", table: str) -> Callable[[Video], pa.Table]:

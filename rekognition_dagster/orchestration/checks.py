@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 
@@ -15,6 +16,8 @@ BOX_TOLERANCE = 0.02
 """How far a box may reach beyond the frame, as a ratio of it: trackers foresee people who leave."""
 TIME_TOLERANCE_MS = 1000
 """How far a timestamp may lie after the duration, which containers round."""
+
+_MAX_NAMED = 50  # videos in a check's metadata
 
 _BOXES = {
     "person_detections": "bounding_box",
@@ -82,28 +85,66 @@ def _rules(operation: Operation) -> list[_Rule]:
     return rules
 
 
-def results_checks(operation: Operation, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
-    """The checks of an operation's results asset."""
+HAS_RESULTS = "has_results"
+"""The check that fails where a job FAILED or its start was refused, with the reason."""
+
+
+def results_checks(
+    operation: Operation, key: dg.AssetKey, partitions: dg.PartitionsDefinition
+) -> list[dg.AssetCheckSpec]:
+    """The checks of an operation's results asset, each for every partition."""
+    described = {r.name: r.description for r in _rules(operation)} | {
+        HAS_RESULTS: "No job of the partition's videos FAILED, and no start was refused."
+    }
     return [
-        dg.AssetCheckSpec(r.name, asset=key, description=r.description) for r in _rules(operation)
+        dg.AssetCheckSpec(name, asset=key, description=text, partitions_def=partitions)
+        for name, text in described.items()
     ]
 
 
-def check_results(
-    lake: Lake, operation: Operation, key: dg.AssetKey, videos: Sequence[Video]
-) -> Iterator[dg.AssetCheckResult]:
-    """Evaluate the checks over the files of some videos; offenders are named in the metadata."""
-    rules = _rules(operation)
-    found: dict[str, dict[str, int]] = {}
-    if videos:
-        with lake.connect(tables=(operation.table, "videos"), videos=videos) as connection:
-            found = {r.name: dict(connection.execute(r.sql).fetchall()) for r in rules}
+def find_offenders(
+    lake: Lake, operation: Operation, videos: Sequence[Video]
+) -> dict[str, dict[str, int]]:
+    """Evaluate the rules over the files of some videos: findings by video and rule."""
+    found: dict[str, dict[str, int]] = {v.partition_key: {} for v in videos}
+    if not videos:
+        return found
+    by_uri = {v.uri: v.partition_key for v in videos}
+    with lake.connect(tables=(operation.table, "videos"), videos=videos) as connection:
+        for rule in _rules(operation):
+            for uri, count in connection.execute(rule.sql).fetchall():
+                found[by_uri[uri]][rule.name] = count
+    return found
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check says of a partition, or of a run's videos."""
+
+    name: str
+    passed: bool
+    severity: dg.AssetCheckSeverity
+    metadata: Mapping[str, Any]
+    description: str | None = None
+
+
+def verdicts(
+    operation: Operation,
+    findings: Mapping[str, Mapping[str, int]],
+    failures: Mapping[str, str],
+) -> Iterator[Verdict]:
+    """The verdict of each check.
+
+    Args:
+        operation: Which.
+        findings: By URI of each video that has results, by rule.
+        failures: By URI of each video that has none, why.
+    """
+    rules = _rules(operation) if findings else []
     for rule in rules:
-        broken = found.get(rule.name, {})
-        yield dg.AssetCheckResult(
-            passed=not broken,
-            check_name=rule.name,
-            asset_key=key,
-            severity=rule.severity,
-            metadata={"videos_checked": len(videos), **dict(list(broken.items())[:50])},
-        )
+        broken = {uri: f[rule.name] for uri, f in findings.items() if rule.name in f}
+        metadata = {"videos_checked": len(findings), **dict(list(broken.items())[:_MAX_NAMED])}
+        yield Verdict(rule.name, not broken, rule.severity, metadata)
+    named = dict(list(failures.items())[:_MAX_NAMED])
+    text = "; ".join(f"{uri}: {r}" for uri, r in list(failures.items())[:5]) or None
+    yield Verdict(HAS_RESULTS, not failures, dg.AssetCheckSeverity.ERROR, named, text)

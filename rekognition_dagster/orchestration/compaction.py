@@ -10,9 +10,7 @@ from pydantic import Field
 
 from rekognition_dagster.errors import LakeError
 from rekognition_dagster.lake.compaction import GRACE_S, MIN_FILES, QUIET_S, due_days
-from rekognition_dagster.orchestration.names import RekognitionVideoTranslator
-from rekognition_dagster.orchestration.resources import LakeResource
-from rekognition_dagster.orchestration.settings import Settings
+from rekognition_dagster.orchestration.names import Deployment
 
 _TELL_EVERY_S = 60.0
 
@@ -33,20 +31,24 @@ class CompactionConfig(dg.Config):
     )
 
 
-def build_compaction_asset(names: RekognitionVideoTranslator) -> dg.AssetsDefinition:
+def build_compaction_asset(deployment: Deployment) -> dg.AssetsDefinition:
     """The asset ``lake_compaction``. Materializing it takes the step that is due for each day of
     each table; run it again, or twice at once, and nothing is lost or done twice."""
+
+    names = deployment.names
 
     @dg.asset(
         key=names.asset_key("lake_compaction"),
         group_name=names.group_name("lake"),
         kinds={"parquet"},
+        required_resource_keys=deployment.needs("lake"),
         description="Merges the small files of each table's day into few large ones, sorted by "
         "video. Its metadata says how many days were staged, published, or wait.",
     )
     def lake_compaction(
-        context: dg.AssetExecutionContext, config: CompactionConfig, lake: LakeResource
+        context: dg.AssetExecutionContext, config: CompactionConfig
     ) -> dg.MaterializeResult:
+        lake = deployment.resource(context, "lake")
         opened = lake.open()
         outcomes: Counter[str] = Counter()
         failures: dict[str, str] = {}
@@ -81,11 +83,12 @@ def build_compaction_asset(names: RekognitionVideoTranslator) -> dg.AssetsDefini
 
 
 def build_compaction_schedule(
-    settings: Settings, compaction: dg.AssetsDefinition
+    deployment: Deployment, compaction: dg.AssetsDefinition
 ) -> dg.ScheduleDefinition:
     """Materializes ``lake_compaction`` every night."""
+    settings = deployment.settings
     return dg.ScheduleDefinition(
-        name="compaction",
+        name=deployment.scoped("compaction"),
         cron_schedule=settings.compaction,
         execution_timezone=settings.timezone,
         target=compaction,

@@ -8,13 +8,9 @@ from typing import Any
 
 import dagster as dg
 
-from rekognition_dagster.operations import Operation
 from rekognition_dagster.orchestration.alerts import build_alerts
-from rekognition_dagster.orchestration.analytics import (
-    SqlModel,
-    build_analytics_assets,
-    load_models,
-)
+from rekognition_dagster.orchestration.analytics import SqlModel, build_analytics, load_models
+from rekognition_dagster.orchestration.batches import build_analytics_sensor, build_results_sensor
 from rekognition_dagster.orchestration.compaction import (
     build_compaction_asset,
     build_compaction_schedule,
@@ -24,16 +20,17 @@ from rekognition_dagster.orchestration.discovery import build_discovery_sensor
 from rekognition_dagster.orchestration.dispatch import build_dispatch_sensor
 from rekognition_dagster.orchestration.jobs import build_job_asset
 from rekognition_dagster.orchestration.local_backfill import build_local_backfill
-from rekognition_dagster.orchestration.names import VIDEO_PARTITIONS, RekognitionVideoTranslator
+from rekognition_dagster.orchestration.names import Deployment, RekognitionVideoTranslator
 from rekognition_dagster.orchestration.reconciliation import build_reconciliation_sensor
-from rekognition_dagster.orchestration.refresh import build_analytics_sensor, build_results_sensor
+from rekognition_dagster.orchestration.reports import build_report_sensor
+from rekognition_dagster.orchestration.rerun import build_rerun_job
 from rekognition_dagster.orchestration.resources import (
     LakeResource,
     QueueResource,
     RekognitionVideoResource,
     VideoBucketResource,
 )
-from rekognition_dagster.orchestration.results import build_results_asset
+from rekognition_dagster.orchestration.results import build_results_asset, build_results_job
 from rekognition_dagster.orchestration.schedules import (
     build_nightly_batch,
     build_nightly_schedule,
@@ -41,7 +38,6 @@ from rekognition_dagster.orchestration.schedules import (
     build_status_schedule,
 )
 from rekognition_dagster.orchestration.settings import Settings
-from rekognition_dagster.orchestration.standing import Books
 
 
 def build_definitions(
@@ -58,7 +54,10 @@ def build_definitions(
         models: Analytics; those of the package by default.
         names: Names the assets.
         resources: In place of ``rekognition``, ``completion_queue``, ``arrivals_queue``,
-            ``video_bucket``, ``lake``.
+            ``video_bucket``, ``lake``. In Dagster, the deployment's name is before theirs.
+
+    All names carry the deployment's, and executors stay with their jobs, so the result can be
+    merged with a team's own definitions, or with another deployment's.
 
     Example:
         .. code-block:: python
@@ -68,61 +67,68 @@ def build_definitions(
             defs = build_definitions(Settings(bucket="cameras", lake="s3://analytics/lake"))
     """
     settings = settings or Settings.from_env()
-    names = names or RekognitionVideoTranslator()
-    operations = settings.operation_list
+    names = names or RekognitionVideoTranslator(settings.asset_prefix)
     with warnings.catch_warnings():
-        # Backfill policies are beta in Dagster, used knowingly; one warning per asset says no more.
+        # Backfill policies and partitioned checks are beta in Dagster, used knowingly.
         warnings.simplefilter("ignore", dg.BetaWarning)
-        return _build(settings, names, operations, models, resources)
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        return _build(Deployment(settings, names), models, resources)
 
 
 def _build(
-    settings: Settings,
-    names: RekognitionVideoTranslator,
-    operations: Sequence[Operation],
+    deployment: Deployment,
     models: Sequence[SqlModel] | None,
     resources: Mapping[str, Any] | None,
 ) -> dg.Definitions:
-    books = Books(names, settings)
-    jobs = {o.name: build_job_asset(o, books) for o in operations}
-    results = {o.name: build_results_asset(o, books) for o in operations}
+    settings = deployment.settings
+    operations = settings.operation_list
     chosen = load_models() if models is None else models
-    analytics = build_analytics_assets(chosen, operations, books)
-    batch = build_nightly_batch(books)
-    compaction = build_compaction_asset(names)
-    status = build_status_asset(books)
-    alerts = build_alerts(books)
+    analytics = build_analytics(chosen, operations, deployment)
+    follow = analytics.state_models
+    results_job = build_results_job(deployment, follow)
+    batch = build_nightly_batch(deployment)
+    compaction = build_compaction_asset(deployment)
+    status = build_status_asset(deployment)
+    alerts = build_alerts(deployment)
+    sensors = [
+        build_discovery_sensor(deployment),
+        build_dispatch_sensor(deployment, follow),
+        build_completion_sensor(deployment),
+        build_reconciliation_sensor(deployment),
+        build_results_sensor(deployment, results_job),
+        build_report_sensor(deployment, [m.name for m in analytics.models]),
+    ]
+    if analytics.job is not None:
+        sensors.append(build_analytics_sensor(deployment, analytics.job, follow))
     return dg.Definitions(
         assets=[
-            *_external_assets(settings, names),
-            *jobs.values(),
-            *results.values(),
-            *(a.definition for a in analytics),
+            *_external_assets(deployment),
+            *(build_job_asset(o, deployment, follow) for o in operations),
+            *(build_results_asset(o, deployment, follow) for o in operations),
+            *analytics.assets,
             batch,
             compaction,
             status,
             *alerts.assets,
         ],
         asset_checks=alerts.checks,
-        jobs=[build_local_backfill(books)],
-        sensors=[
-            build_discovery_sensor(books),
-            build_dispatch_sensor(books, jobs),
-            build_completion_sensor(books),
-            build_reconciliation_sensor(books),
-            build_results_sensor(books, results),
-            build_analytics_sensor(books, analytics),
-            _automation(settings),
+        jobs=[
+            build_local_backfill(deployment, follow),
+            build_rerun_job(deployment, follow),
+            results_job,
+            *([analytics.job] if analytics.job else []),
         ],
+        sensors=sensors,
         schedules=[
-            build_nightly_schedule(settings, batch),
-            build_compaction_schedule(settings, compaction),
-            build_status_schedule(settings, status),
+            build_nightly_schedule(deployment, batch),
+            build_compaction_schedule(deployment, compaction),
+            build_status_schedule(deployment, status),
             alerts.schedule,
         ],
-        resources={**default_resources(settings), **(resources or {})},
-        # One step a run: a process for it would only cost a second start.
-        executor=dg.in_process_executor,
+        resources={
+            deployment.scoped(name): resource
+            for name, resource in {**default_resources(settings), **(resources or {})}.items()
+        },
     )
 
 
@@ -144,37 +150,27 @@ def default_resources(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _external_assets(settings: Settings, names: RekognitionVideoTranslator) -> list[dg.AssetSpec]:
+def _external_assets(deployment: Deployment) -> list[dg.AssetSpec]:
     """What sensors report and nothing here materializes: the videos, and the completions."""
+    names, partitions = deployment.names, deployment.partitions
     return [
         dg.AssetSpec(
             names.video(),
-            partitions_def=VIDEO_PARTITIONS,
+            partitions_def=partitions,
             group_name=names.group_name("videos"),
             kinds={"s3"},
-            description="A video in the bucket, reported by the sensor video_discovery with its "
+            description="A video in the bucket, found by the sensor video_discovery, with its "
             "version.",
         ),
         *(
             dg.AssetSpec(
                 names.completion(o),
-                partitions_def=VIDEO_PARTITIONS,
+                partitions_def=partitions,
                 deps=[names.job(o)],
                 group_name=names.group_name(o.name),
                 kinds={"sqs"},
-                description=f"A {o.api} job has ended, reported by the sensor completions.",
+                description=f"A {o.api} job has ended, as the sensor completions learned.",
             )
-            for o in settings.operation_list
+            for o in deployment.settings.operation_list
         ),
     ]
-
-
-def _automation(settings: Settings) -> dg.AutomationConditionSensorDefinition:
-    """For assets that a deployment adds: ours are launched by sensors of their own."""
-    return dg.AutomationConditionSensorDefinition(
-        name="automation",
-        target=dg.AssetSelection.all(),
-        minimum_interval_seconds=settings.sensor_interval,
-        default_status=settings.sensor_status,
-        description="Evaluates the automation conditions of the assets that you add.",
-    )

@@ -1,7 +1,7 @@
-"""The sensor that discovers videos: what is new or changed under a prefix of a bucket.
+"""The sensor that discovers videos: what is new, changed or deleted under a prefix of a bucket.
 
-Found by listing the bucket, over and over; or told by S3's event notifications, with a listing now
-and then for what they may have missed. One sensor does both, for both write the same ledgers.
+It lists the bucket, over and over; or reads S3's event notifications, with a listing now and then
+for what these may have missed. Both enter the same videos.
 """
 
 # No postponed annotations here: Dagster reads those of the decorated functions as they stand.
@@ -10,78 +10,74 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import dagster as dg
 from botocore.exceptions import BotoCoreError, ClientError
 
 from rekognition_dagster.api import Arrival, parse_arrivals
 from rekognition_dagster.api.arrivals import is_later
+from rekognition_dagster.api.inbox import Inbox
+from rekognition_dagster.aws import reason_of
 from rekognition_dagster.errors import ConfigurationError
-from rekognition_dagster.orchestration.inbox import Inbox, opened
-from rekognition_dagster.orchestration.ledger import Entry, chunks
-from rekognition_dagster.orchestration.names import TICK_S, VIDEO_PARTITIONS
-from rekognition_dagster.orchestration.resources import QueueResource, VideoBucketResource, said
-from rekognition_dagster.orchestration.standing import Books, known
+from rekognition_dagster.lake import Lake
+from rekognition_dagster.orchestration.names import Deployment
+from rekognition_dagster.orchestration.resources import VideoBucketResource
+from rekognition_dagster.state import State
+from rekognition_dagster.state import videos as known_videos
+from rekognition_dagster.state.tables import GONE, PRESENT
+from rekognition_dagster.state.videos import Found, Known, is_news, register
 from rekognition_dagster.videos import Video, is_video_key
 
-_MOST_PARTITIONS = 200  # entered together: an event each, and a slow storage takes seconds
-_MOST_VIDEOS = 20_000  # entered together, for they are in memory at once
-_ADD_AT_ONCE = 400  # partitions per request: SQLite has a limit on variables in a statement
+LIST_S = 1.5
+"""A tick lists no more after so long: a large bucket is listed in many short ticks."""
+_ARCHIVES = {"GLACIER", "DEEP_ARCHIVE"}  # objects that have to be restored before they are read
+_FORGOTTEN = 20  # deleted videos whose rows are removed together
 
 
-def build_discovery_sensor(books: Books) -> dg.SensorDefinition:
-    """Reports videos that are new or changed, as arrivals on the queue or as a listing finds them.
+def build_discovery_sensor(deployment: Deployment) -> dg.SensorDefinition:
+    """Enters videos that are new, changed or deleted, as events or a listing find them.
 
-    What is known already is asked of Dagster, not remembered: an upload that began before the last
-    listing and ended after it is found all the same. A message is deleted once Dagster has that
-    version, or a later one.
+    An upload that began before a listing and ended after it is found by the next one: what is known
+    is compared by key, not by time. A message is deleted once the state has that version, or a
+    later one.
     """
-    settings = books.settings
+    settings = deployment.settings
 
     @dg.sensor(
-        name="video_discovery",
+        name=deployment.scoped("video_discovery"),
         minimum_interval_seconds=settings.sensor_interval,
         default_status=settings.sensor_status,
-        description="Finds new and changed videos in the bucket, by listing it or by S3's event "
-        "notifications, and adds a partition for each.",
+        required_resource_keys=deployment.needs("video_bucket", "arrivals_queue", "lake"),
+        description="Finds new, changed and deleted videos in the bucket, by listing it or by S3's "
+        "event notifications.",
     )
-    def discover(
-        context: dg.SensorEvaluationContext,
-        video_bucket: VideoBucketResource,
-        arrivals_queue: QueueResource,
-    ) -> dg.SensorResult | dg.SkipReason:
-        if not video_bucket.bucket:
+    def discover(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        bucket: VideoBucketResource = deployment.resource(context, "video_bucket")
+        if not bucket.bucket:
             return dg.SkipReason("No bucket is configured: set REKOGNITION_DAGSTER_BUCKET")
-        until = time.monotonic() + TICK_S
-        before = cursor = _Cursor.loaded(context.cursor)
+        state, until = deployment.state(context.instance), time.monotonic() + LIST_S
+        with state.write() as connection:
+            known_videos.add_operations(connection, deployment.plan, time.time())
+        before = cursor = _Cursor.loaded(context.cursor, _where(bucket))
         told: list[str] = []
-        queue = arrivals_queue.queue()
+        queue = deployment.resource(context, "arrivals_queue").queue()
         if queue is not None:
-            inbox = opened(queue, context.log, settings)
-            told.append(_arrivals(context.instance, books, inbox, video_bucket))
+            inbox = Inbox(queue, context.log, settings.visibility_seconds)
+            told.append(_arrivals(state, deployment, inbox, bucket, until))
         if queue is None or cursor.is_due(settings.listing_hours):
-            cursor, listed = _listed(context.instance, books, video_bucket, cursor, until)
+            cursor, listed = _listed(state, deployment, bucket, cursor, until)
             told.append(listed)
-        if queue is None:
-            cursor = _Cursor(after=cursor.after)
-        context.log.info("; ".join(told))
+        if settings.deleted == "forget":
+            lake = deployment.resource(context, "lake").open()
+            told += _forgotten(context.instance, state, deployment, lake, until)
+        text = "; ".join(told)
+        context.log.info(text)
         if cursor == before:
-            return dg.SkipReason("; ".join(told))
-        return dg.SensorResult(skip_reason="; ".join(told), cursor=cursor.dumped())
+            return dg.SkipReason(text)
+        return dg.SensorResult(skip_reason=text, cursor=cursor.dumped())
 
     return discover
-
-
-def register(instance: dg.DagsterInstance, books: Books, found: Mapping[Video, Entry]) -> None:
-    """Make sure that videos have partitions, and enter these versions of them.
-
-    The partition first: a version that is known is not found again.
-    """
-    changes = books.by_partition(found)
-    for some in chunks(changes, _ADD_AT_ONCE):
-        instance.add_dynamic_partitions(str(VIDEO_PARTITIONS.name), some)
-    books.videos.enter(instance, changes)
 
 
 @dataclass(frozen=True)
@@ -89,11 +85,13 @@ class _Cursor:
     """Where discovery is.
 
     Args:
-        after: The last key looked at, inside a listing; a listing of any length goes on there.
+        where: Bucket and prefix that the listing is of.
+        after: The last key that was listed; a listing of any length goes on there.
         begun_at: When that listing began, in seconds since 1970.
         listed_at: When the last whole one began.
     """
 
+    where: str = ""
     after: str = ""
     begun_at: float = 0.0
     listed_at: float = 0.0
@@ -103,222 +101,236 @@ class _Cursor:
         return bool(self.after) or time.time() - self.listed_at >= 3600 * listing_hours
 
     def dumped(self) -> str:
-        """A text; empty for the beginning."""
-        facts = {
-            "after": self.after,
-            "begun_at": self.begun_at,
-            "listed_at": self.listed_at,
-        }
-        told = {k: v for k, v in facts.items() if v}
-        return json.dumps(told) if told else ""
+        """A text."""
+        return json.dumps({f.name: getattr(self, f.name) for f in fields(self)})
 
     @classmethod
-    def loaded(cls, text: str | None) -> "_Cursor":
-        """The inverse of :meth:`dumped`."""
+    def loaded(cls, text: str | None, where: str) -> "_Cursor":
+        """The inverse of :meth:`dumped`; the beginning, where it is of another prefix."""
         facts = json.loads(text or "{}")
-        return cls(**{f.name: facts[f.name] for f in fields(cls) if f.name in facts})
+        found = cls(**{f.name: facts[f.name] for f in fields(cls) if f.name in facts})
+        return found if found.where == where else cls(where)
 
 
 # -- arrivals -------------------------------------------------------------------------------------
 
 
 def _arrivals(
-    instance: dg.DagsterInstance, books: Books, inbox: Inbox, bucket: VideoBucketResource
+    state: State, deployment: Deployment, inbox: Inbox, bucket: VideoBucketResource, until: float
 ) -> str:
-    """Enter what is news on the queue; what came of it.
+    """Enter what is news on the queue; a line about it.
 
-    Objects that a listing would not find are none: other buckets, prefixes and suffixes. Their
+    Objects that a listing would not find are dropped: other buckets, prefixes and suffixes. Their
     messages are deleted, for an arrivals queue belongs to one deployment, and they would come back.
     """
     received = entered = 0
     with inbox.reachable():
-        for messages in inbox.taken(parse_arrivals):
-            told = [
+        for messages in inbox.take(parse_arrivals, until):
+            arrivals = [
                 arrival
-                for _, arrivals in messages
-                for arrival in arrivals
+                for _, several in messages
+                for arrival in several
                 if arrival.video.bucket == bucket.bucket
                 and arrival.video.key.startswith(bucket.prefix)
                 and is_video_key(arrival.video.key)
             ]
-            news = _news(instance, books, told)
-            register(instance, books, {a.video: _entry(a) for a in news})
+            news = _news(state, arrivals)
+            _enter(state, deployment, [_of_arrival(deployment, a) for a in news])
             inbox.delete(m for m, _ in messages)
             received, entered = received + len(messages), entered + len(news)
     return f"{entered} new or changed videos in {received} messages"
 
 
-def _entry(arrival: Arrival) -> Entry:
-    return {**known(arrival.video, time.time()), "sequencer": arrival.sequencer}
+def _of_arrival(deployment: Deployment, arrival: Arrival) -> Found:
+    partition = deployment.settings.partitioning.partition_of(arrival.video)
+    return Found(arrival.video, partition, sequencer=arrival.sequencer)
 
 
-def _news(instance: dg.DagsterInstance, books: Books, arrivals: Sequence[Arrival]) -> list[Arrival]:
-    """Those that are news to Dagster, of each video the latest."""
-    where = {a.video.partition_key: books.partition_of(a.video) for a in arrivals}
-    ledgers = books.videos.read(instance, set(where.values()))
-    known = {k: ledgers[p].entries.get(k) for k, p in where.items() if p in ledgers}
+def _news(state: State, arrivals: Sequence[Arrival]) -> list[Arrival]:
+    """Those that are news, of each video the latest."""
+    with state.read() as connection:
+        known = known_videos.known(connection, [a.video.partition_key for a in arrivals])
     latest: dict[str, Arrival] = {}
     for arrival in arrivals:
         key = arrival.video.partition_key
-        if _is_news(arrival, known.get(key)):
-            latest[key], known[key] = arrival, _entry(arrival)
+        before = latest.get(key)
+        if before is not None:
+            is_new = _is_after(arrival, before.sequencer, _modified(before.video))
+        else:
+            is_new = _is_news(arrival, known.get(key))
+        if is_new:
+            latest[key] = arrival
     return list(latest.values())
 
 
-def _is_news(arrival: Arrival, entry: Entry | None) -> bool:
+def _is_news(arrival: Arrival, before: Known | None) -> bool:
     """Whether an arrival is of another version than the one known, and came after it."""
-    if entry is None:
+    if before is None or not before.discovered:
         return True
-    if entry["version"] == arrival.video.version:
+    if before.version == arrival.video.version and before.status != GONE:
         return False
-    if arrival.sequencer and entry.get("sequencer"):
-        return is_later(arrival.sequencer, entry["sequencer"])
+    return _is_after(arrival, before.sequencer, before.last_modified)
+
+
+def _is_after(arrival: Arrival, sequencer: str, last_modified: float) -> bool:
+    if arrival.sequencer and sequencer:
+        return is_later(arrival.sequencer, sequencer)
     # What a listing found has no sequencer; times are whole seconds on both sides.
-    written = arrival.video.last_modified
-    return (written.timestamp() if written else 0.0) >= entry.get("last_modified_at", 0.0)
+    return _modified(arrival.video) >= last_modified
+
+
+def _modified(video: Video) -> float:
+    return video.last_modified.timestamp() if video.last_modified else 0.0
 
 
 # -- listing --------------------------------------------------------------------------------------
 
 
 def _listed(
-    instance: dg.DagsterInstance,
-    books: Books,
-    bucket: VideoBucketResource,
-    cursor: _Cursor,
-    until: float,
+    state: State, deployment: Deployment, bucket: VideoBucketResource, cursor: _Cursor, until: float
 ) -> tuple[_Cursor, str]:
-    """Go on with the listing, as far as one tick may; where it is, and what came of it.
+    """Go on with the listing, as far as one tick may; where it is then, and a line about it.
 
-    What is new is entered some at a time, so a tick ends in time however slow Dagster's storage
-    is, and memory does not grow with the bucket.
+    Each page is entered by itself, so a tick ends in time and memory does not grow.
     """
     if not cursor.after:
         cursor = replace(cursor, begun_at=time.time())
-    entered, last = 0, _Portion([], 0, "")
-    for last in _found(instance, books, bucket, cursor.after, until):
-        register(instance, books, {v: known(v, time.time()) for v in last.videos})
-        entered += len(last.videos)
-        if time.monotonic() > until:
-            break
-    listed_at = cursor.listed_at if last.position else cursor.begun_at
-    told = f"{entered} new or changed videos among {last.looked_at} keys under {_where(bucket)}"
-    return replace(cursor, after=last.position, listed_at=listed_at), told
-
-
-class _Portion(NamedTuple):
-    """New or changed videos; how many keys were looked at so far, and where the listing is to go
-    on once these are entered."""
-
-    videos: list[Video]
-    looked_at: int
-    position: str
-
-
-def _found(
-    instance: dg.DagsterInstance,
-    books: Books,
-    bucket: VideoBucketResource,
-    after: str,
-    until: float,
-) -> Iterator[_Portion]:
-    """New or changed videos, some at a time."""
-    some: list[Video] = []
-    partitions: set[str] = set()
-    looked_at, position = 0, ""
-    for page in _listing(bucket, start_after=after):
-        for video in new_or_changed(instance, books, page.videos()):
-            partition = books.partition_of(video)
-            is_one_more = partition not in partitions
-            if len(some) >= _MOST_VIDEOS or (is_one_more and len(partitions) >= _MOST_PARTITIONS):
-                yield _Portion(some, looked_at, some[-1].key)
-                some, partitions = [], set()
-            some.append(video)
-            partitions.add(partition)
-        looked_at += len(page.keys)
+    entered = gone = listed = 0
+    position = cursor.after
+    for page in _pages(bucket, cursor.after):
+        news, deleted = _compare(state, deployment, bucket, page, position)
+        _enter(state, deployment, news)
+        if deleted and deployment.settings.deleted != "keep":
+            with state.write() as connection:
+                known_videos.mark(connection, deleted, GONE)
+        entered, gone, listed = entered + len(news), gone + len(deleted), listed + len(page.keys)
         position = page.last_key if page.more else ""
         if time.monotonic() > until:
             break
-    yield _Portion(some, looked_at, position)
+    listed_at = cursor.listed_at if position else cursor.begun_at
+    text = f"{entered} new or changed videos among {listed} keys under {_where(bucket)}"
+    if gone:
+        text += f", {gone} deleted"
+    return replace(cursor, after=position, listed_at=listed_at), text
 
 
 @dataclass(frozen=True)
 class _ListingPage:
+    """A page of a listing.
+
+    Args:
+        keys: S3's entries.
+        last_key: The last of them; beyond every key where there are no more.
+        more: Whether there are more pages.
+        asked_at: When it was asked for.
+    """
+
     keys: list[Mapping[str, Any]]
     last_key: str
     more: bool
-    bucket: str
+    asked_at: float
 
-    def videos(self) -> list[Video]:
-        """The videos among the keys."""
-        return [
-            Video(
-                self.bucket,
-                entry["Key"],
-                etag=entry["ETag"].strip('"'),
-                size=entry["Size"],
-                last_modified=entry["LastModified"],
-            )
-            for entry in self.keys
-            if is_video_key(entry["Key"])
-        ]
+
+def _compare(
+    state: State,
+    deployment: Deployment,
+    bucket: VideoBucketResource,
+    page: _ListingPage,
+    after: str,
+) -> tuple[list[Found], list[str]]:
+    """What is new or changed on a page, and the keys of known videos that are not on it."""
+    assert bucket.bucket is not None
+    last = page.last_key if page.more else _end_of(bucket.prefix)
+    with state.read() as connection:
+        # One character less than the prefix: a video may be called just like it.
+        first = after or bucket.prefix[:-1]
+        known = known_videos.between(connection, bucket.bucket, first, last)
+    news: list[Found] = []
+    listed = set()
+    for entry in page.keys:
+        if not is_video_key(entry["Key"]):
+            continue
+        listed.add(entry["Key"])
+        video = Video(
+            bucket.bucket,
+            entry["Key"],
+            etag=entry["ETag"].strip('"'),
+            size=entry["Size"],
+            last_modified=entry["LastModified"],
+        )
+        archived = entry.get("StorageClass") in _ARCHIVES
+        if is_news(video, archived, known.get(entry["Key"])):
+            partition = deployment.settings.partitioning.partition_of(video)
+            news.append(Found(video, partition, archived))
+    deleted = [
+        Video(bucket.bucket, name).partition_key
+        for name, facts in known.items()
+        if name not in listed
+        and name.startswith(bucket.prefix)
+        and facts.status == PRESENT
+        and facts.discovered
+        and facts.changed_at < page.asked_at
+    ]
+    return news, deleted
+
+
+def _end_of(prefix: str) -> str:
+    """A key after all keys that begin with a prefix."""
+    return prefix + "\U0010ffff"
 
 
 def _where(bucket: VideoBucketResource) -> str:
     return f"s3://{bucket.bucket}/{bucket.prefix}"
 
 
-def _listing(bucket: VideoBucketResource, start_after: str) -> Iterator[_ListingPage]:
-    assert bucket.bucket is not None
+def _pages(bucket: VideoBucketResource, start_after: str) -> Iterator[_ListingPage]:
     client = bucket.client()
     request: dict[str, Any] = {"Bucket": bucket.bucket, "Prefix": bucket.prefix}
-    if start_after:
-        request["StartAfter"] = start_after
     while True:
+        if start_after:
+            request["StartAfter"] = start_after
+        asked_at = time.time()
         try:
             response = client.list_objects_v2(**request)
         except (ClientError, BotoCoreError) as error:
             raise ConfigurationError(
-                f"cannot list {_where(bucket)}: {said(error)}. Check the bucket's name, region "
-                "and endpoint, and that these credentials have s3:ListBucket on it"
+                f"cannot list {_where(bucket)}: {reason_of(error)}. Check the bucket's name, "
+                "region and endpoint, and that these credentials have s3:ListBucket on it"
             ) from error
         contents = response.get("Contents", [])
-        if not contents:
+        last = contents[-1]["Key"] if contents else ""
+        more = bool(response["IsTruncated"] and contents)
+        yield _ListingPage(contents, last, more, asked_at)
+        if not more:
             return
-        last = contents[-1]["Key"]
-        yield _ListingPage(contents, last, response["IsTruncated"], bucket.bucket)
-        if not response["IsTruncated"]:
-            return
-        request = {"Bucket": bucket.bucket, "Prefix": bucket.prefix, "StartAfter": last}
+        start_after = last
 
 
-def new_or_changed(
-    instance: dg.DagsterInstance, books: Books, videos: Sequence[Video]
-) -> list[Video]:
-    """Those that Dagster does not know, or knows with another version.
+def _enter(state: State, deployment: Deployment, found: Sequence[Found]) -> None:
+    if found:
+        with state.write() as connection:
+            register(connection, found, time.time(), deployment.plan)
 
-    Entries are read only of partitions that changed: where a partition's data version is that of
-    all its videos as they are listed, none of them is new.
-    """
-    listed: dict[str, list[Video]] = {}
-    for video in videos:
-        listed.setdefault(books.partition_of(video), []).append(video)
-    versions = books.videos.versions(instance, listed)
-    changed = {
-        partition: some
-        for partition, some in listed.items()
-        if partition not in versions
-        or str(versions[partition])
-        != books.videos.version(
-            partition, {v.partition_key: {"version": v.version or "unknown"} for v in some}
-        )
-    }
-    ledgers = books.videos.read(instance, changed.keys() & versions.keys())
-    fresh = []
-    for partition, some in changed.items():
-        entries = ledgers[partition].entries if partition in ledgers else {}
-        for video in some:
-            entry = entries.get(video.partition_key)
-            if entry is None or entry.get("version") != (video.version or "unknown"):
-                fresh.append(video)
-    return fresh
+
+def _forgotten(
+    instance: dg.DagsterInstance,
+    state: State,
+    deployment: Deployment,
+    lake: Lake,
+    until: float,
+) -> list[str]:
+    """Remove the rows and partitions of deleted videos, as far as one tick may; a line about it."""
+    count = 0
+    while True:
+        with state.read() as connection:
+            rows = known_videos.gone(connection, _FORGOTTEN)
+        for row in rows:
+            lake.forget(known_videos.video_of(row))
+            with state.write() as connection:
+                partition = known_videos.forget(connection, row["key"])
+            if partition is not None:
+                instance.delete_dynamic_partition(str(deployment.partitions.name), partition)
+        count += len(rows)
+        if not rows or time.monotonic() > until:
+            break
+    return [f"{count} deleted videos forgotten"] if count else []

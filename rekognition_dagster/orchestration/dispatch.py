@@ -1,112 +1,293 @@
-"""The sensor that dispatches: it starts jobs for videos that wait, within the quota."""
+"""Starting jobs: within the quota, once for each version of a video, and each bad one on its own.
+
+The dispatch sensor starts what waits; materializing ``<operation>_job`` asks for jobs by hand.
+"""
 
 # No postponed annotations here: Dagster reads those of the decorated functions as they stand.
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from logging import Logger
+from typing import Any
 
 import dagster as dg
 
 from rekognition_dagster.api import RekognitionVideo
-from rekognition_dagster.operations import Operation
-from rekognition_dagster.orchestration.jobs import Starts
-from rekognition_dagster.orchestration.names import TICK_S
+from rekognition_dagster.errors import AccessError, ApiError, DelayedError, TransientError
+from rekognition_dagster.lake import Lake
+from rekognition_dagster.operations import OPERATIONS
+from rekognition_dagster.orchestration.names import TICK_S, Deployment
 from rekognition_dagster.orchestration.resources import RekognitionVideoResource
-from rekognition_dagster.orchestration.selection import shown_to_fail
-from rekognition_dagster.orchestration.standing import Books, Phase, Standing
+from rekognition_dagster.state import State
+from rekognition_dagster.state import jobs as job_state
+from rekognition_dagster.state.jobs import Waiting
+from rekognition_dagster.state.results import Model, Written, written
 
-_MOST_REFUSED = 20  # in one tick: what refuses so many would refuse all
-_AT_ONCE = 50  # starts that are entered together
+LEASE_S = 120.0
+"""So long a start is reserved for the tick that makes it: longer than any tick."""
+_AT_ONCE = 20  # starts reserved together
+_MAX_REFUSED = 20  # in one tick: what refuses so many would refuse all
+_MAX_LOST = 3  # starts in one tick: an endpoint that loses so many is not there
+_ATTEMPTS_BY_HAND = 5
+_DENIED = "AccessDeniedException"
 
 
-def build_dispatch_sensor(
-    books: Books, job_assets: Mapping[str, dg.AssetsDefinition]
-) -> dg.SensorDefinition:
+@dataclass
+class Outcome:
+    """What came of starting jobs.
+
+    Args:
+        counts: By operation and what came of it: started, adopted, delayed, refused.
+        denied: Work that was refused as every other may be, by operation; it is not entered.
+        lost: Operations and keys of starts that were lost on their way.
+        is_full: Whether the service has no room now, for whatever video.
+    """
+
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    denied: dict[str, list[tuple[Waiting, ApiError]]] = field(default_factory=dict)
+    lost: set[tuple[str, str]] = field(default_factory=set)
+    is_full: bool = False
+
+    def is_denied(self, operation: str) -> bool:
+        """Whether every start of an operation was denied so far, several times."""
+        denied = len(self.denied.get(operation, []))
+        return denied >= _MAX_LOST and not self.counts[operation, "started"]
+
+    def count(self, what: str) -> int:
+        """How often that came of a start."""
+        return sum(n for (_, w), n in self.counts.items() if w == what)
+
+    def text(self) -> str:
+        """A line about it."""
+        operations = dict.fromkeys(o for o, _ in self.counts)
+        return "; ".join(
+            f"{OPERATIONS[o].start_api}: "
+            + ", ".join(f"{n} {w}" for (name, w), n in self.counts.items() if name == o)
+            for o in operations
+        )
+
+
+@dataclass
+class Starter:
+    """Starts jobs for a tick or a run.
+
+    Args:
+        deployment: Whose.
+        state: Its state.
+        api: The service.
+        lake: What it has is not paid for again.
+        models: The analytics that follow from results.
+        most: Jobs in flight at most.
+        log: Where it says what it does.
+    """
+
+    deployment: Deployment
+    state: State
+    api: RekognitionVideo
+    lake: Lake
+    models: Sequence[Model]
+    most: int
+    log: Logger | Any
+
+    def run(
+        self, operations: Sequence[str], until: float, keys: Sequence[str] | None = None
+    ) -> Outcome:
+        """Start jobs for which slots are free, until the time is over.
+
+        Args:
+            operations: Which.
+            until: The end, on the monotonic clock.
+            keys: Only for these videos.
+
+        Raises:
+            AccessError: Nothing can be started with these credentials; nothing was entered.
+        """
+        outcome = Outcome()
+        try:
+            self._start_reserved(outcome, operations, until, keys)
+        except BaseException:
+            denied = [work for several in outcome.denied.values() for work, _ in several]
+            with self.state.write() as connection:
+                job_state.release(connection, denied)
+            raise
+        self._settle_denied(outcome)
+        return outcome
+
+    def _start_reserved(
+        self, outcome: Outcome, operations: Sequence[str], until: float, keys: Sequence[str] | None
+    ) -> None:
+        allowed = list(operations)
+        while allowed and not outcome.is_full and time.monotonic() < until:
+            with self.state.write() as connection:
+                reserved = job_state.reserve(
+                    connection,
+                    allowed,
+                    self.deployment.coverage,
+                    most=self.most,
+                    limit=_AT_ONCE,
+                    now=time.time(),
+                    lease_s=LEASE_S,
+                    keys=keys,
+                    without=outcome.lost,
+                )
+            if not reserved:
+                break
+            self._start_all(reserved, outcome, until)
+            allowed = [o for o in allowed if not outcome.is_denied(o)]
+            if outcome.count("refused") >= _MAX_REFUSED or len(outcome.lost) >= _MAX_LOST:
+                break
+
+    def _start_all(self, reserved: Sequence[Waiting], outcome: Outcome, until: float) -> None:
+        left = list(reserved)
+        try:
+            while left and not outcome.is_full and len(outcome.lost) < _MAX_LOST:
+                if time.monotonic() > until:
+                    break
+                if outcome.is_denied(left[0].operation):
+                    break
+                self._start(left[0], outcome)
+                left.pop(0)
+        finally:
+            if left:
+                with self.state.write() as connection:
+                    job_state.release(connection, left)
+
+    def _start(self, work: Waiting, outcome: Outcome) -> None:
+        """Start one job, find the one that runs for the same work, or adopt what the lake has."""
+        if not work.asked and self._adopted(work):
+            outcome.counts[work.operation, "adopted"] += 1
+            return
+        operation = OPERATIONS[work.operation]
+        attempt = work.attempt
+        for _ in range(_ATTEMPTS_BY_HAND):
+            one = Waiting(work.operation, work.key, work.partition, work.video, attempt, work.asked)
+            try:
+                job = self.api.start(operation, work.video, attempt=attempt)
+            except DelayedError as error:
+                # The quota or the rate is used up for every video: asking for the rest is no use.
+                self._delay(work, error, outcome)
+                outcome.is_full = True
+                return
+            except TransientError as error:
+                self._delay(work, error, outcome)
+                outcome.lost.add((work.operation, work.key))
+                return
+            except ApiError as error:
+                self._refuse(work, error, outcome)
+                return
+            now = time.time()
+            with self.state.write() as connection:
+                is_new = job_state.started(connection, one, job.job_id, job.token, now)
+            if is_new:
+                outcome.counts[work.operation, "started"] += 1
+                return
+            attempt += 1  # the service still has the job of this attempt, and it has ended
+
+    def _delay(self, work: Waiting, error: ApiError, outcome: Outcome) -> None:
+        self.log.info(str(error))
+        outcome.counts[work.operation, "delayed"] += 1
+        with self.state.write() as connection:
+            job_state.release(connection, [work])
+
+    def _refuse(self, work: Waiting, error: ApiError, outcome: Outcome) -> None:
+        self.log.warning(str(error))
+        if error.code == _DENIED:
+            outcome.denied.setdefault(work.operation, []).append((work, error))
+            return
+        outcome.counts[work.operation, "refused"] += 1
+        with self.state.write() as connection:
+            job_state.refused(connection, work, str(error), time.time())
+
+    def _settle_denied(self, outcome: Outcome) -> None:
+        """A denial beside starts that were accepted is about the video; else it is about all."""
+        of_all: list[str] = []
+        with self.state.write() as connection:
+            for operation, denied in outcome.denied.items():
+                for work, error in denied:
+                    if outcome.counts[operation, "started"]:
+                        job_state.refused(connection, work, str(error), time.time())
+                        outcome.counts[operation, "refused"] += 1
+                    else:
+                        job_state.release(connection, [work])
+                        of_all.append(f"{OPERATIONS[operation].start_api}: {error}")
+        if of_all:
+            raise AccessError(
+                f"{of_all[0].rstrip('.')}. No video was started, and none counts as refused"
+            )
+
+    def _adopted(self, work: Waiting) -> bool:
+        """Whether the lake has results of this version already; then they are entered."""
+        job = self.lake.read_job(work.video, work.operation)
+        operation = OPERATIONS[work.operation]
+        if (
+            job is None
+            or job["status"] != "SUCCEEDED"
+            or job["version"] != work.video.version
+            or not self.lake.has(operation.table, work.video)
+        ):
+            return False
+        results = Written(
+            work.operation,
+            work.key,
+            job["version"],
+            job["job_id"],
+            int(job["rows"] or 0),
+            self.lake.path(operation.table, work.video),
+            job["backend"],
+        )
+        with self.state.write() as connection:
+            written(connection, [results], self.models, time.time())
+        return True
+
+
+def starter(
+    context: Any,
+    deployment: Deployment,
+    models: Sequence[Model],
+    warn: Callable[[str], Any],
+) -> Starter:
+    """What starts the jobs of a tick or a run."""
+    rekognition: RekognitionVideoResource = deployment.resource(context, "rekognition")
+    return Starter(
+        deployment,
+        deployment.state(context.instance),
+        rekognition.starter(),
+        deployment.resource(context, "lake").open(),
+        models,
+        rekognition.most_in_flight(deployment.settings.max_jobs_in_flight, warn),
+        context.log,
+    )
+
+
+def build_dispatch_sensor(deployment: Deployment, models: Sequence[Model]) -> dg.SensorDefinition:
     """Starts jobs in its own tick, never for more than the quota has room.
 
     A run for them would cost more than all the rest of a video. The idempotency token makes a tick
-    that died repeatable: it finds the jobs that it started. What the service refuses for another
-    reason than load goes to a run of the job asset, which fails where people look.
-
-    Args:
-        books: Of the deployment.
-        job_assets: ``<operation>_job``, by the operation's name.
+    that died repeatable: it finds the jobs that it started. Content whose results the lake has is
+    not started: its results are adopted.
     """
-    settings = books.settings
+    settings = deployment.settings
 
     @dg.sensor(
-        name="job_dispatch",
-        target=list(job_assets.values()),
+        name=deployment.scoped("job_dispatch"),
         minimum_interval_seconds=settings.sensor_interval,
         default_status=settings.sensor_status,
+        required_resource_keys=deployment.needs("rekognition", "lake"),
         description="Starts jobs for videos that wait, within the quota of jobs in flight.",
     )
-    def dispatch(
-        context: dg.SensorEvaluationContext, rekognition: RekognitionVideoResource
-    ) -> dg.SensorResult | dg.SkipReason:
-        instance = context.instance
-        boards = {o: books.board(instance, o) for o in settings.operation_list}
-        most = rekognition.most_in_flight(settings.max_jobs_in_flight, context.log.warning)
-        free = most - sum(board.count(Phase.IN_FLIGHT) for board in boards.values())
-        if free <= 0:
-            return dg.SkipReason(f"All {most} jobs are in flight")
-        api, until = rekognition.starter(), time.monotonic() + TICK_S
-        starts = {o: Starts() for o in boards}
-        turns = in_turn({o: board.find(Phase.WAITING) for o, board in boards.items()})
-        # Only what was started takes a slot: who cannot be asked for now holds nobody up.
-        while room := free - sum(len(s.started) for s in starts.values()):
-            some = list(islice(turns, min(room, _AT_ONCE)))
-            for operation, ours in _asked(api, some, context.log.info).items():
-                ours.enter(instance, books, operation)
-                starts[operation].add(ours)
-            is_full = not some or any(s.is_full for s in starts.values())
-            refused = sum(len(s.refused) for s in starts.values())
-            if is_full or refused >= _MOST_REFUSED or time.monotonic() > until:
-                break
-        told = [
-            f"{o.start_api}: {len(s.started)} started, {len(s.delayed)} delayed, "
-            f"{len(s.refused)} refused"
-            for o, s in starts.items()
-            if s.started or s.delayed or s.refused
-        ]
-        requests = [
-            request
-            for o, s in starts.items()
-            for request in shown_to_fail(books, job_assets[o.name], list(s.refused))
-        ]
-        context.log.info("; ".join(told) or "No video waits")
-        if not requests:
-            return dg.SkipReason("; ".join(told) or "No video waits")
-        return dg.SensorResult(run_requests=requests)
+    def dispatch(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        until = time.monotonic() + TICK_S
+        starting = starter(context, deployment, models, context.log.warning)
+        outcome = starting.run(deployment.operation_names, until)
+        if text := outcome.text():
+            context.log.info(text)
+            return dg.SkipReason(text)
+        with starting.state.read() as connection:
+            running = job_state.in_flight(connection, time.time())
+        if running >= starting.most:
+            return dg.SkipReason(f"All {starting.most} jobs are in flight")
+        return dg.SkipReason("No video waits")
 
     return dispatch
-
-
-def _asked(
-    api: RekognitionVideo,
-    standings: Iterable[tuple[Operation, Standing]],
-    log: Callable[[str], None],
-) -> dict[Operation, Starts]:
-    """Ask for a job for each of some videos, until the service has no room."""
-    starts: dict[Operation, Starts] = {}
-    for operation, standing in standings:
-        ours = starts.setdefault(operation, Starts())
-        ours.ask(api, operation, standing, standing.attempt, log)
-        if ours.is_full:
-            break
-    return starts
-
-
-def in_turn(
-    waiting: Mapping[Operation, Iterator[Standing]],
-) -> Iterator[tuple[Operation, Standing]]:
-    """Fairly: each operation in turn, in each the longest waiting video first."""
-    turns = dict(waiting)
-    while turns:
-        for operation, standings in list(turns.items()):
-            standing = next(standings, None)
-            if standing is None:
-                del turns[operation]
-            else:
-                yield operation, standing

@@ -6,33 +6,35 @@ It writes the same tables and marks the same partitions materialized as the jobs
 # No postponed annotations here: Dagster reads those of the decorated functions as they stand.
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 from rekognition_dagster.backfill import (
+    Told,
     analyze_many,
     backend_name,
     is_done,
     locate,
     workers_for,
 )
+from rekognition_dagster.choice import VideoChoice
 from rekognition_dagster.engine import parse_sample_fps
 from rekognition_dagster.errors import ConfigurationError, LakeError, ModelError, VideoError
 from rekognition_dagster.lake import Lake
 from rekognition_dagster.operations import Operation, operation
-from rekognition_dagster.orchestration.discovery import new_or_changed, register
-from rekognition_dagster.orchestration.metadata import file_metadata
-from rekognition_dagster.orchestration.resources import LakeResource, VideoBucketResource
+from rekognition_dagster.orchestration.names import Deployment
+from rekognition_dagster.orchestration.resources import VideoBucketResource
 from rekognition_dagster.orchestration.settings import Settings
-from rekognition_dagster.orchestration.standing import Books, known
-from rekognition_dagster.videos import Video, is_video_key
-
-JOB, OP = "local_backfill", "analyze_videos"
+from rekognition_dagster.state import State
+from rekognition_dagster.state.results import Model, Written, written
+from rekognition_dagster.state.tables import PRESENT
+from rekognition_dagster.state.videos import Found, known, register
+from rekognition_dagster.videos import Video
 
 
 class LocalBackfillConfig(dg.Config):
@@ -46,6 +48,15 @@ class LocalBackfillConfig(dg.Config):
     )
     folder: str | None = Field(
         default=None, description="Every video in a local folder, at any depth."
+    )
+    from_: str | None = Field(
+        default=None,
+        alias="from",
+        description="Of prefix and folder, only videos recorded on this day or later: 2026-01-31.",
+    )
+    to: str | None = Field(
+        default=None,
+        description="Of prefix and folder, only videos recorded on this day or earlier.",
     )
     operations: list[str] = Field(
         default=[], description="Which analyses; the deployment's by default."
@@ -70,30 +81,35 @@ class LocalBackfillConfig(dg.Config):
         default=None,
         description="Address of the Ray cluster that does the work; the deployment's by default.",
     )
+    lake: str | None = Field(
+        default=None,
+        description="Another lake, a folder or s3://bucket/prefix, to keep and compare the results"
+        " of another detector. The pipeline's own lake and state stay as they are.",
+    )
     again: bool = Field(
         default=False,
         description="Analyse what this detector has already done for this version, too.",
     )
 
 
-def build_local_backfill(books: Books) -> dg.JobDefinition:
+def build_local_backfill(deployment: Deployment, models: Sequence[Model]) -> dg.JobDefinition:
     """The job ``local_backfill``.
 
     A bad video never stops the others; the run fails at its end and names the bad ones. Run it
     again to go on where it was stopped: what is done for the same version and detector is skipped.
     """
 
-    @dg.op(name=OP, description="Runs the engine on each video and writes its tables.")
-    def local_backfill_op(
-        context: dg.OpExecutionContext,
-        config: LocalBackfillConfig,
-        lake: LakeResource,
-        video_bucket: VideoBucketResource,
-    ) -> None:
-        _run(context, config, lake, video_bucket, books)
+    @dg.op(
+        name=deployment.scoped("analyze_videos"),
+        required_resource_keys=deployment.needs("lake", "video_bucket"),
+        description="Runs the engine on each video and writes its tables.",
+    )
+    def local_backfill_op(context: dg.OpExecutionContext, config: LocalBackfillConfig) -> None:
+        run_backfill(context, config, deployment, models)
 
     @dg.job(
-        name=JOB,
+        name=deployment.scoped("local_backfill"),
+        executor_def=dg.in_process_executor,
         description="Analyses videos with the local engine: an archive, a folder, what failed.",
     )
     def local_backfill() -> None:
@@ -102,168 +118,184 @@ def build_local_backfill(books: Books) -> dg.JobDefinition:
     return local_backfill
 
 
-def _run(
+def run_backfill(
     context: dg.OpExecutionContext,
     config: LocalBackfillConfig,
-    lake_resource: LakeResource,
-    bucket: VideoBucketResource,
-    books: Books,
+    deployment: Deployment,
+    models: Sequence[Model],
 ) -> None:
-    settings = books.settings
-    lake = lake_resource.open()
-    count, ray = config.workers or settings.workers, config.ray or settings.ray
-    try:
-        how = _how(config, settings)
-        operations = [operation(n) for n in config.operations] or settings.operation_list
-    except (KeyError, ValueError) as error:
-        raise dg.Failure(error.args[0], allow_retries=False) from None
-    done = skipped = 0
-    failures: dict[str, str] = {}
+    """Analyse what a config names, and enter the results."""
+    _Backfill(context, config, deployment, models).run()
 
-    def failed(video: Video, error: VideoError) -> None:
-        context.log.error(str(error))
-        failures[video.uri] = str(error)
 
-    def mark(video: Video) -> None:
-        for o in operations:
-            _mark(context, video, lake, o, books)
+@dataclass
+class _Backfill:
+    """One run of the backfill: what it is to do, and what came of it."""
 
-    def todo() -> Iterator[tuple[Video, list[Operation]]]:
-        """The videos that are not done yet, with what is to be done; the others are marked."""
-        nonlocal skipped
-        for position, video in enumerate(_videos(config, bucket), 1):
+    context: dg.OpExecutionContext
+    config: LocalBackfillConfig
+    deployment: Deployment
+    models: Sequence[Model]
+    done: int = 0
+    skipped: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
+    quarters: dict[Video, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        settings = self.deployment.settings
+        self.state = self.deployment.state(self.context.instance)
+        self.bucket: VideoBucketResource = self.deployment.resource(self.context, "video_bucket")
+        self.lake: Lake = self.deployment.resource(self.context, "lake").open()
+        if self.config.lake:
+            self.lake = Lake(self.config.lake, date_pattern=settings.date_pattern)
+        self.how, self.operations = _chosen(self.config, settings)
+        self.s3 = _Once(self.bucket.downloader)
+        try:
+            self.choice = VideoChoice(
+                self.config.videos,
+                self.config.folder,
+                self.config.prefix,
+                self.config.from_,
+                self.config.to,
+                self.bucket.bucket,
+                self.bucket.prefix,
+            )
+        except ConfigurationError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
+
+    def run(self) -> None:
+        """Analyse all videos; fail at the end where some were bad."""
+        settings = self.deployment.settings
+        count, ray = self.config.workers or settings.workers, self.config.ray or settings.ray
+        try:
+            with ExitStack() as stack:
+                workers = stack.enter_context(workers_for(count, ray, self.how["detector"]))
+                analyses = analyze_many(
+                    self._todo(),
+                    self.lake,
+                    workers=workers,
+                    client=self.s3,
+                    **self.how,
+                )
+                for video, what in stack.enter_context(closing(analyses)):
+                    self._settle(video, what)
+        except (ModelError, LakeError, ConfigurationError) as error:
+            # No one video's fault: every other one would fail the same way.
+            raise dg.Failure(
+                f"stopped: {error}. {self.done} videos were analysed and stay", allow_retries=False
+            ) from error
+        self.deployment.resource(self.context, "lake").refresh_catalogue()
+        self._sum_up()
+
+    def _todo(self) -> Iterator[tuple[Video, list[Operation]]]:
+        """The videos that are not done yet, with what is to be done; the others are entered."""
+        chosen = self.choice.find(self.deployment.settings.date_pattern, self.s3)
+        for position, video in enumerate(chosen, 1):
             try:
-                located = locate(video, None if video.is_local else bucket.client())
+                located = locate(video, None if video.is_local else self.s3())
             except VideoError as error:
-                failed(video, error)
+                self._fail(video, error)
                 continue
-            _register(context.instance, books, located)
+            if self.config.lake is None:
+                _register(self.state, self.deployment, located)
             asked = [
                 o
-                for o in operations
-                if config.again or not is_done(located, o, lake, backend_name(o, **how))
+                for o in self.operations
+                if self.config.again
+                or not is_done(located, o, self.lake, backend_name(o, **self.how))
             ]
             if asked:
-                context.log.info(f"{position}: {located.uri}: {', '.join(o.name for o in asked)}")
+                names = ", ".join(o.name for o in asked)
+                self.context.log.info(f"{position}: {located.uri}: {names}")
                 yield located, asked
             else:
-                skipped += 1
-                mark(located)
+                self.skipped += 1
+                self._enter(located)
 
-    told_quarters: dict[Video, int] = {}
-    try:
-        with ExitStack() as stack:
-            workers = stack.enter_context(workers_for(count, ray, how["detector"]))
-            analyses = analyze_many(
-                todo(),
-                lake,
-                workers=workers,
-                client=bucket.client,
-                **how,
+    def _settle(self, video: Video, what: Told) -> None:
+        if isinstance(what, VideoError):
+            self._fail(video, what)
+        elif isinstance(what, dict):
+            self.done += 1
+            self._enter(video)
+        elif int(what * 4) > self.quarters.get(video, 0):
+            self.quarters[video] = int(what * 4)
+            self.context.log.info(f"{video.uri}: {self.quarters[video] * 25}%")
+
+    def _fail(self, video: Video, error: VideoError) -> None:
+        self.context.log.error(str(error))
+        self.failures[video.uri] = str(error)
+
+    def _enter(self, video: Video) -> None:
+        """Enter what the lake has of a video, unless it is another lake than the pipeline's."""
+        if self.config.lake is None:
+            results = [_written(video, self.lake, o) for o in self.operations]
+            with self.state.write() as connection:
+                written(connection, results, self.models, time.time())
+
+    def _sum_up(self) -> None:
+        done, skipped, failures = self.done, self.skipped, self.failures
+        if not (done or skipped or failures):
+            raise dg.Failure(
+                f"nothing was found to analyse: there is no video in {self.choice}. Check the "
+                "prefix; dates go into from and to",
+                allow_retries=False,
             )
-            for video, what in stack.enter_context(closing(analyses)):
-                if isinstance(what, VideoError):
-                    failed(video, what)
-                elif isinstance(what, dict):
-                    done += 1
-                    mark(video)
-                elif (quarter := int(what * 4)) > told_quarters.get(video, 0):
-                    told_quarters[video] = quarter
-                    context.log.info(f"{video.uri}: {quarter * 25}%")
-    except (ModelError, LakeError, ConfigurationError) as error:
-        # No one video's fault: every other one would fail the same way.
-        raise dg.Failure(
-            f"stopped: {error}. {done} videos were analysed and stay", allow_retries=False
-        ) from error
-    lake_resource.refresh_catalogue()
-    _sum_up(context, failures, done, skipped)
+        self.context.log.info(f"{done} analysed, {skipped} done before, {len(failures)} failed")
+        if failures:
+            raise dg.Failure(
+                f"{len(failures)} videos could not be analysed ({done} analysed, {skipped} done "
+                "before): " + "; ".join(list(failures.values())[:20]),
+                metadata=dict(list(failures.items())[:50]),
+                allow_retries=False,
+            )
 
 
-def _how(config: LocalBackfillConfig, settings: Settings) -> dict[str, Any]:
-    """Return the engine's arguments: the run's, else the deployment's."""
+def _chosen(
+    config: LocalBackfillConfig, settings: Settings
+) -> tuple[dict[str, Any], list[Operation]]:
+    """The engine's arguments and the operations: the run's, else the deployment's."""
     attributes = (config.face_attributes or settings.face_attributes).lower()
-    if attributes not in ("default", "all"):
-        raise ValueError(f"face_attributes is {config.face_attributes}; write DEFAULT or ALL")
-    return {
-        "detector": config.detector or settings.detector,
-        "sample_fps": parse_sample_fps(config.sample_fps) or settings.sample_fps,
-        "face_attributes": attributes,
-    }
+    try:
+        if attributes not in ("default", "all"):
+            raise ValueError(f"face_attributes is {config.face_attributes}; write DEFAULT or ALL")
+        how = {
+            "detector": config.detector or settings.detector,
+            "sample_fps": parse_sample_fps(config.sample_fps) or settings.sample_fps,
+            "face_attributes": attributes,
+        }
+        return how, [operation(n) for n in config.operations] or settings.operation_list
+    except (KeyError, ValueError) as error:
+        raise dg.Failure(error.args[0], allow_retries=False) from None
 
 
-def _sum_up(
-    context: dg.OpExecutionContext, failures: dict[str, str], done: int, skipped: int
-) -> None:
-    context.log.info(f"{done} analysed, {skipped} done before, {len(failures)} failed")
-    if failures:
-        raise dg.Failure(
-            f"{len(failures)} videos could not be analysed ({done} analysed, {skipped} done "
-            "before): " + "; ".join(list(failures.values())[:20]),
-            metadata=dict(list(failures.items())[:50]),
-            allow_retries=False,
-        )
+class _Once:
+    """Makes a client when it is first needed, and no second one."""
+
+    def __init__(self, make: Callable[[], Any]):
+        self._make, self._made = make, None
+
+    def __call__(self) -> Any:
+        self._made = self._made or self._make()
+        return self._made
 
 
-def _videos(config: LocalBackfillConfig, bucket: VideoBucketResource) -> Iterator[Video]:
-    if not (config.videos or config.prefix is not None or config.folder):
-        raise dg.Failure(
-            "nothing to analyse: configure videos, prefix or folder", allow_retries=False
-        )
-    yield from (Video.from_uri(uri) for uri in config.videos)
-    if config.folder:
-        folder = Path(config.folder).expanduser()
-        if not folder.is_dir():
-            raise dg.Failure(f"{folder} is no folder", allow_retries=False)
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and is_video_key(path.name):
-                yield Video("", str(path.absolute()))
-    if config.prefix is not None:
-        yield from _under(config.prefix, bucket)
+def _register(state: State, deployment: Deployment, video: Video) -> None:
+    """Make sure that the state knows this version of the video; its other operations are left to
+    discovery, for the backfill was not asked for them."""
+    key = video.partition_key
+    with state.write() as connection:
+        before = known(connection, [key]).get(key)
+        if before is None or before.version != video.version or before.status != PRESENT:
+            partition = deployment.settings.partitioning.partition_of(video)
+            register(connection, [Found(video, partition)], time.time(), None)
 
 
-def _under(prefix: str, bucket: VideoBucketResource) -> Iterator[Video]:
-    name: str | None = bucket.bucket
-    if prefix.startswith("s3://"):
-        name, _, prefix = prefix.removeprefix("s3://").partition("/")
-    if not name:
-        raise dg.Failure(
-            f"the prefix {prefix!r} has no bucket: write s3://bucket/prefix", allow_retries=False
-        )
-    pages = bucket.client().get_paginator("list_objects_v2").paginate(Bucket=name, Prefix=prefix)
-    for page in pages:
-        for entry in page.get("Contents", []):
-            if is_video_key(entry["Key"]):
-                yield Video(name, entry["Key"])
-
-
-def _register(instance: dg.DagsterInstance, books: Books, video: Video) -> None:
-    """Make sure that the video has a partition, and that Dagster knows this version of it."""
-    if new_or_changed(instance, books, [video]):
-        register(instance, books, {video: known(video, time.time())})
-
-
-def _mark(
-    context: dg.OpExecutionContext,
-    video: Video,
-    lake: Lake,
-    operation: Operation,
-    books: Books,
-) -> None:
-    """Enter the results into their partition's ledger, unless Dagster has just these already."""
-    instance, partition, key = context.instance, books.partition_of(video), video.partition_key
-    book, job = books.results(operation), lake.read_job(video, operation.name)
+def _written(video: Video, lake: Lake, operation: Operation) -> Written:
+    """The results that the lake has of a video."""
+    job = lake.read_job(video, operation.name)
     assert job is not None
-    earlier = book.read(instance, [partition]).get(partition)
-    if earlier is not None and earlier.entries.get(key, {}).get("job_id") == job["job_id"]:
-        return
-    path, rows = lake.path(operation.table, video), int(job["rows"])
-    entry = {
-        "at": time.time(),
-        "version": video.version or "unknown",
-        "job_id": job["job_id"],
-        "rows": rows,
-        "path": path,
-        "backend": job["backend"],
-    }
-    shown = file_metadata(lake, path, rows) if partition == key else {}
-    book.enter(instance, {partition: {key: entry}}, run=context, shown={partition: shown})
+    path = lake.path(operation.table, video)
+    key, version = video.partition_key, video.version or "unknown"
+    rows = int(job["rows"] or 0)
+    return Written(operation.name, key, version, job["job_id"], rows, path, job["backend"])

@@ -10,42 +10,44 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import dagster as dg
-from botocore.config import Config
 from dagster_aws.utils import ResourceWithBoto3Configuration
 from pydantic import Field
 
+from rekognition_dagster import aws
 from rekognition_dagster.api import MessageQueue, NotificationChannel, RekognitionVideo
+from rekognition_dagster.api.quotas import quota
 from rekognition_dagster.lake import Lake
-from rekognition_dagster.orchestration.quotas import quota
 from rekognition_dagster.videos import DATE_PATTERN
 
 if TYPE_CHECKING:
     import duckdb
 
+TICK_READ_S = 10.0
+"""Seconds that a call of a sensor's tick waits for an answer: the tick itself has a limit."""
+_TICK_ATTEMPTS = 2
+
 
 def _client(
-    resource: ResourceWithBoto3Configuration, service: str, attempts: int, **config: Any
+    resource: ResourceWithBoto3Configuration,
+    service: str,
+    attempts: int,
+    read_s: float = aws.READ_S,
 ) -> Any:
-    session = boto3.Session(profile_name=resource.profile_name)
-    return session.client(
+    return aws.client(
         service,
+        profile=resource.profile_name,
         region_name=resource.region_name,
+        attempts=attempts,
+        read_s=read_s,
         use_ssl=resource.use_ssl,
-        # True is dagster-aws's default, but said aloud it would overrule AWS_CA_BUNDLE.
+        # True is dagster-aws's default, but passed on it would overrule AWS_CA_BUNDLE.
         verify=None if resource.verify else resource.verify,
         endpoint_url=resource.endpoint_url,
         aws_access_key_id=resource.aws_access_key_id,
         aws_secret_access_key=resource.aws_secret_access_key,
         aws_session_token=resource.aws_session_token,
-        config=Config(retries={"mode": "standard", "total_max_attempts": attempts}, **config),
     )
-
-
-def said(error: Exception) -> str:
-    """An AWS error's text, to go on after."""
-    return str(error).rstrip(".")
 
 
 class RekognitionVideoResource(ResourceWithBoto3Configuration):
@@ -78,12 +80,12 @@ class RekognitionVideoResource(ResourceWithBoto3Configuration):
     )
 
     def starter(self) -> RekognitionVideo:
-        """The API for Start calls: a refused start is not repeated, for the sensor asks again."""
-        return self._api(attempts=1)
+        """The API for calls of a tick, which are made once: the next tick makes them again."""
+        return self._api(1, TICK_READ_S)
 
     def pager(self) -> RekognitionVideo:
-        """The API for Get calls, which are repeated ``max_attempts`` times."""
-        return self._api(attempts=self.max_attempts)
+        """The API for Get calls of a run, which are made up to ``max_attempts`` times."""
+        return self._api(self.max_attempts, aws.READ_S)
 
     def most_in_flight(self, configured: int | str, warn: Callable[[str], Any]) -> int:
         """The jobs that may be in flight: ``configured``, or the account's quota if that is
@@ -92,16 +94,15 @@ class RekognitionVideoResource(ResourceWithBoto3Configuration):
             return configured
         # A few seconds at most: a sensor's tick waits for it.
         of_the_account = self.model_copy(update={"endpoint_url": None})
-        client = _client(of_the_account, "service-quotas", 2, connect_timeout=3, read_timeout=3)
-        return quota(client, warn)
+        return quota(_client(of_the_account, "service-quotas", 2, 3.0), warn)
 
-    def _api(self, attempts: int) -> RekognitionVideo:
+    def _api(self, attempts: int, read_s: float) -> RekognitionVideo:
         channel = (
             NotificationChannel(self.topic_arn, self.role_arn)
             if self.topic_arn and self.role_arn
             else None
         )
-        client = _client(self, "rekognition", attempts)
+        client = _client(self, "rekognition", attempts, read_s)
         return RekognitionVideo(client, channel, self.job_tag, self.parameters)
 
 
@@ -118,7 +119,10 @@ class QueueResource(ResourceWithBoto3Configuration):
 
     def queue(self) -> MessageQueue | None:
         """The queue, or None where no URL is configured."""
-        return MessageQueue(_client(self, "sqs", self.max_attempts), self.url) if self.url else None
+        if not self.url:
+            return None
+        attempts = min(_TICK_ATTEMPTS, self.max_attempts)
+        return MessageQueue(_client(self, "sqs", attempts, TICK_READ_S), self.url)
 
 
 class VideoBucketResource(ResourceWithBoto3Configuration):
@@ -128,7 +132,11 @@ class VideoBucketResource(ResourceWithBoto3Configuration):
     prefix: str = Field(default="", description="Only keys that begin so are videos.")
 
     def client(self) -> Any:
-        """A boto3 ``s3`` client."""
+        """A boto3 ``s3`` client for a tick, which the next tick repeats."""
+        return _client(self, "s3", min(_TICK_ATTEMPTS, self.max_attempts), TICK_READ_S)
+
+    def downloader(self) -> Any:
+        """A boto3 ``s3`` client for a run."""
         return _client(self, "s3", self.max_attempts)
 
 

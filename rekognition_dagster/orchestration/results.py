@@ -1,243 +1,349 @@
-"""The results assets: page a completed job's results into the lake, and check what was written."""
+"""Results: page completed jobs into the lake. One function does so for assets and for batches."""
 
 # No postponed annotations here: Dagster reads those of the decorated functions as they stand.
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
 import dagster as dg
 
 from rekognition_dagster.api import RekognitionVideo
-from rekognition_dagster.errors import JobExpiredError, JobFailedError, RekognitionDagsterError
+from rekognition_dagster.errors import (
+    AccessError,
+    JobExpiredError,
+    JobFailedError,
+    RekognitionDagsterError,
+)
 from rekognition_dagster.lake import TABLES, Lake
-from rekognition_dagster.operations import Operation
-from rekognition_dagster.orchestration.checks import check_results, results_checks
-from rekognition_dagster.orchestration.ledger import Batch, Entry
+from rekognition_dagster.operations import OPERATIONS, Operation
+from rekognition_dagster.orchestration import adapter
+from rekognition_dagster.orchestration.checks import find_offenders, results_checks, verdicts
 from rekognition_dagster.orchestration.metadata import column_schema, file_metadata
-from rekognition_dagster.orchestration.names import BATCH_SIZE, VIDEO_PARTITIONS
-from rekognition_dagster.orchestration.resources import LakeResource, RekognitionVideoResource
-from rekognition_dagster.orchestration.selection import VideosConfig, selected
-from rekognition_dagster.orchestration.standing import EXPIRED, Books, Phase, Standing
+from rekognition_dagster.orchestration.names import BATCH_SIZE, BATCH_TAG, Deployment
+from rekognition_dagster.orchestration.selection import VideosConfig, failure, selected
+from rekognition_dagster.state import State, batches
+from rekognition_dagster.state import results as result_state
+from rekognition_dagster.state.results import EXPIRED, FAILED, Model, Stand, Written
+from rekognition_dagster.state.tables import GONE, Phase
 from rekognition_dagster.videos import Video
 
-_COMPLETED = (Phase.UNPAGED, Phase.FAILED, Phase.ANALYSED)
+NO_RESULTS = "have no results"
+"""What a run says of videos whose jobs FAILED, or whose starts were refused."""
+_NOT_PAGED = "could not be paged, and are tried again"
+_ENTERED_AT_ONCE, _ENTERED_S = 50, 5.0  # results entered together, or after so long
 
 
-def build_results_asset(operation: Operation, books: Books) -> dg.AssetsDefinition:
-    """The asset of an operation's table: a partition is its videos' rows, a Parquet file each.
-
-    A run is for its partitions, or for the videos that its config names, wherever they are: so the
-    sensor ``results_refresh`` gives it all that has completed meanwhile.
-    """
-    names = books.names
+def build_results_asset(
+    operation: Operation, deployment: Deployment, models: Sequence[Model]
+) -> dg.AssetsDefinition:
+    """The asset of an operation's table: a partition is its videos' rows, a Parquet file each."""
+    names = deployment.names
     key = names.results(operation)
 
     @dg.asset(
         key=key,
-        partitions_def=VIDEO_PARTITIONS,
+        partitions_def=deployment.partitions,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=BATCH_SIZE),
         deps=[names.completion(operation)],
         group_name=names.group_name(operation.name),
         kinds={"rekognition", "parquet"},
+        required_resource_keys=deployment.needs("rekognition", "lake"),
+        # The lake has the rows: no IO manager stores anything.
+        dagster_type=dg.Nothing,  # pyright: ignore[reportArgumentType]
         output_required=False,
         metadata={"dagster/column_schema": column_schema(operation.schema, operation.descriptions)},
-        check_specs=results_checks(operation, key),
+        check_specs=results_checks(operation, key, deployment.partitions),
         description=f"{TABLES[operation.table].row.capitalize()}: the pages of "
         f"{operation.get_api}, as Parquet.",
     )
     def page(
-        context: dg.AssetExecutionContext,
-        config: VideosConfig,
-        rekognition: RekognitionVideoResource,
-        lake: LakeResource,
+        context: dg.AssetExecutionContext, config: VideosConfig
     ) -> Iterator[dg.Output[None] | dg.AssetCheckResult]:
-        yield from _page_results(context, config, rekognition.pager(), lake, operation, books)
+        state = deployment.state(context.instance)
+        keys = selected(context, config, state)
+        with state.read() as connection:
+            stands = result_state.stands(connection, operation.name, keys)
+        # Of a group, what has completed; of a single video whatever it is, to say why not.
+        if len(keys) > 1 and not config.videos:
+            stands = [s for s in stands if _has_ended(s)]
+        elif len(stands) < len(keys):
+            raise dg.Failure(
+                f"no job was started for this version. Materialize {operation.name}_job first",
+                allow_retries=False,
+            )
+        paging = Paging(context, deployment, state, operation, models)
+        paging.run(stands)
+        done, findings, failures = paging.done, paging.findings, paging.failures
+        for verdict in verdicts(operation, findings, failures):
+            yield dg.AssetCheckResult(
+                passed=verdict.passed,
+                check_name=verdict.name,
+                asset_key=key,
+                severity=verdict.severity,
+                metadata=verdict.metadata,
+                description=verdict.description,
+            )
+        deployment.resource(context, "lake").refresh_catalogue()
+        if failures:
+            raise failure(paging.what_failed, len(stands), failures)
+        if done:
+            rows = sum(w.rows for w in done)
+            metadata: dict[str, Any] = {"dagster/partition_row_count": rows}
+            if len(done) == 1:
+                metadata = file_metadata(paging.lake, done[0].path, done[0].rows)
+            yield dg.Output(None, metadata=metadata)
 
     return page
 
 
-def _page_results(
-    context: dg.AssetExecutionContext,
-    config: VideosConfig,
-    api: RekognitionVideo,
-    lake_resource: LakeResource,
-    operation: Operation,
-    books: Books,
-) -> Iterator[dg.AssetCheckResult]:
-    lake = lake_resource.open()
-    board = books.board(context.instance, operation)
-    chosen = list(selected(context, config, board, *_completed(context, books)))
-    report = _Report(context, lake, operation, books, chosen)
-    with ThreadPoolExecutor(books.settings.pages_at_once) as pool:
-        paged: dict[Future[tuple[str, int]], Standing] = {
-            pool.submit(_page_video, api, lake, operation, standing): standing
-            for standing in chosen
-        }
-        try:
-            for future, standing in paged.items():
-                try:
-                    job_id, rows = future.result()
-                except RekognitionDagsterError as error:
-                    context.log.error(str(error))
-                    report.failed(standing, error)
-                else:
-                    report.done(standing, job_id, rows)
-        finally:
-            pool.shutdown(cancel_futures=True)
-            report.close()
-    yield from check_results(lake, operation, books.names.results(operation), report.videos)
-    lake_resource.refresh_catalogue()
-    if report.failures:
-        told = report.failures
-        raise dg.Failure(
-            f"{len(told)} of {len(chosen)} videos have no results: "
-            + "; ".join(str(e) for e in list(told.values())[:20]),
-            metadata={v.uri: str(e) for v, e in list(told.items())[:50]},
-            allow_retries=False,
-        )
+def _has_ended(stand: Stand) -> bool:
+    ended = (Phase.UNPAGED, Phase.FAILED, Phase.ANALYSED)
+    return stand.phase in ended and (stand.job is not None or stand.phase is Phase.ANALYSED)
 
 
-def _completed(context: dg.AssetExecutionContext, books: Books) -> tuple[Phase, ...]:
-    """Of a group, a run takes what has completed; of a partition that is one video, whatever it
-    is, so that a person who asks for it is told why there is nothing."""
-    versions = books.videos.versions(context.instance, context.partition_keys).values()
-    return tuple(Phase) if all(v.group is None for v in versions) else _COMPLETED
+class BatchConfig(dg.Config):
+    """Which batch a run is for; the run's tag by default."""
+
+    batch: str = ""
 
 
-class _Report:
-    """Says in Dagster what was done, of a partition once its last video is.
+def build_results_job(deployment: Deployment, models: Sequence[Model]) -> dg.JobDefinition:
+    """The job that pages the results of a batch, of all operations.
 
-    Args:
-        context: The run.
-        lake: Where the rows are.
-        operation: Which operation.
-        books: Of the deployment.
-        chosen: The videos of the run.
+    A bad video never stops the others; the run fails at its end and names the bad ones.
     """
 
-    def __init__(
-        self,
-        context: dg.AssetExecutionContext,
-        lake: Lake,
-        operation: Operation,
-        books: Books,
-        chosen: Sequence[Standing],
-    ) -> None:
-        self._context, self._lake, self._operation = context, lake, operation
-        self._books, self._instance = books, context.instance
-        self._batch = Batch(books.results(operation), context)
-        self._left = Counter(s.partition for s in chosen)
-        self._earlier = books.results(operation).read(self._instance, set(self._left))
-        self._done: dict[str, dict[str, Entry]] = {}
-        self._shown: dict[str, dict[str, Any]] = {}
-        self.videos: list[Video] = []
-        self.failures: dict[Video, RekognitionDagsterError] = {}
+    @dg.op(
+        name=deployment.scoped("page_results"),
+        required_resource_keys=deployment.needs("rekognition", "lake"),
+        description="Pages the results of completed jobs into the lake.",
+    )
+    def page_results(context: dg.OpExecutionContext, config: BatchConfig) -> None:
+        batch = config.batch or context.run.tags.get(BATCH_TAG, "")
+        state = deployment.state(context.instance)
+        failures: dict[str, str] = {}
+        what, total = NO_RESULTS, 0
+        for name in deployment.operation_names:
+            with state.read() as connection:
+                keys = batches.keys_of(connection, batch, name)
+                stands = result_state.stands(connection, name, keys)
+            paging = Paging(context, deployment, state, OPERATIONS[name], models, batch)
+            paging.run(stands)
+            total += len(stands)
+            failures |= paging.failures
+            what = paging.what_failed if paging.what_failed != NO_RESULTS else what
+        deployment.resource(context, "lake").refresh_catalogue()
+        with state.write() as connection:
+            batches.end(connection, batch)
+        if failures:
+            raise failure(what, total, failures)
 
-    def done(self, standing: Standing, job_id: str, rows: int) -> None:
-        """A video's rows are in the lake."""
-        video, partition = standing.video, standing.partition
-        self.videos.append(video)
-        path = self._lake.path(self._operation.table, video)
-        self._forget(partition, video, path)
-        self._done.setdefault(partition, {})[video.partition_key] = {
-            "at": time.time(),
-            "version": video.version or "unknown",
-            "job_id": job_id,
-            "rows": rows,
-            "path": path,
-        }
-        self._shown[partition] = file_metadata(self._lake, path, rows)
-        self._one_less(partition)
+    @dg.job(
+        name=deployment.scoped("results"),
+        executor_def=dg.in_process_executor,
+        description="Pages completed jobs into the lake. Launched by results_refresh.",
+    )
+    def results() -> None:
+        page_results()  # pyright: ignore[reportCallIssue] -- Dagster fills its arguments in
 
-    def failed(self, standing: Standing, error: RekognitionDagsterError) -> None:
-        """A video has no rows, and why."""
-        instance, books, operation = self._instance, self._books, self._operation
-        video = standing.video
-        self.failures[video] = error
-        entry = {"at": time.time(), "job_id": standing.job_id or "-", "reason": str(error)}
-        told = books.by_partition({video: entry})
-        books.failures(operation).enter(instance, told, run=self._context)
-        if isinstance(error, JobExpiredError) and standing.job is not None:
-            # Starting it again is then a new attempt.
-            gone = {"at": time.time(), "job_id": standing.job_id, "status": EXPIRED}
-            ended = books.by_partition({video: gone})
-            books.completions(operation).enter(instance, ended, run=self._context)
-        self._one_less(standing.partition)
-
-    def _forget(self, partition: str, video: Video, path: str) -> None:
-        """Remove the file of the same video, formerly of another date."""
-        ledger = self._earlier.get(partition)
-        before = ledger.entries.get(video.partition_key, {}).get("path", path) if ledger else path
-        if before != path:
-            self._lake.remove(str(before), video)
-
-    def _one_less(self, partition: str) -> None:
-        self._left[partition] -= 1
-        if self._left[partition] or partition not in self._done:
-            return
-        entries = self._done.pop(partition)
-        shown = self._shown.pop(partition)
-        self._batch.add(partition, entries, shown if set(entries) == {partition} else None)
-
-    def close(self) -> None:
-        """Nothing more comes."""
-        self._batch.enter()
+    return results
 
 
-def _page_video(
-    api: RekognitionVideo,
-    lake: Lake,
-    operation: Operation,
-    standing: Standing,
-) -> tuple[str, int]:
-    """Write a video's rows; returns whose they are and how many. What the lake has of this job
-    stays as it is."""
-    video = standing.video
-    # Without a job, the rows may be a local backfill's.
-    facts = standing.job or (standing.results if standing.phase is Phase.ANALYSED else None)
-    if facts is None:
+@dataclass
+class Paging:
+    """Pages results of one operation, several videos at a time, and enters what came of it."""
+
+    context: Any
+    deployment: Deployment
+    state: State
+    operation: Operation
+    models: Sequence[Model]
+    batch: str | None = None
+    done: list[Written] = field(default_factory=list)
+    findings: dict[str, dict[str, int]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    what_failed: str = NO_RESULTS
+
+    def __post_init__(self) -> None:
+        self.lake: Lake = self.deployment.resource(self.context, "lake").open()
+        self._entered, self._since = 0, time.monotonic()
+        self._red: set[str] = set()
+
+    def run(self, stands: Sequence[Stand]) -> None:
+        """Page the results of videos. What failed is in :attr:`failures`, by URI."""
+        api = self.deployment.resource(self.context, "rekognition").pager() if stands else None
+        chosen = [s for s in stands if not self._is_only_shown(s)]
+        with ThreadPoolExecutor(self.deployment.settings.pages_at_once) as pool:
+            paged: dict[Future[Written], Stand] = {
+                pool.submit(page_video, api, self.lake, self.operation, s): s for s in chosen
+            }
+            try:
+                for future in as_completed(paged):
+                    self._settle(paged[future], future)
+            finally:
+                pool.shutdown(cancel_futures=True)
+                self._enter()
+        self._check([s for s in chosen if s.video.uri not in self.failures])
+        if self._red and self.batch is not None:
+            key = self.deployment.names.results(self.operation)
+            adapter.plan_failures(self.context, key, sorted(self._red))
+
+    def _is_only_shown(self, stand: Stand) -> bool:
+        """A start that was refused has no job to ask about: the run shows the reason."""
+        if stand.phase is not Phase.FAILED or stand.work["job_id"] is not None:
+            return False
+        self._fail(stand, str(stand.work["reason"]))
+        with self.state.write() as connection:
+            result_state.show_failure(connection, stand, self.operation.name)
+        return True
+
+    def _settle(self, stand: Stand, future: Future[Written]) -> None:
+        try:
+            written = future.result()
+        except AccessError:
+            raise  # about all of them: nothing is entered
+        except (JobFailedError, JobExpiredError) as error:
+            status = FAILED if isinstance(error, JobFailedError) else EXPIRED
+            self._not_written(stand, error, status)
+        except RekognitionDagsterError as error:
+            self._not_written(stand, error, None)
+        except Exception as error:  # a page that nobody foresaw must not stop the other videos
+            self.context.log.error(
+                f"{stand.video.uri}: {type(error).__name__}: {error}", exc_info=error
+            )
+            self._not_written(stand, error, None)
+        else:
+            self.done.append(written)
+        if len(self.done) - self._entered >= _ENTERED_AT_ONCE or (
+            time.monotonic() - self._since > _ENTERED_S
+        ):
+            self._enter()
+
+    def _not_written(self, stand: Stand, error: Exception, status: str | None) -> None:
+        text = str(error)
+        if not isinstance(error, RekognitionDagsterError):
+            text = f"{stand.video.uri}: {type(error).__name__}: {error}"
+        self._fail(stand, text)
+        if status is None:
+            self.what_failed = _NOT_PAGED
+        with self.state.write() as connection:
+            result_state.not_written(
+                connection, stand, self.operation.name, text, time.time(), status=status
+            )
+
+    def _fail(self, stand: Stand, reason: str) -> None:
+        self.context.log.error(reason)
+        self.failures[stand.video.uri] = reason
+        self._red.add(stand.partition)
+
+    def _enter(self) -> None:
+        new, now = self.done[self._entered :], time.time()
+        self._entered, self._since = len(self.done), time.monotonic()
+        with self.state.write() as connection:
+            result_state.written(connection, new, self.models, now)
+            if self.batch is not None:
+                batches.alive(connection, self.batch, now)
+
+    def _check(self, stands: Sequence[Stand]) -> None:
+        found = find_offenders(self.lake, self.operation, [s.video for s in stands])
+        self.findings = {s.video.uri: found[s.key] for s in stands}
+        with self.state.write() as connection:
+            result_state.set_checks(connection, self.operation.name, found)
+
+
+def page_video(
+    api: RekognitionVideo | None, lake: Lake, operation: Operation, stand: Stand
+) -> Written:
+    """Write a video's rows. What the lake has of this job, or of later work, stays as it is."""
+    assert api is not None
+    video, job = stand.video, stand.job
+    there = lake.read_job(video, operation.name)
+    if there is not None and there["status"] != "SUCCEEDED":
+        there = None
+    if there is not None and not lake.has(operation.table, video):
+        there = None
+    if there is not None and (job is None or _is_kept(there, job, video)):
+        return _written(lake, operation, stand, there)
+    if job is None:
         raise JobExpiredError(
             video.uri,
             "no job was started for this version of it",
             f"Materialize {operation.name}_job first",
             code="NoJob",
         )
-    job_id = str(facts["job_id"])
-    written = lake.read_job(video, operation.name)
-    if (
-        written
-        and written["job_id"] == job_id
-        and written["status"] == "SUCCEEDED"
-        and lake.has(operation.table, video)
-    ):
-        return job_id, int(written["rows"])
-    ended = standing.completion or {}
+    if stand.status == GONE and there is None and stand.phase is Phase.ANALYSED:
+        raise JobExpiredError(
+            video.uri,
+            "the object was deleted from its bucket, and its rows from the lake",
+            "Upload it again",
+            code="Gone",
+        )
+    return _page(api, lake, operation, stand, job)
+
+
+def _is_kept(there: dict[str, Any], job: Any, video: Video) -> bool:
+    """Whether results in the lake are this job's, or newer than it."""
+    if there["job_id"] == job["job_id"]:
+        return True
+    if there["version"] != video.version or there["completed_at"] is None:
+        return False
+    ended = job["completed_at"] or job["noticed_at"]
+    return ended is not None and there["completed_at"].timestamp() > ended
+
+
+def _page(
+    api: RekognitionVideo, lake: Lake, operation: Operation, stand: Stand, job: Any
+) -> Written:
+    video, job_id = stand.video, str(job["job_id"])
     record = {
         "job_id": job_id,
-        "token": facts.get("token"),
-        "started_at": _time(facts.get("at")),
-        "completed_at": _time(ended.get("completed_at")),
+        "token": job["token"],
+        "started_at": _time(job["started_at"]),
+        "completed_at": _time(job["completed_at"]),
         "backend": "rekognition",
     }
     video_metadata: dict[str, object] = {}
+    backend: tuple[str | None, str | None] = (None, None)
     try:
         with lake.writer(operation.table, video) as writer:
             for page in api.pages(operation, video, job_id):
                 video_metadata = video_metadata or page.metadata
+                backend = page.backend, page.software
                 writer.write(operation.to_lake(page.rows, video=video.uri, job_id=job_id))
     except (JobFailedError, JobExpiredError) as error:
-        failed = {**record, "status": "FAILED", "status_message": error.reason, "rows": 0}
-        lake.write_job(video, operation.name, failed)
+        if stand.phase is not Phase.ANALYSED:
+            failed = {**record, "status": "FAILED", "status_message": error.reason, "rows": 0}
+            lake.write_job(video, operation.name, failed)
         raise
+    path = lake.path(operation.table, video)
     lake.write_video(video, video_metadata)
     # Last, for it says that everything else of this job is there.
-    lake.write_job(video, operation.name, {**record, "status": "SUCCEEDED", "rows": writer.rows})
-    return job_id, writer.rows
+    row = {**record, "status": "SUCCEEDED", "rows": writer.rows}
+    row |= {"backend": backend[0] or "rekognition", "software": backend[1]}
+    lake.write_job(video, operation.name, row)
+    before = stand.work["path"]
+    if before and before != path:
+        lake.remove_former(before, video, operation.name)
+    return _written(lake, operation, stand, row)
 
 
-def _time(seconds: object) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(float(str(seconds)), timezone.utc)
+def _written(lake: Lake, operation: Operation, stand: Stand, row: dict[str, Any]) -> Written:
+    version = stand.video.version or "unknown"
+    path = lake.path(operation.table, stand.video)
+    return Written(
+        operation.name,
+        stand.key,
+        version,
+        row["job_id"],
+        int(row["rows"] or 0),
+        path,
+        row["backend"],
+    )
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc)

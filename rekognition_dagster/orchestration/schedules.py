@@ -2,40 +2,50 @@
 
 # No postponed annotations here: Dagster reads those of the decorated functions as they stand.
 
+import time
 from typing import Any
 
 import dagster as dg
 
 from rekognition_dagster.orchestration.alerts import nightly_freshness
-from rekognition_dagster.orchestration.settings import Settings
-from rekognition_dagster.orchestration.standing import RESULTS_LIVE_DAYS, Books, Phase
+from rekognition_dagster.orchestration.names import Deployment
+from rekognition_dagster.state.jobs import open_night
+from rekognition_dagster.state.queries import RESULTS_LIVE_DAYS, Summary, summary
+from rekognition_dagster.state.tables import Phase
 
 
-def build_nightly_batch(books: Books) -> dg.AssetsDefinition:
+def build_nightly_batch(deployment: Deployment) -> dg.AssetsDefinition:
     """The asset ``nightly_batch``. Materializing it asks again for all that is not analysed:
     videos discovered before it (where jobs start nightly), starts that were refused, and jobs that
     FAILED, up to their last attempt. The dispatch sensor then starts them as slots become free.
     """
-    names = books.names
+    names = deployment.names
 
     @dg.asset(
         key=names.nightly_batch(),
         deps=[names.video()],
-        freshness_policy=nightly_freshness(books.settings),
+        freshness_policy=nightly_freshness(deployment.settings),
         group_name=names.group_name("nightly"),
         description="Opens a batch: what is not yet analysed is asked (again). Its metadata says "
         "how every operation stood then.",
     )
     def nightly_batch(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        return dg.MaterializeResult(metadata=_standing(context, books))
+        metadata = _counts(context, deployment)
+        with deployment.state(context.instance).write() as connection:
+            max_attempts = deployment.settings.max_attempts
+            open_night(connection, deployment.operation_names, max_attempts, time.time())
+        return dg.MaterializeResult(metadata=metadata)
 
     return nightly_batch
 
 
-def build_nightly_schedule(settings: Settings, batch: dg.AssetsDefinition) -> dg.ScheduleDefinition:
+def build_nightly_schedule(
+    deployment: Deployment, batch: dg.AssetsDefinition
+) -> dg.ScheduleDefinition:
     """Materializes ``nightly_batch`` every night."""
+    settings = deployment.settings
     return dg.ScheduleDefinition(
-        name="nightly",
+        name=deployment.scoped("nightly"),
         cron_schedule=settings.nightly,
         execution_timezone=settings.timezone,
         target=batch,
@@ -44,10 +54,10 @@ def build_nightly_schedule(settings: Settings, batch: dg.AssetsDefinition) -> dg
     )
 
 
-def build_status_asset(books: Books) -> dg.AssetsDefinition:
+def build_status_asset(deployment: Deployment) -> dg.AssetsDefinition:
     """The asset ``pipeline_status``: its metadata is what ``rekognition-dagster status`` prints,
     over the hours."""
-    names = books.names
+    names = deployment.names
 
     @dg.asset(
         key=names.asset_key("pipeline_status"),
@@ -57,31 +67,44 @@ def build_status_asset(books: Books) -> dg.AssetsDefinition:
         "analysed, by operation, each hour.",
     )
     def pipeline_status(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        return dg.MaterializeResult(metadata=_standing(context, books))
+        return dg.MaterializeResult(metadata=_counts(context, deployment))
 
     return pipeline_status
 
 
-def build_status_schedule(settings: Settings, asset: dg.AssetsDefinition) -> dg.ScheduleDefinition:
+def build_status_schedule(
+    deployment: Deployment, asset: dg.AssetsDefinition
+) -> dg.ScheduleDefinition:
     """Materializes ``pipeline_status`` every hour."""
     return dg.ScheduleDefinition(
-        name="hourly_status",
+        name=deployment.scoped("hourly_status"),
         cron_schedule="17 * * * *",
         target=asset,
-        default_status=settings.schedule_status,
+        default_status=deployment.settings.schedule_status,
         description="Says every hour where all videos stand.",
     )
 
 
-def _standing(context: dg.AssetExecutionContext, books: Books) -> dict[str, Any]:
-    told: dict[str, Any] = {}
-    for operation in books.settings.operation_list:
-        summary = books.board(context.instance, operation).summary()
-        told |= summary.metadata()
-        if unpaged := summary.counts[Phase.UNPAGED]:
+def _counts(context: dg.AssetExecutionContext, deployment: Deployment) -> dict[str, Any]:
+    metadata: dict[str, Any] = {}
+    for operation in deployment.settings.operation_list:
+        with deployment.state(context.instance).read() as connection:
+            found = summary(connection, operation.name, deployment.coverage)
+        metadata |= _metadata(found)
+        if unpaged := found.counts[Phase.UNPAGED]:
             context.log.warning(
-                f"{unpaged} completed {operation.api} jobs have no results in the lake yet, of "
-                f"{summary.expiring} the service forgets them within two days (it keeps results "
+                f"{unpaged} completed {operation.api} jobs have no results in the lake yet; "
+                f"{found.expiring} of them expire within two days (the service keeps results "
                 f"{RESULTS_LIVE_DAYS} days): materialize {operation.table} for them"
             )
-    return told
+    return metadata
+
+
+def _metadata(found: Summary) -> dict[str, Any]:
+    """A summary for an event, by names that begin with the operation's."""
+    values: dict[str, Any] = {p.value: found.counts[p] for p in Phase}
+    values |= dict(found.left_out) | {"expiring": found.expiring}
+    values |= {f"{p.value}_since": dg.MetadataValue.timestamp(t) for p, t in found.since.items()}
+    if reasons := {**found.failed, **found.unpaged}:
+        values["reasons"] = dg.MetadataValue.json(reasons)
+    return {f"{found.operation}/{name}": value for name, value in values.items()}

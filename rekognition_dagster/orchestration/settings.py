@@ -29,9 +29,19 @@ class Settings(dg.Model, dg.Resolvable):
 
     name: str = Field(
         default="rekognition-dagster",
-        description="The deployment's name: the JobTag of its jobs, so that deployments can share"
-        " a queue.",
+        description="The deployment's name: the JobTag of its jobs, and part of the names of its"
+        " sensors, schedules, jobs, resources and partitions in Dagster.",
         pattern=r"^[a-zA-Z0-9_.\-:+=/]{1,1024}$",
+    )
+    state: str | None = Field(
+        default=None,
+        description="The database of the pipeline's state: sqlite:///PATH or postgresql://...;"
+        " a SQLite file in Dagster's home by default.",
+    )
+    asset_prefix: str | None = Field(
+        default=None,
+        description="The first part of each asset's key, for several deployments in one code"
+        " location.",
     )
     bucket: str | None = Field(default=None, description="The bucket that holds the videos.")
     prefix: str = Field(default="", description="Only keys that begin so are videos.")
@@ -119,6 +129,12 @@ class Settings(dg.Model, dg.Resolvable):
     max_attempts: int = Field(
         default=3, ge=1, description="How often the nightly batch tries a job that FAILED."
     )
+    deleted: Literal["keep", "mark", "forget"] = Field(
+        default="mark",
+        description="What becomes of a video whose object is deleted: keep goes on as if it were"
+        " there, mark counts it as gone and never starts it again, forget removes its rows and"
+        " its partition.",
+    )
     face_attributes: Literal["DEFAULT", "ALL"] = Field(
         default="DEFAULT", description="Which face attributes face detection asks for."
     )
@@ -162,6 +178,26 @@ class Settings(dg.Model, dg.Resolvable):
             return [operation(name).name for name in names]
         except KeyError as error:
             raise ValueError(error.args[0]) from None
+
+    @field_validator("nightly", "compaction")
+    @classmethod
+    def _valid_cron(cls, cron: str) -> str:
+        try:
+            dg.ScheduleDefinition(name="check", cron_schedule=cron, job_name="check")
+        except dg.DagsterInvalidDefinitionError:
+            raise ValueError(f"{cron!r} is not a cron schedule; write e.g. 0 2 * * *") from None
+        return cron
+
+    @field_validator("timezone")
+    @classmethod
+    def _valid_timezone(cls, name: str) -> str:
+        from zoneinfo import ZoneInfo
+
+        try:
+            ZoneInfo(name)
+        except (KeyError, ValueError, OSError):
+            raise ValueError(f"{name!r} is not a time zone; write e.g. Europe/Zurich") from None
+        return name
 
     @field_validator("partition_by")
     @classmethod
@@ -230,8 +266,8 @@ class Settings(dg.Model, dg.Resolvable):
         try:
             return Settings(**{**values, **overrides})
         except ValidationError as error:
-            told = "; ".join(
+            wrong = "; ".join(
                 f"{ENVIRONMENT_PREFIX}{str(e['loc'][0]).upper()}: {e['msg']}"
                 for e in error.errors()
             )
-            raise ConfigurationError(told) from None
+            raise ConfigurationError(wrong) from None

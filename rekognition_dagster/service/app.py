@@ -123,7 +123,8 @@ class _Api:
             code, content, status = error.code, error_body(error, request_id), error.status
         served = name if name in self.jobs.calls else "other"
         self.observe(served, code, time.monotonic() - began)
-        return Response(content, status, {"x-amzn-RequestId": request_id}, CONTENT_TYPE)
+        headers = {"x-amzn-RequestId": request_id, **getattr(content, "headers", {})}
+        return Response(content, status, headers, CONTENT_TYPE)
 
     async def _call(self, request: Request, name: str) -> bytes:
         body = await _body(request)

@@ -14,7 +14,13 @@ from rekognition_dagster.operations import OPERATIONS, Operation
 from rekognition_dagster.service import tokens
 from rekognition_dagster.service.credentials import Principal
 from rekognition_dagster.service.objects import object_size
-from rekognition_dagster.service.protocol import ApiError, request_of, response_body
+from rekognition_dagster.service.protocol import (
+    BACKEND_HEADER,
+    Answer,
+    ApiError,
+    request_of,
+    response_body,
+)
 from rekognition_dagster.service.results import Results
 from rekognition_dagster.service.settings import GIB, Settings
 from rekognition_dagster.service.store import (
@@ -127,7 +133,8 @@ class Jobs:
                 response["NextToken"] = tokens.next_token(
                     self.store.secret, job.job_id, order, offset + limit
                 )
-        return response_body(operation.get_api, response, (operation.results, rows))
+        answer = response_body(operation.get_api, response, (operation.results, rows))
+        return Answer.of(answer, _backend(job))
 
     def _check_bucket(self, caller: Principal, bucket: str) -> None:
         if not caller.may_read(bucket):
@@ -146,6 +153,13 @@ class Jobs:
                 f"s3://{reference['Bucket']}/{reference['Name']} has {size / GIB:.1f} GiB; the "
                 f"maximum is {most / GIB:.0f} GiB. Cut the video into parts",
             )
+
+
+def _backend(job: Job) -> dict[str, str]:
+    """What did the work, as a header."""
+    known = [(job.metadata or {}).get(name) for name in ("Backend", "Software")]
+    told = "; ".join(str(k) for k in known if k)
+    return {BACKEND_HEADER: told} if told.isascii() and told.isprintable() and told else {}
 
 
 def _about(job: Job) -> dict[str, Any]:

@@ -208,6 +208,23 @@ def shaped(shape: Shape, value: Any) -> Any:
     return value
 
 
+BACKEND_HEADER = "X-Rekognition-Dagster-Backend"
+"""Header of a Get response: what did the work, and the software's version, separated by ``;``."""
+
+
+class Answer(bytes):
+    """A response's body, with headers of its own."""
+
+    headers: dict[str, str]
+
+    @classmethod
+    def of(cls, body: bytes, headers: dict[str, str]) -> Answer:
+        """A body with headers."""
+        answer = cls(body)
+        answer.headers = headers
+        return answer
+
+
 def response_body(
     operation: str, value: Mapping[str, Any], rows: tuple[str, bytes] | None = None
 ) -> bytes:

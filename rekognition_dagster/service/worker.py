@@ -20,9 +20,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rekognition_dagster.backfill import backend_name
 from rekognition_dagster.engine import VideoMetadata, read_metadata
 from rekognition_dagster.errors import ModelError, RekognitionDagsterError, VideoError
 from rekognition_dagster.operations import OPERATIONS
@@ -266,7 +268,7 @@ class Worker:
                     )
                 attempt.check()
             self._check_duration(job, facts.duration_ms)
-        return _about(facts, settings), writer.orders
+        return {**_about(facts, settings), **_backend(job, settings)}, writer.orders
 
     def _check_video(self, job: Job, path: Path) -> None:
         """Refuse what the API does not take, before any time is spent on it."""
@@ -318,6 +320,16 @@ def _about(facts: VideoMetadata, settings: Settings) -> dict[str, Any]:
             "ColorRange": facts.color_range,
         },
         "LabelModelVersion": Path(settings.detector).name if settings.detector else "default",
+    }
+
+
+def _backend(job: Job, settings: Settings) -> dict[str, str]:
+    """What did the work. No member of the API: Get has it in a header."""
+    attributes: Any = job.request.get("FaceAttributes", "DEFAULT").lower()
+    operation = OPERATIONS[job.operation]
+    return {
+        "Backend": backend_name(operation, settings.detector, settings.sample_fps, attributes),
+        "Software": f"rekognition-dagster {version('rekognition-dagster')}",
     }
 
 

@@ -150,7 +150,7 @@ def analyse(
         uploaded.setdefault(video, time.time())
         tell(f"put {video.uri}")
     with dagster_home.instance(stack.dagster_home) as instance:
-        watch = Watch(instance, list(uploaded), operations)
+        watch = Watch(instance, stack.pipeline_state(), list(uploaded), operations)
         stages = watch.look()
         if all(s.is_settled for s in stages.values()):
             return Outcome(stages, {}, None)

@@ -31,6 +31,7 @@ from rekognition_dagster.videos import Video
 
 if TYPE_CHECKING:
     from rekognition_dagster.orchestration.settings import Settings
+    from rekognition_dagster.state import State
 
 REGION = "us-east-1"
 DEFAULT_HOME = Path(".rekognition-dagster")
@@ -151,6 +152,14 @@ class LocalStack:
         from rekognition_dagster.orchestration.settings import Settings
 
         return Settings.from_env(self.process_environment())
+
+    def pipeline_state(self) -> State:
+        """The state that the pipeline's processes keep."""
+        from rekognition_dagster.state import open_state
+        from rekognition_dagster.state.store import sqlite_url
+
+        url = self.pipeline_settings().state or sqlite_url(self.dagster_home, self.name)
+        return open_state(url, self.name)
 
     def session(self) -> Any:
         """A boto3 session whose clients use this stack, whatever the environment says."""
@@ -294,7 +303,7 @@ class LocalStack:
         settings = self.pipeline_settings()
         assert settings.topic_arn is not None
         announce_again(
-            self.dagster_home, self.session(), settings.topic_arn, settings.operation_list
+            self.pipeline_state(), self.session(), settings.topic_arn, settings.operation_list
         )
 
     def _start(self, name: str, command: list[str], *, log: str, grace_s: float = 5.0) -> Process:

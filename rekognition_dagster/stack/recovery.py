@@ -1,31 +1,28 @@
 """Say completions again that the local queue took with it when the stack ended.
 
 A real queue keeps its messages for days; moto's keeps them until its process ends. So a start looks
-for jobs that Dagster waits for and the service has finished, and announces those once more.
+for jobs in progress that the service has finished, and announces those once more.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from rekognition_dagster.operations import Operation
-from rekognition_dagster.orchestration.names import RekognitionVideoTranslator
-from rekognition_dagster.orchestration.settings import Settings
-from rekognition_dagster.orchestration.standing import Books, Phase
-from rekognition_dagster.stack import dagster_home
+from rekognition_dagster.operations import OPERATIONS, Operation
+from rekognition_dagster.state import State
+from rekognition_dagster.state.jobs import overdue
 from rekognition_dagster.videos import Video
 
 
 def announce_again(
-    home: Path, session: Any, topic_arn: str, operations: Sequence[Operation]
+    state: State, session: Any, topic_arn: str, operations: Sequence[Operation]
 ) -> list[str]:
-    """Publish the completions that Dagster has missed; a duplicate would change nothing.
+    """Publish the completions that the pipeline has missed; a duplicate would change nothing.
 
     Args:
-        home: Dagster's home, without a daemon.
+        state: The pipeline's.
         session: A boto3 session on the stack.
         topic_arn: Where completions go.
         operations: Those that run.
@@ -36,21 +33,20 @@ def announce_again(
     from botocore.exceptions import ClientError
 
     rekognition, sns = session.client("rekognition"), session.client("sns")
-    books = Books(RekognitionVideoTranslator(), Settings())
     announced: list[str] = []
-    with dagster_home.instance(home) as instance:
-        for operation in operations:
-            for standing in books.board(instance, operation).find(Phase.IN_FLIGHT):
-                job_id = str(standing.job_id)
-                try:
-                    answer = getattr(rekognition, operation.get_method)(JobId=job_id, MaxResults=1)
-                except ClientError:  # a job that the service has forgotten is not to be announced
-                    continue
-                if answer["JobStatus"] == "IN_PROGRESS":
-                    continue
-                message = _completion(operation, job_id, standing.video, answer)
-                sns.publish(TopicArn=topic_arn, Message=json.dumps(message))
-                announced.append(job_id)
+    with state.read() as connection:
+        jobs = overdue(connection, [o.name for o in operations], float("inf"), 0.0, 10**6)
+    for job in jobs:
+        job_id, operation = job["job_id"], OPERATIONS[job["operation"]]
+        try:
+            answer = getattr(rekognition, operation.get_method)(JobId=job_id, MaxResults=1)
+        except ClientError:  # a job that the service has forgotten is not to be announced
+            continue
+        if answer["JobStatus"] == "IN_PROGRESS":
+            continue
+        message = _completion(operation, job_id, Video.from_partition_key(job["key"]), answer)
+        sns.publish(TopicArn=topic_arn, Message=json.dumps(message))
+        announced.append(job_id)
     return announced
 
 

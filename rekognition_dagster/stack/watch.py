@@ -1,22 +1,20 @@
-"""Where the pipeline is with some videos, read from Dagster's events; it changes nothing."""
+"""Where the pipeline is with some videos, read from its state; it changes nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 
 from rekognition_dagster.operations import Operation
-from rekognition_dagster.orchestration.analytics import load_models
-from rekognition_dagster.orchestration.ledger import Book
-from rekognition_dagster.orchestration.names import (
-    FAILURE,
-    LAUNCHED_TAG,
-    RekognitionVideoTranslator,
-)
-from rekognition_dagster.orchestration.settings import Settings
-from rekognition_dagster.orchestration.standing import Books, Phase, Standing
+from rekognition_dagster.orchestration.analytics import load_models, order_models
+from rekognition_dagster.orchestration.names import BATCH_TAG
+from rekognition_dagster.orchestration.results import NO_RESULTS
+from rekognition_dagster.state import State
+from rekognition_dagster.state.queries import everything
+from rekognition_dagster.state.tables import IN_PROGRESS, Phase
 from rekognition_dagster.videos import Video
 
 _FAILED_TICKS = 3
@@ -42,6 +40,7 @@ class Watch:
 
     Args:
         instance: Dagster's.
+        state: The pipeline's.
         videos: The videos, with the versions that are meant.
         operations: The operations that run.
     """
@@ -49,65 +48,52 @@ class Watch:
     def __init__(
         self,
         instance: dg.DagsterInstance,
+        state: State,
         videos: Sequence[Video],
         operations: Sequence[Operation],
     ):
-        self._instance = instance
+        self._instance, self._state = instance, state
         self.videos, self._operations = list(videos), list(operations)
-        self._names = RekognitionVideoTranslator()
-        self._books = Books(self._names, Settings())
-        tables = {o.table: o for o in operations}
-        read = {m.name: [tables[t] for t in m.mentions(tables)] for m in load_models()}
-        self._analytics = {name: sources for name, sources in read.items() if sources}
-        self._partitions = [v.partition_key for v in self.videos]
+        self._models = [m for _, m in order_models(load_models(), operations)]
 
     @property
     def steps_each(self) -> int:
         """Steps that a video takes when all goes well."""
-        return 1 + 3 * len(self._operations) + len(self._analytics)
+        return 1 + 3 * len(self._operations) + len(self._models)
 
     def look(self) -> dict[Video, Stage]:
         """Every video's stage now."""
-        boards = {
-            o: {
-                s.video.partition_key: s
-                for s in self._books.board(self._instance, o).find(partitions=self._partitions)
-            }
-            for o in self._operations
-        }
-        summaries = {
-            name: Book(self._names.asset_key(name)).ids(self._instance, self._partitions)
-            for name in self._analytics
-        }
-        results = {
-            o: self._books.results(o).ids(self._instance, self._partitions)
-            for o in self._operations
-        }
-        stages: dict[Video, Stage] = {}
-        for video in self.videos:
-            key = video.partition_key
-            standings = {o: board[key] for o, board in boards.items() if key in board}
-            if any(s.video.version != video.version for s in standings.values()) or not standings:
-                stages[video] = Stage((), (), False)
+        with self._state.read() as connection:
+            known = {v: everything(connection, v.partition_key) for v in self.videos}
+        return {video: self._stage(video, facts) for video, facts in known.items()}
+
+    def _stage(self, video: Video, facts: dict[str, Any]) -> Stage:
+        if facts["video"] is None or facts["video"]["version"] != video.version:
+            return Stage((), (), False)
+        jobs = {j["job_id"]: j for j in facts["jobs"]}
+        work = {w["operation"]: w for w in facts["work"]}
+        steps, failures, is_settled = ["discovered"], [], True
+        for o in self._operations:
+            mine = work.get(o.name)
+            if mine is None:
+                is_settled = False
                 continue
-            steps, failures, is_settled = ["discovered"], [], True
-            analysed: dict[Operation, int] = {}
-            for o, standing in standings.items():
-                steps += _steps(o, standing)
-                if standing.phase is Phase.ANALYSED:
-                    analysed[o] = results[o].get(key, 0)
-                elif standing.phase is Phase.FAILED and (standing.told or standing.job is None):
-                    failures.append(f"{o.name}: {standing.reason}")
-                else:
-                    is_settled = False
-            for name, sources in self._analytics.items():
-                newest = max((analysed[o] for o in sources if o in analysed), default=None)
-                if newest is not None and summaries[name].get(key, 0) > newest:
-                    steps.append(f"{name} written")
-                elif newest is not None:
-                    is_settled = False
-            stages[video] = Stage(tuple(steps), tuple(failures), is_settled)
-        return stages
+            job = jobs.get(mine["job_id"])
+            steps += [f"{o.name} started"] if job else []
+            steps += [f"{o.name} completed"] if job and job["status"] != IN_PROGRESS else []
+            if mine["phase"] == Phase.ANALYSED.value:
+                steps.append(f"{o.table} written")
+            elif mine["phase"] == Phase.FAILED.value and mine["shown"]:
+                failures.append(f"{o.name}: {mine['reason']}")
+            else:
+                is_settled = False
+        made = {a["model"]: a for a in facts["analytics"]}
+        for model in self._models:
+            if model.name in made and not made[model.name]["behind"]:
+                steps.append(f"{model.name} written")
+            elif model.name in made:
+                is_settled = False
+        return Stage(tuple(steps), tuple(failures), is_settled)
 
     def failed_runs(self, since: float) -> Iterator[str]:
         """Runs that failed for another reason than a bad video, with what they said."""
@@ -117,7 +103,7 @@ class Watch:
             run = record.dagster_run
             if record.create_timestamp.timestamp() < since:
                 continue
-            if record.dagster_run.tags.get(LAUNCHED_TAG) == FAILURE:
+            if BATCH_TAG in run.tags and NO_RESULTS in self._error(run):
                 continue  # it shows a bad video
             assets = ", ".join(sorted(k.to_user_string() for k in run.asset_selection or ()))
             yield f"run {run.run_id[:8]} of {assets or run.job_name} failed: {self._error(run)}"
@@ -153,15 +139,3 @@ class Watch:
             self._instance.get_ticks(s.instigator_origin_id, s.selector_id, limit=1, after=since)
             for s in self._instance.all_instigator_state()
         )
-
-
-def _steps(operation: Operation, standing: Standing) -> list[str]:
-    """What has been done of a video for an operation."""
-    steps = []
-    if standing.job is not None:
-        steps.append(f"{operation.name} started")
-    if standing.completion is not None:
-        steps.append(f"{operation.name} completed")
-    if standing.phase is Phase.ANALYSED:
-        steps.append(f"{operation.table} written")
-    return steps

@@ -10,6 +10,7 @@ from rekognition_double import ApiFault, RekognitionDouble
 
 from rekognition_dagster.api import NotificationChannel, RekognitionVideo
 from rekognition_dagster.errors import (
+    AccessError,
     ApiError,
     ConfigurationError,
     DelayedError,
@@ -95,7 +96,6 @@ def test_a_token_that_repeats_itself_ends_the_paging(
         ("InvalidParameterException", 400, ApiError),
         ("InvalidS3ObjectException", 400, ApiError),
         ("VideoTooLargeException", 400, ApiError),
-        ("UnrecognizedClientException", 400, ApiError),
         ("SomethingNewException", 400, ApiError),
     ],
 )
@@ -169,7 +169,21 @@ def test_missing_credentials_are_told(
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
     api = RekognitionVideo(boto3.Session().client("rekognition"))
-    with pytest.raises(ApiError, match="Check the AWS credentials"):
+    with pytest.raises(AccessError, match="Check the AWS credentials"):
+        api.start(PERSON_TRACKING, VIDEO)
+
+
+@pytest.mark.parametrize(
+    "code", ["UnrecognizedClientException", "ExpiredTokenException", "InvalidSignatureException"]
+)
+def test_what_is_wrong_with_every_call_is_told_apart_from_one_video(
+    api: RekognitionVideo, rekognition: RekognitionDouble, code: str
+) -> None:
+    def refuse(request: object) -> None:
+        raise ApiFault(code)
+
+    rekognition.on_start = refuse
+    with pytest.raises(AccessError, match=code):
         api.start(PERSON_TRACKING, VIDEO)
 
 

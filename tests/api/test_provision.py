@@ -13,9 +13,59 @@ from rekognition_dagster.api import MessageQueue, parse_arrivals, provision
 
 def test_a_published_message_arrives_on_the_queue(aws: boto3.Session, unique: str) -> None:
     made = provision(aws, unique)
-    aws.client("sns").publish(TopicArn=made.topic_arn, Message="hello")
-    (message,) = MessageQueue(aws.client("sqs"), made.queue_url).receive()
-    assert json.loads(message.body)["Message"] == "hello"
+    message = json.dumps({"JobTag": unique, "Status": "SUCCEEDED"})
+    aws.client("sns").publish(TopicArn=made.topic_arn, Message=message)
+    (received,) = MessageQueue(aws.client("sqs"), made.queue_url).receive()
+    assert json.loads(received.body)["Message"] == message
+
+
+def test_a_shared_topic_gives_each_queue_its_own_deployments_completions(
+    aws: boto3.Session, unique: str
+) -> None:
+    sns: Any = aws.client("sns")
+    made = provision(aws, unique, job_tag="lobby")
+    for tag in ("lobby", "gate", None):
+        message = {"Status": "SUCCEEDED", **({"JobTag": tag} if tag else {})}
+        sns.publish(TopicArn=made.topic_arn, Message=json.dumps(message))
+    received = MessageQueue(aws.client("sqs"), made.queue_url).receive()
+    tags = [json.loads(json.loads(m.body)["Message"]).get("JobTag") for m in received]
+    assert tags == ["lobby"]
+
+
+def test_what_exists_is_left_as_it_is(aws: boto3.Session, unique: str) -> None:
+    sqs: Any = aws.client("sqs")
+    made = provision(aws, unique)
+    arn = sqs.get_queue_attributes(QueueUrl=made.queue_url, AttributeNames=["QueueArn"])
+    theirs = {
+        "Sid": "Theirs",
+        "Effect": "Allow",
+        "Principal": {"AWS": "arn:aws:iam::123456789012:root"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn["Attributes"]["QueueArn"],
+    }
+    changed = {
+        "VisibilityTimeout": "300",
+        "Policy": json.dumps({"Version": "2012-10-17", "Statement": [theirs]}),
+    }
+    sqs.set_queue_attributes(QueueUrl=made.queue_url, Attributes=changed)
+    provision(aws, unique)
+    found = sqs.get_queue_attributes(QueueUrl=made.queue_url, AttributeNames=["All"])["Attributes"]
+    assert found["VisibilityTimeout"] == "300"
+    statements = json.loads(found["Policy"])["Statement"]
+    assert [s["Sid"] for s in statements] == ["Theirs", "CompletionsFromTopic"]
+
+
+def test_a_key_encrypts_what_is_new(aws: boto3.Session, unique: str) -> None:
+    key = aws.client("kms").create_key()["KeyMetadata"]["Arn"]
+    made = provision(aws, unique, kms_key=key)
+    sqs: Any = aws.client("sqs")
+    found = sqs.get_queue_attributes(QueueUrl=made.queue_url, AttributeNames=["All"])["Attributes"]
+    assert found["KmsMasterKeyId"] == key
+    topic = aws.client("sns").get_topic_attributes(TopicArn=made.topic_arn)["Attributes"]
+    assert topic["KmsMasterKeyId"] == key
+    name = made.role_arn.rsplit("/", 1)[1]
+    policy = aws.client("iam").get_role_policy(RoleName=name, PolicyName="publish")
+    assert policy["PolicyDocument"]["Statement"][1]["Resource"] == key
 
 
 def test_it_can_be_repeated(aws: boto3.Session, unique: str) -> None:
@@ -33,11 +83,17 @@ def test_only_the_topic_may_write_and_only_rekognition_may_publish(
     attributes = sqs.get_queue_attributes(QueueUrl=made.queue_url, AttributeNames=["All"])
     (statement,) = json.loads(attributes["Attributes"]["Policy"])["Statement"]
     assert statement["Action"] == "sqs:SendMessage"
-    assert statement["Condition"] == {"ArnEquals": {"aws:SourceArn": made.topic_arn}}
+    assert statement["Condition"] == {
+        "ArnEquals": {"aws:SourceArn": made.topic_arn},
+        "StringEquals": {"aws:SourceAccount": "123456789012"},
+    }
     iam: Any = aws.client("iam")
     name = made.role_arn.rsplit("/", 1)[1]
     trust = iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"]
     assert trust["Statement"][0]["Principal"] == {"Service": "rekognition.amazonaws.com"}
+    assert trust["Statement"][0]["Condition"] == {
+        "StringEquals": {"aws:SourceAccount": "123456789012"}
+    }
     policy = iam.get_role_policy(RoleName=name, PolicyName="publish")["PolicyDocument"]
     assert policy["Statement"][0]["Resource"] == made.topic_arn
 

@@ -146,6 +146,8 @@ class Stack:
         port: Where the service listens.
         pace: How much longer than on a quiet machine things may take; see :func:`pace`.
         more: More settings of the pipeline, by environment variable.
+        databases: Addresses of PostgreSQL databases for Dagster and for the pipeline's state;
+            SQLite where there are none.
     """
 
     name: str
@@ -156,15 +158,17 @@ class Stack:
     port: int
     pace: float
     more: Mapping[str, str] = field(default_factory=dict)
+    databases: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         self.session = _session()
         self.provisioned = provision(self.client_session, self.name)
         dagster = self.home / "dagster"
         dagster.mkdir(parents=True)
-        (dagster / "dagster.yaml").write_text(
-            _DAGSTER_SETTINGS.format(patience=round(45 * self.pace))
-        )
+        settings = _DAGSTER_SETTINGS.format(patience=round(45 * self.pace))
+        if self.databases:
+            settings += f"storage: {{postgres: {{postgres_url: '{self.databases[0]}'}}}}\n"
+        (dagster / "dagster.yaml").write_text(settings)
         with dagster_home.instance(dagster) as instance:  # processes that race to make it may fail
             instance.get_runs_count()
             instance.all_instigator_state()
@@ -241,6 +245,7 @@ class Stack:
             "REKOGNITION_DAGSTER_RETRY_MINUTES": "0.1",
             "REKOGNITION_DAGSTER_STALLED_MINUTES": str(0.5 * self.pace),
             "REKOGNITION_DAGSTER_VISIBILITY_SECONDS": "20",
+            **({"REKOGNITION_DAGSTER_STATE": self.databases[1]} if self.databases else {}),
             **self.more,
             "DAGSTER_HOME": str(self.home / "dagster"),
         }

@@ -22,6 +22,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from chaos.stack import QUOTA, Stack, free_port, pace
 from fault_proxy import FaultProxy
 from service.serving import mp4
@@ -39,6 +40,8 @@ OPERATIONS = os.environ.get("REKOGNITION_DAGSTER_CHAOS_OPERATIONS") or (
 LIMIT_S = float(os.environ.get("REKOGNITION_DAGSTER_CHAOS_LIMIT") or 0)
 """How long it may take; as long as the machine's pace suggests by default."""
 SEED = int(os.environ.get("REKOGNITION_DAGSTER_CHAOS_SEED") or secrets.randbelow(10**6))
+STORAGE = os.environ.get("REKOGNITION_DAGSTER_CHAOS_STORAGE") or "sqlite"
+"""Where the disturbed deployment keeps Dagster's events and its state: sqlite or postgres."""
 GAP_S = 5.0
 """Seconds between two kills, on average."""
 PATIENCE_S = 15.0
@@ -227,12 +230,26 @@ def most_at_once(jobs: list[dict[str, Any]]) -> int:
 
 
 def test_nothing_is_lost_and_nothing_is_done_twice(
-    aws, aws_endpoint: str, bucket: str, unique: str, tmp_path: Path
+    request: pytest.FixtureRequest,
+    aws,
+    aws_endpoint: str,
+    bucket: str,
+    unique: str,
+    tmp_path: Path,
 ) -> None:
+    databases = None
+    if STORAGE == "postgres":
+        cluster = request.getfixturevalue("postgres")
+        dagster, state = (cluster.create(f"{name}-{unique}") for name in ("dagster", "state"))
+        databases = (
+            dagster.replace("postgresql:", "postgresql+psycopg2:"),
+            state.replace("postgresql:", "postgresql+psycopg:"),
+        )
     dice = random.Random(SEED)
     grouped = dice.random() < 0.5
     more = {"REKOGNITION_DAGSTER_PARTITION_BY": "{date}"} if grouped else {}
-    print(f"\nchaos: seed {SEED}, {VIDEOS} videos, {KILLS} kills, partitions {more or 'per video'}")
+    print(f"\nchaos: seed {SEED}, {VIDEOS} videos, {KILLS} kills, {STORAGE}")
+    print(f"partitions {more or 'per video'}")
     more |= OF_BOTH
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it tells every call of moto's
     s3 = aws.client("s3")
@@ -269,6 +286,7 @@ def test_nothing_is_lost_and_nothing_is_done_twice(
             port,
             slowness,
             more,
+            databases,
         ) as stack,
     ):
         operations = {o.table: o.name for o in stack.settings.operation_list}

@@ -100,8 +100,8 @@ def test_every_analytics_table_is_in_the_data() -> None:
 
 
 def test_every_setting_of_the_backfill_is_in_its_page() -> None:
-    for name in LocalBackfillConfig.model_fields:
-        assert f"| `{name}` |" in text("backfill.md")
+    for name, field in LocalBackfillConfig.model_fields.items():
+        assert f"| `{field.alias or name}` |" in text("backfill.md")
 
 
 def test_every_model_is_in_its_page_with_licence_and_notice() -> None:
@@ -122,7 +122,8 @@ def test_every_source_of_a_model_is_in_its_page() -> None:
 
 def test_every_sensor_is_in_how_it_works() -> None:
     for sensor in build_definitions(Settings()).sensors or []:
-        assert f"`{sensor.name}`" in text("how-it-works.md")  # type: ignore[union-attr]
+        name = sensor.name.removeprefix("rekognition_dagster_")  # type: ignore[union-attr]
+        assert f"`{name}`" in text("how-it-works.md")
 
 
 # -- what it shows, works -------------------------------------------------------------------------
@@ -154,7 +155,7 @@ def test_pictures_are_small(page: Path) -> None:
 
 @pytest.mark.parametrize("config", blocks(DOCS / "backfill.md", "yaml"))
 def test_every_recipe_is_a_valid_configuration(config: str) -> None:
-    job = build_definitions(Settings()).resolve_job_def("local_backfill")
+    job = build_definitions(Settings()).resolve_job_def("rekognition_dagster_local_backfill")
     dg.validate_run_config(job, yaml.safe_load(config))
 
 

@@ -28,6 +28,7 @@ from postgresql import Cluster
 
 from rekognition_dagster import Settings
 from rekognition_dagster.api import provision
+from rekognition_dagster.orchestration.names import Deployment
 from rekognition_dagster.stack.processes import Process
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -162,8 +163,9 @@ def test_one_host_finds_a_video(
     started.append(Process("dagster dev", shell, env=env, log=tmp_path / "dev.log", grace_s=1))
     until(lambda: loaded_locations(port), "loading", started)
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        until(lambda: instance.get_dynamic_partitions("videos"), "discovery", started)
-        assert instance.get_dynamic_partitions("videos") == [f"{bucket}/a.mp4"]
+        name = str(Deployment(Settings.from_env(written)).partitions.name)
+        until(lambda: instance.get_dynamic_partitions(name), "discovery", started)
+        assert instance.get_dynamic_partitions(name) == [f"{bucket}/a.mp4"]
 
 
 @pytest.mark.parametrize(
@@ -218,6 +220,7 @@ def test_the_services_of_the_compose_file_work_together(
     def on_this_machine(text: str) -> str:
         for there, path in {"/opt/dagster": home, "/var/lib": tmp_path, "/lake": tmp_path}.items():
             text = text.replace(there, str(path))
+        text = text.replace("@postgres:5432", f"@127.0.0.1:{postgres.port}")
         for port, free in ports.items():
             text = re.sub(rf"\b{port}\b", str(free), text)
         return {"dagster": f"{PROGRAMS}/dagster", "python": sys.executable}.get(

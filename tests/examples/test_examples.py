@@ -86,7 +86,7 @@ def test_the_yaml_example_is_a_deployment(monkeypatch: pytest.MonkeyPatch) -> No
     definitions = dg.load_from_defs_folder(path_within_project=project)
     assert {"person_detections", "face_detections", "visits"} <= names(definitions)
     assert "person_paths" not in names(definitions)
-    nightly = definitions.resolve_schedule_def("nightly")
+    nightly = definitions.resolve_schedule_def("rekognition_dagster_nightly")
     assert (nightly.cron_schedule, nightly.execution_timezone) == ("30 1 * * *", "Europe/Zurich")
 
 

@@ -16,8 +16,9 @@ from postgresql import Cluster
 from rekognition_double import RekognitionDouble
 
 from rekognition_dagster import Settings
-from rekognition_dagster.api import MessageQueue, provision
-from rekognition_dagster.orchestration import inbox
+from rekognition_dagster.api import MessageQueue, inbox, provision
+from rekognition_dagster.orchestration import completions, discovery, dispatch, jobs, reports
+from rekognition_dagster.state import open_state
 
 _STORAGE = os.environ.get("REKOGNITION_DAGSTER_TEST_STORAGE", "sqlite")
 """Where Dagster keeps its events in tests that do not say it themselves."""
@@ -43,6 +44,20 @@ def instance(request: pytest.FixtureRequest, unique: str) -> Iterator[dg.Dagster
             yield instance
 
 
+@pytest.fixture
+def state_url(
+    request: pytest.FixtureRequest, instance: dg.DagsterInstance, unique: str
+) -> Iterator[str | None]:
+    """Where the pipeline's state is: in a PostgreSQL of its own beside Dagster's, or by default
+    in Dagster's home."""
+    if type(instance.run_storage).__name__ != "PostgresRunStorage":
+        yield None
+        return
+    url = request.getfixturevalue("postgres").create(f"state-{unique}")
+    yield url.replace("postgresql:", "postgresql+psycopg:")
+    open_state.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def dagster_database(postgres: Cluster) -> str:
     """The name of a database with Dagster's tables, to be copied: making them takes longer."""
@@ -61,6 +76,16 @@ def configure(home: str, url: str | None = None) -> None:
     (Path(home) / "dagster.yaml").write_text(yaml.safe_dump(settings))
 
 
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty queue is empty at once: the loopback's has one server, which is asked. And a tick
+    does all that there is to do, however slow the machine is."""
+    monkeypatch.setattr(inbox, "WAIT_S", 0)
+    for module in (dispatch, jobs, completions, reports):
+        monkeypatch.setattr(module, "TICK_S", 300.0)
+    monkeypatch.setattr(discovery, "LIST_S", 300.0)
+
+
 @pytest.fixture
 def deployment(
     aws: boto3.Session,
@@ -69,6 +94,7 @@ def deployment(
     unique: str,
     tmp_path: Path,
     instance: dg.DagsterInstance,
+    state_url: str | None,
 ) -> Deployment:
     """Everything provisioned, nothing in the bucket."""
     provisioned = provision(aws, unique)
@@ -80,6 +106,7 @@ def deployment(
         queue_url=provisioned.queue_url,
         topic_arn=provisioned.topic_arn,
         role_arn=provisioned.role_arn,
+        state=state_url,
     )
     return Deployment(settings, instance, provisioned, rekognition)
 

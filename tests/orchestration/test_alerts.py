@@ -18,9 +18,9 @@ HOUR, DAY = 3600.0, 86_400.0
 
 def evaluated(deployment: Deployment, name: str) -> dg.AssetCheckEvaluation:
     """The check's answer, from a run of the job that the schedule launches."""
-    result = deployment.definitions.resolve_job_def("alerts").execute_in_process(
-        instance=deployment.instance, raise_on_error=False
-    )
+    result = deployment.definitions.resolve_job_def(
+        deployment.ours.scoped("alerts")
+    ).execute_in_process(instance=deployment.instance, raise_on_error=False)
     (found,) = (e for e in result.get_asset_check_evaluations() if e.check_name == name)
     return found
 
@@ -92,5 +92,5 @@ def test_the_nightly_batch_has_that_policy_and_the_alerts_a_schedule(
 ) -> None:
     batch = deployment.definitions.resolve_asset_graph().get(dg.AssetKey("nightly_batch"))
     assert batch.freshness_policy_or_from_metadata == nightly_freshness(deployment.settings)
-    schedule = deployment.definitions.resolve_schedule_def("alerts")
+    schedule = deployment.definitions.resolve_schedule_def(deployment.ours.scoped("alerts"))
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING

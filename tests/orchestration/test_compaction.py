@@ -9,17 +9,18 @@ import dagster as dg
 from deployment import Deployment, put_videos
 
 from rekognition_dagster import Lake, LakeResource, Settings, build_definitions
+from rekognition_dagster.orchestration import names
 from rekognition_dagster.orchestration.compaction import build_compaction_asset
-from rekognition_dagster.orchestration.names import RekognitionVideoTranslator
 from rekognition_dagster.videos import Video
 
+OURS = names.Deployment(Settings())
 AT_ONCE = {"grace_hours": 0, "quiet_hours": 0, "min_files": 2}
 
 
 def compact(lake: Lake) -> dict[str, Any]:
     result = dg.materialize(
-        [build_compaction_asset(RekognitionVideoTranslator())],
-        resources={"lake": LakeResource(url=lake.url)},
+        [build_compaction_asset(OURS)],
+        resources={OURS.scoped("lake"): LakeResource(url=lake.url)},
         run_config={"ops": {"lake_compaction": {"config": AT_ONCE}}},
         raise_on_error=False,
     )
@@ -45,7 +46,8 @@ def test_results_that_were_compacted_are_skipped_and_written_again(
         deployment.dispatch()
         deployment.notify()
         deployment.tick("completions")
-        partitions = deployment.instance.get_dynamic_partitions("videos")
+        deployment.tick("reports")
+        partitions = deployment.partitions()
         assert deployment.materialize("person_detections", partitions).success
         return deployment.rows("SELECT * FROM person_detections ORDER BY ALL")
 
@@ -53,7 +55,7 @@ def test_results_that_were_compacted_are_skipped_and_written_again(
     asked = deployment.double.calls["GetPersonTracking"]
     for outcome in ("staged", "published"):
         assert compact(deployment.lake) == {"days": 3, outcome: 3}
-        partitions = deployment.instance.get_dynamic_partitions("videos")
+        partitions = deployment.partitions()
         assert deployment.materialize("person_detections", partitions).success
         assert deployment.rows("SELECT * FROM person_detections ORDER BY ALL") == first
     assert deployment.double.calls["GetPersonTracking"] == asked
@@ -86,5 +88,5 @@ def test_a_day_that_cannot_be_merged_is_named_and_stops_no_other(tmp_path: Path)
 
 def test_the_schedule_follows_its_setting() -> None:
     definitions = build_definitions(Settings(compaction="15 6 * * *", timezone="Europe/Zurich"))
-    schedule = definitions.resolve_schedule_def("compaction")
+    schedule = definitions.resolve_schedule_def(OURS.scoped("compaction"))
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("15 6 * * *", "Europe/Zurich")

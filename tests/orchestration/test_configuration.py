@@ -163,7 +163,10 @@ def test_a_component_in_yaml_is_a_deployment(
     graph = definitions.resolve_asset_graph()
     assert dg.AssetKey("long_stays") in graph.get_all_asset_keys()
     assert dg.AssetKey("face_detections") not in graph.get_all_asset_keys()
-    assert definitions.resolve_schedule_def("nightly").cron_schedule == "30 3 * * *"
+    assert (
+        definitions.resolve_schedule_def("rekognition_dagster_nightly").cron_schedule
+        == "30 3 * * *"
+    )
 
 
 def test_the_component_documents_every_attribute() -> None:

@@ -8,14 +8,15 @@ from typing import Any
 import boto3
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 from deployment import Deployment, killed, put_videos
 
 from rekognition_dagster.api import MessageQueue, provision
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.orchestration import discovery
-from rekognition_dagster.orchestration.ledger import Book
 from rekognition_dagster.orchestration.resources import VideoBucketResource
-from rekognition_dagster.orchestration.standing import Books
+from rekognition_dagster.state import videos as known_videos
+from rekognition_dagster.state.tables import HISTORY, VIDEOS
 
 SENSOR = "video_discovery"
 DAY = "lobby/2026-01-31"
@@ -26,11 +27,8 @@ def told(deployment: Deployment, aws: boto3.Session) -> Deployment:
     """The deployment, with a bucket that tells a queue of what arrives; listed once already."""
     settings = deployment.settings
     made = provision(aws, settings.name, arrivals=settings.bucket)
-    deployment.settings = settings.model_copy(
-        update={"arrivals_queue_url": made.arrivals_queue_url, "prefix": "lobby/"}
-    )
     deployment.provisioned = made
-    deployment.__post_init__()
+    deployment.set(arrivals_queue_url=made.arrivals_queue_url, prefix="lobby/")
     for _ in range(2):  # S3's test event comes first, and goes
         deployment.tick(SENSOR)
     assert queued(deployment) == 0
@@ -93,23 +91,23 @@ def say(
 
 
 def events(deployment: Deployment) -> list[str]:
-    """The data versions of discovered videos, in order."""
-    found = deployment.instance.fetch_materializations(dg.AssetKey(["video"]), limit=100).records
-    made = [r.asset_materialization for r in reversed(found)]
-    return [m.tags["dagster/data_version"] for m in made if m is not None and m.tags]
+    """The versions of discovered videos, in order."""
+    query = sa.select(HISTORY.c.detail).where(HISTORY.c.what == "discovered")
+    with deployment.state.read() as connection:
+        return [str(v) for v in connection.scalars(query.order_by(HISTORY.c.id))]
+
+
+def reports(deployment: Deployment) -> list[dg.EventLogRecord]:
+    """Materializations of ``video`` in Dagster."""
+    key = dg.AssetKey(["video"])
+    return list(deployment.instance.fetch_materializations(key, limit=100).records)
 
 
 def known(deployment: Deployment) -> dict[str, str]:
-    """The version of each video that Dagster knows, by the end of its key."""
-    books = Books(deployment.names, deployment.settings)
-    ledgers = books.videos.read(
-        deployment.instance, deployment.instance.get_dynamic_partitions("videos")
-    )
-    return {
-        key.rpartition("/")[2]: entry["version"]
-        for ledger in ledgers.values()
-        for key, entry in ledger.entries.items()
-    }
+    """The version of each known video, by the end of its key."""
+    query = sa.select(VIDEOS.c.name, VIDEOS.c.version)
+    with deployment.state.read() as connection:
+        return {name.rpartition("/")[2]: version for name, version in connection.execute(query)}
 
 
 # -- arrivals -------------------------------------------------------------------------------------
@@ -137,11 +135,9 @@ def test_the_same_object_is_the_same_version_both_ways(told: Deployment) -> None
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize(
-    ("owner", "name"), [(dg.DagsterInstance, "add_dynamic_partitions"), (Book, "enter")]
-)
+@pytest.mark.parametrize(("owner", "name"), [(discovery, "register"), (known_videos, "upsert")])
 def test_a_tick_that_dies_after_receiving_loses_nothing(
-    told: Deployment, monkeypatch: pytest.MonkeyPatch, owner: type, name: str
+    told: Deployment, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
 ) -> None:
     put_videos(str(told.settings.bucket), "lobby/a.mp4")
     with killed(monkeypatch, owner, name):
@@ -226,13 +222,12 @@ def test_a_malformed_message_goes_to_the_dead_letters_and_the_others_through(
 
 
 def test_arrivals_of_a_group_join_it(told: Deployment) -> None:
-    told.settings = told.settings.model_copy(update={"partition_by": "{camera}/{date}"})
-    told.__post_init__()
+    told.set(partition_by="{camera}/{date}")
     told.discover(f"{DAY}/a.mp4", f"{DAY}/b.mp4")
-    assert len(events(told)) == 1
+    assert len(reports(told)) == 1
     told.discover(f"{DAY}/c.mp4")
     assert set(known(told)) == {"a.mp4", "b.mp4", "c.mp4"}
-    assert len(events(told)) == 2
+    assert len(reports(told)) == 2
 
 
 def test_what_was_not_told_is_found_by_the_next_listing(told: Deployment) -> None:
@@ -253,8 +248,7 @@ def test_what_was_not_told_is_found_by_the_next_listing(told: Deployment) -> Non
 
 def test_a_queue_that_is_not_there_is_told_with_its_remedy(deployment: Deployment) -> None:
     url = "http://127.0.0.1:9/1234/none"
-    deployment.settings = deployment.settings.model_copy(update={"arrivals_queue_url": url})
-    deployment.__post_init__()
+    deployment.set(arrivals_queue_url=url)
     with pytest.raises(ConfigurationError, match="provision") as failure:
         deployment.evaluate(SENSOR)
     assert url in str(failure.value)
@@ -266,62 +260,43 @@ def test_a_queue_that_is_not_there_is_told_with_its_remedy(deployment: Deploymen
 def test_a_listing_goes_on_where_a_killed_tick_began(
     deployment: Deployment, listings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discovery, "TICK_S", 0)  # one page a tick
+    monkeypatch.setattr(discovery, "LIST_S", 0)  # one page a tick
     put_videos(str(deployment.settings.bucket), *(f"{i}.mp4" for i in range(6)))
     deployment.tick(SENSOR)
-    with killed(monkeypatch, Book, "enter"):
+    with killed(monkeypatch, discovery, "register"):
         deployment.tick(SENSOR)
     deployment.evaluate(SENSOR)  # killed between the events and the cursor
     for _ in range(2):
         deployment.tick(SENSOR)
     assert listings == ["", "1.mp4", "1.mp4", "1.mp4", "3.mp4"]
     assert len(events(deployment)) == len(known(deployment)) == 6
-    assert deployment.cursors[SENSOR] == ""
+    assert json.loads(deployment.cursors[SENSOR] or "")["after"] == ""
 
 
-def test_a_tick_ends_in_time_and_the_next_goes_on_inside_a_page(
+def test_a_pass_without_news_writes_nothing(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discovery, "_MOST_PARTITIONS", 2)
-    monkeypatch.setattr(discovery, "TICK_S", 0)
-    put_videos(str(deployment.settings.bucket), *(f"{i}.mp4" for i in range(5)))
-    seen = []
-    for _ in range(3):
-        deployment.tick(SENSOR)
-        seen.append(len(events(deployment)))
-    assert seen == [2, 4, 5]
-    assert len(known(deployment)) == 5
-    assert deployment.cursors[SENSOR] == ""
-
-
-def test_a_pass_without_news_reads_no_entries(
-    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    deployment.settings = deployment.settings.model_copy(update={"partition_by": "{camera}/{date}"})
-    deployment.__post_init__()
     deployment.discover(*(f"lobby/2026-01-0{d}/{i}.mp4" for d in (1, 2) for i in range(3)), "a.mp4")
-    asked: list[list[str]] = []
-    read = Book.read
-
-    def counted(book: Book, instance: Any, partitions: Any) -> Any:
-        asked.append(sorted(p.partition("/")[2] for p in partitions))
-        return read(book, instance, partitions)
-
-    monkeypatch.setattr(Book, "read", counted)
+    entered: list[list[str]] = []
+    monkeypatch.setattr(
+        discovery,
+        "register",
+        lambda connection, found, *_: entered.append([f.video.key for f in found]),
+    )
     deployment.tick(SENSOR)
-    assert not any(asked)
+    assert entered == []
     put_videos(str(deployment.settings.bucket), "lobby/2026-01-02/new.mp4")
     deployment.tick(SENSOR)
-    assert [a for a in asked if a] == [["lobby/2026-01-02"]] * 2  # to compare, and to enter
+    assert entered == [["lobby/2026-01-02/new.mp4"]]
 
 
 def test_a_group_is_told_once_in_a_tick_however_many_pages_it_is_on(
     deployment: Deployment, listings: list[str]
 ) -> None:
-    deployment.settings = deployment.settings.model_copy(update={"partition_by": "{camera}/{date}"})
-    deployment.__post_init__()
+    deployment.set(partition_by="{camera}/{date}")
     deployment.discover(*(f"{DAY}/{i}.mp4" for i in range(5)))
     assert len(listings) == 3
-    assert len(events(deployment)) == 1
+    assert len(reports(deployment)) == 1
     deployment.tick(SENSOR)
-    assert len(events(deployment)) == 1
+    deployment.tick("reports")
+    assert len(reports(deployment)) == 1

@@ -11,7 +11,7 @@ from deployment import Deployment, put_videos
 from rekognition_double import ApiFault
 
 from rekognition_dagster.orchestration import discovery
-from rekognition_dagster.orchestration.standing import Books, Phase
+from rekognition_dagster.state import Phase
 
 DAY = "lobby/2026-01-31"
 
@@ -19,21 +19,13 @@ DAY = "lobby/2026-01-31"
 @pytest.fixture
 def grouped(deployment: Deployment) -> Deployment:
     """The deployment, with a partition per camera and day."""
-    deployment.settings = deployment.settings.model_copy(
-        update={"partition_by": "{camera}/{date}", "retry_minutes": 1e-9}
-    )
-    deployment.__post_init__()
+    deployment.set(partition_by="{camera}/{date}", retry_minutes=1e-9)
     return deployment
 
 
 def phases(deployment: Deployment) -> dict[str, Phase]:
-    """Where each video stands, by the end of its key."""
-    books = Books(deployment.names, deployment.settings)
-    (operation,) = deployment.settings.operation_list
-    return {
-        s.video.key.rpartition("/")[2]: s.phase
-        for s in books.board(deployment.instance, operation).find()
-    }
+    """What is next for each video, by the end of its key."""
+    return {key.rpartition("/")[2]: phase for key, phase in deployment.phases().items()}
 
 
 def complete(deployment: Deployment, *job_ids: str) -> None:
@@ -51,7 +43,7 @@ def test_videos_of_a_group_go_the_whole_way_in_one_partition(grouped: Deployment
     day, *_, alone = grouped.discover(*keys, "elsewhere.mp4")
     bucket = grouped.settings.bucket
     assert (day, alone) == (f"{bucket}/{DAY}", f"{bucket}/elsewhere.mp4")
-    assert set(grouped.instance.get_dynamic_partitions("videos")) == {day, alone}
+    assert set(grouped.partitions()) == {day, alone}
     assert grouped.dispatch() == 4
     complete(grouped)
     assert grouped.queued() == 0
@@ -64,13 +56,12 @@ def test_videos_of_a_group_go_the_whole_way_in_one_partition(grouped: Deployment
         assert grouped.rows(f"SELECT count(DISTINCT video) FROM {name}") == [(4,)]
         assert events(grouped, name) == 2
     assert set(phases(grouped).values()) == {Phase.ANALYSED}
-    assert isinstance(grouped.tick("video_discovery"), dg.SkipReason)
+    assert grouped.tick("video_discovery").skip_message
     assert grouped.dispatch() == 0
 
 
 def test_a_group_grows_and_completes_in_parts(grouped: Deployment) -> None:
-    grouped.settings = grouped.settings.model_copy(update={"max_jobs_in_flight": 2})
-    grouped.__post_init__()
+    grouped.set(max_jobs_in_flight=2)
     grouped.discover(*(f"{DAY}/{i}.mp4" for i in range(3)))
     assert grouped.dispatch() == 2
     complete(grouped, "job-1")
@@ -99,9 +90,9 @@ def test_one_bad_video_of_a_group_stops_no_other(grouped: Deployment) -> None:
     grouped.double.failed.add(f"{DAY}/bad.mp4")
     grouped.dispatch()
     complete(grouped)
-    batch, shown = grouped.run_requested("results_refresh")
-    assert (batch.success, shown.success) == (True, False)
-    assert shown.dagster_run.tags["dagster/partition"] == day
+    (batch,) = grouped.run_requested("results_refresh")
+    assert not batch.success
+    assert grouped.failing("person_detections") == {day}
     assert phases(grouped) == {
         "a.mp4": Phase.ANALYSED,
         "bad.mp4": Phase.FAILED,
@@ -111,6 +102,7 @@ def test_one_bad_video_of_a_group_stops_no_other(grouped: Deployment) -> None:
     # By hand, the group's job asset tries again what failed, and nothing else.
     assert grouped.materialize("person_tracking_job", [day]).success
     assert len(grouped.double.jobs) == 4
+    assert phases(grouped)["a.mp4"] is Phase.ANALYSED
     grouped.double.failed.clear()
     complete(grouped, "job-3")
     assert [r.success for r in grouped.run_requested("results_refresh")] == [True]
@@ -124,15 +116,16 @@ def test_a_refused_video_of_a_group_turns_it_red_and_the_others_start(grouped: D
 
     grouped.double.on_start = refuse
     (day, *_) = grouped.discover(*(f"{DAY}/{name}.mp4" for name in ("a", "bad", "c")))
-    (shown,) = grouped.run_requested("job_dispatch")
+    grouped.tick("job_dispatch")
+    (shown,) = grouped.run_requested("results_refresh")
     assert not shown.success
-    assert shown.dagster_run.tags["dagster/partition"] == day
+    assert grouped.red("person_detections") == {day}
     assert phases(grouped) == {
         "a.mp4": Phase.IN_FLIGHT,
         "bad.mp4": Phase.FAILED,
         "c.mp4": Phase.IN_FLIGHT,
     }
-    assert isinstance(grouped.tick("job_dispatch"), dg.SkipReason)
+    assert grouped.tick("job_dispatch").skip_message
 
 
 def test_one_video_of_a_group_is_run_again_by_its_name(grouped: Deployment) -> None:
@@ -166,7 +159,7 @@ def test_a_new_version_of_one_video_is_new_work_for_it_alone(grouped: Deployment
 def test_a_listing_that_cuts_through_a_group_loses_none_of_it(
     grouped: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discovery, "TICK_S", 0)
+    monkeypatch.setattr(discovery, "LIST_S", 0)
     put_videos(str(grouped.settings.bucket), f"{DAY}/a.mp4")
     grouped.tick("video_discovery")
     grouped.discover(f"{DAY}/b.mp4")

@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,16 @@ from rekognition_double import ApiFault
 
 from rekognition_dagster.api import MessageQueue
 from rekognition_dagster.errors import ConfigurationError
-from rekognition_dagster.orchestration import discovery
-from rekognition_dagster.orchestration.ledger import Book
+from rekognition_dagster.orchestration import completions, discovery, dispatch
 from rekognition_dagster.orchestration.resources import VideoBucketResource
+from rekognition_dagster.state.videos import Found, register
+from rekognition_dagster.videos import Video
+
+DAY_2 = datetime(1970, 1, 2, tzinfo=timezone.utc)
 
 
 def completed(deployment: Deployment) -> list[dg.EventLogRecord]:
+    deployment.tick("reports")
     key = dg.AssetKey(["person_tracking_completion"])
     return list(deployment.instance.fetch_materializations(key, limit=100).records)
 
@@ -42,7 +48,7 @@ def test_a_tick_that_dies_after_receiving_loses_nothing(
 ) -> None:
     (partition,) = started(deployment, "a.mp4")
     deployment.notify()
-    with killed(monkeypatch, Book, "enter"):
+    with killed(monkeypatch, completions, "complete"):
         deployment.tick("completions")
     assert completed(deployment) == []
     deployment.tick("completions")
@@ -106,22 +112,20 @@ def test_a_completion_that_never_came_is_found_and_a_healthy_job_is_not_polled(
     deployment: Deployment,
 ) -> None:
     (partition,) = started(deployment, "a.mp4")
-    assert isinstance(deployment.tick("reconciliation"), dg.SkipReason)
+    assert deployment.tick("reconciliation").skip_message
     assert deployment.double.calls["GetPersonTracking"] == 0
-    deployment.settings = deployment.settings.model_copy(update={"overdue_minutes": 1e-6})
-    deployment.__post_init__()
+    deployment.set(overdue_minutes=1e-6)
     deployment.tick("reconciliation")
     assert deployment.materialized("person_tracking_completion") == {partition}
     assert deployment.materialize("person_detections", [partition]).success
 
 
 def test_a_job_that_has_ended_is_never_asked_about_again(deployment: Deployment) -> None:
-    deployment.settings = deployment.settings.model_copy(update={"overdue_minutes": 1e-6})
-    deployment.__post_init__()
+    deployment.set(overdue_minutes=1e-6)
     started(deployment, "a.mp4")
     deployment.notify()
     deployment.tick("completions")
-    assert isinstance(deployment.tick("reconciliation"), dg.SkipReason)
+    assert deployment.tick("reconciliation").skip_message
     assert deployment.double.calls["GetPersonTracking"] == 0
     assert len(completed(deployment)) == 1
 
@@ -130,11 +134,11 @@ def test_an_overdue_job_that_still_runs_is_not_asked_again_at_once(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deployment.double, "_get", lambda *_: {"JobStatus": "IN_PROGRESS"})
-    deployment.settings = deployment.settings.model_copy(update={"overdue_minutes": 1e-6})
-    deployment.__post_init__()
+    deployment.set(overdue_minutes=1e-6)
     started(deployment, "a.mp4")
-    job = deployment.instance.fetch_materializations(dg.AssetKey("person_tracking_job"), limit=1)
-    clock = job.records[0].timestamp + 100
+    (stand,) = deployment.stands().values()
+    assert stand.job is not None
+    clock = stand.job["started_at"] + 100
     monkeypatch.setattr("rekognition_dagster.orchestration.reconciliation.time.time", lambda: clock)
     for _ in range(3):
         deployment.tick("reconciliation")
@@ -183,8 +187,8 @@ def test_a_message_of_another_deployment_is_left_alone(deployment: Deployment) -
     deployment.queue.client.send_message(
         QueueUrl=deployment.queue.url, MessageBody=json.dumps(message)
     )
-    deployment.tick("completions")
-    deployment.tick("completions")
+    with pytest.raises(ConfigurationError, match="'somebody-else'"):
+        deployment.tick("completions")
     assert completed(deployment) == []
     assert deployment.queued() == 1
 
@@ -201,22 +205,23 @@ def test_a_run_that_dies_between_start_and_event_starts_the_same_job(
         raise SystemError("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr("rekognition_dagster.orchestration.jobs.Starts.enter", die)
+        patched.setattr(dispatch.job_state, "started", die)
         assert not deployment.materialize("person_tracking_job", [partition]).success
     assert len(deployment.double.jobs) == 1
-    deployment.notify()  # the job ends before Dagster ever heard of it
+    deployment.notify()  # the job ends before the state ever heard of it
     deployment.tick("completions")
+    monkeypatch.setattr(dispatch, "LEASE_S", -1.0)
+    clock = time.time() + 200
+    monkeypatch.setattr(dispatch.time, "time", lambda: clock)
     deployment.dispatch()
     assert len(deployment.double.jobs) == 1
     assert deployment.materialize("person_detections", [partition]).success
     free = deployment.evaluate("job_dispatch")
-    assert isinstance(free, dg.SkipReason)
     assert free.skip_message == "No video waits"
 
 
 def test_never_more_jobs_in_flight_than_the_quota(deployment: Deployment) -> None:
-    deployment.settings = deployment.settings.model_copy(update={"max_jobs_in_flight": 3})
-    deployment.__post_init__()
+    deployment.set(max_jobs_in_flight=3)
     deployment.discover(*(f"{i}.mp4" for i in range(8)))
     deployment.dispatch()
     assert len(deployment.double.jobs) == 3
@@ -226,7 +231,7 @@ def test_never_more_jobs_in_flight_than_the_quota(deployment: Deployment) -> Non
     deployment.dispatch()
     assert len(deployment.double.jobs) == 4
     # By hand, too: what has no slot is delayed, not failed.
-    order = deployment.instance.get_dynamic_partitions("videos")
+    order = deployment.partitions()
     assert deployment.materialize("person_tracking_job", order).success
     assert len(deployment.double.jobs) == 4
 
@@ -270,11 +275,12 @@ def test_a_refused_start_fails_its_partition_and_no_other_and_waits_for_the_nigh
     partitions = deployment.discover("a.mp4", "b.mp4", "c.mp4")
     deployment.dispatch()
     assert deployment.materialized("person_tracking_job") == {partitions[0], partitions[2]}
-    (run,) = deployment.instance.get_runs()
-    assert run.status is dg.DagsterRunStatus.FAILURE
-    assert run.tags["dagster/partition"] == partitions[1]
+    (run,) = deployment.run_requested("results_refresh")
+    assert not run.success
+    assert deployment.red("person_detections") == {partitions[1]}
+    assert deployment.run_requested("results_refresh") == []
     asked = deployment.double.calls["StartPersonTracking"]
-    assert isinstance(deployment.tick("job_dispatch"), dg.SkipReason)
+    assert deployment.tick("job_dispatch").skip_message
     assert deployment.double.calls["StartPersonTracking"] == asked, "not again and again"
     deployment.double.on_start = lambda request: None
     deployment.materialize("nightly_batch")
@@ -283,8 +289,7 @@ def test_a_refused_start_fails_its_partition_and_no_other_and_waits_for_the_nigh
 
 
 def test_nightly_starts_wait_for_the_night(deployment: Deployment) -> None:
-    deployment.settings = deployment.settings.model_copy(update={"start": "nightly"})
-    deployment.__post_init__()
+    deployment.set(start="nightly")
     deployment.discover("a.mp4")
     assert deployment.dispatch() == 0
     deployment.materialize("nightly_batch")
@@ -303,15 +308,11 @@ def test_a_start_that_is_always_refused_is_asked_in_so_many_nights(deployment: D
         deployment.dispatch()
         asked.append(deployment.double.calls["StartPersonTracking"] > before)
         deployment.materialize("nightly_batch")
-    # Each night the sensor asks, and once more the run that shows it.
-    assert asked == [True, True, False, False, False]
+    assert asked == [True, True, True, False, False]
 
 
 def test_slots_are_shared_fairly_between_operations(deployment: Deployment) -> None:
-    deployment.settings = deployment.settings.model_copy(
-        update={"operations": ["person_tracking", "face_detection"], "max_jobs_in_flight": 5}
-    )
-    deployment.__post_init__()
+    deployment.set(operations=["person_tracking", "face_detection"], max_jobs_in_flight=5)
     deployment.discover("a.mp4", "b.mp4", "c.mp4", "d.mp4")
     deployment.dispatch()
     assert deployment.double.calls == {"StartPersonTracking": 3, "StartFaceDetection": 2}
@@ -377,8 +378,7 @@ job.execute_in_process(asset_selection=[dg.AssetKey("person_detections")],
 def test_what_is_only_late_is_tried_again_and_nothing_is_said_twice(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deployment.settings = deployment.settings.model_copy(update={"retry_minutes": 1e-9})
-    deployment.__post_init__()
+    deployment.set(retry_minutes=1e-9)
     partitions = started(deployment, "a.mp4", "b.mp4")
     deployment.notify()
     deployment.tick("completions")
@@ -392,6 +392,7 @@ def test_what_is_only_late_is_tried_again_and_nothing_is_said_twice(
     monkeypatch.setattr(deployment.double, "_get", b_is_late)
     assert [r.success for r in deployment.run_requested("results_refresh")] == [False]
     assert [r.success for r in deployment.run_requested("results_refresh")] == [True]
+    deployment.tick("reports")
     said = deployment.instance.fetch_materializations(dg.AssetKey("person_detections"), limit=9)
     assert sorted(str(r.partition_key) for r in said.records) == partitions
 
@@ -416,7 +417,7 @@ def test_an_expired_job_is_told_with_its_remedy(deployment: Deployment) -> None:
     (partition,) = started(deployment, "a.mp4")
     deployment.notify()
     deployment.tick("completions")
-    deployment.double.jobs.clear()
+    deployment.double.jobs["gone"] = deployment.double.jobs.pop("job-0")
     result = deployment.materialize("person_detections", [partition])
     assert not result.success
     (failure,) = [e for e in result.all_events if e.is_step_failure]
@@ -434,23 +435,18 @@ def test_a_video_that_moves_to_another_date_leaves_its_old_file(deployment: Depl
     deployment.tick("completions")
     deployment.materialize("person_detections", [partition])
     (old,) = [p for p in files(deployment) if p.startswith("person_detections")]
-    # The same partition, its object written on another day.
-    event = deployment.instance.fetch_materializations(dg.AssetKey("video"), limit=1).records[0]
-    assert event.asset_materialization is not None
-    deployment.instance.report_runless_asset_event(
-        dg.AssetMaterialization(
-            "video",
-            partition=partition,
-            metadata={
-                **event.asset_materialization.metadata,
-                "last_modified_at": dg.MetadataValue.timestamp(86400.0),
-            },
-            tags=event.asset_materialization.tags,
-        )
-    )
+    # Its object is written again, on another day.
+    video = Video(str(deployment.settings.bucket), "a.mp4", etag="other", last_modified=DAY_2)
+    with deployment.state.write() as connection:
+        register(connection, [Found(video, partition)], time.time(), deployment.ours.plan)
+    deployment.dispatch()
+    deployment.notify("job-1")
+    deployment.tick("completions")
     assert deployment.materialize("person_detections", [partition]).success
-    (new,) = [p for p in files(deployment) if p.startswith("person_detections")]
-    assert new.split("/")[1] == "date=1970-01-02" != old.split("/")[1]
+    left = {p.split("/")[0]: p.split("/")[1] for p in files(deployment)}
+    assert len(files(deployment)) == len(left) == 3
+    assert set(left.values()) == {"date=1970-01-02"}
+    assert old.split("/")[1] != "date=1970-01-02"
 
 
 # -- checks, metadata -----------------------------------------------------------------------------
@@ -462,7 +458,8 @@ def test_results_carry_counts_links_and_checks(deployment: Deployment) -> None:
     deployment.tick("completions")
     result = deployment.materialize("person_detections", [partition])
     key = dg.AssetKey(["person_detections"])
-    (record,) = deployment.instance.fetch_materializations(key, limit=9).records
+    records = deployment.instance.fetch_materializations(key, limit=9).records
+    (record,) = records
     event = record.asset_materialization
     assert event is not None
     assert (record.run_id, record.event_log_entry.step_key) == (result.run_id, "person_detections")
@@ -472,6 +469,7 @@ def test_results_carry_counts_links_and_checks(deployment: Deployment) -> None:
     assert set(evaluations) == {
         "boxes_in_frame",
         "has_people",
+        "has_results",
         "no_duplicates",
         "timestamps_in_duration",
     }
@@ -495,6 +493,7 @@ def test_checks_fail_on_what_cannot_be(
     assert evaluations == {
         "boxes_in_frame": False,
         "has_people": True,
+        "has_results": True,
         "no_duplicates": False,
         "timestamps_in_duration": False,
     }
@@ -526,16 +525,16 @@ def test_discovery_goes_on_inside_a_listing(
         return client
 
     monkeypatch.setattr(VideoBucketResource, "client", client_with_small_pages)
-    monkeypatch.setattr(discovery, "_MOST_PARTITIONS", 2)
-    monkeypatch.setattr(discovery, "TICK_S", 0)
+    monkeypatch.setattr(discovery, "LIST_S", 0)
     keys = [f"{i}.mp4" for i in range(5)]
     put_videos(str(deployment.settings.bucket), *keys)
     found = []
     for _ in range(3):
         deployment.tick("video_discovery")
-        found.append(len(deployment.instance.get_dynamic_partitions("videos")))
+        deployment.tick("reports")
+        found.append(len(deployment.partitions()))
     assert found == [2, 4, 5]
-    assert deployment.cursors["video_discovery"] == ""
+    assert json.loads(deployment.cursors["video_discovery"] or "")["after"] == ""
 
 
 @pytest.mark.parametrize(
@@ -548,8 +547,7 @@ def test_discovery_goes_on_inside_a_listing(
 def test_what_cannot_be_reached_is_told_with_its_remedy(
     deployment: Deployment, sensor: str, setting: str, value: str, told: str
 ) -> None:
-    deployment.settings = deployment.settings.model_copy(update={setting: value})
-    deployment.__post_init__()
+    deployment.set(**{setting: value})
     with pytest.raises(ConfigurationError) as failure:
         deployment.evaluate(sensor)
     assert value in str(failure.value)
@@ -558,7 +556,6 @@ def test_what_cannot_be_reached_is_told_with_its_remedy(
 
 @pytest.mark.parametrize("sensor", ["video_discovery", "completions"])
 def test_an_unconfigured_sensor_says_what_to_set(deployment: Deployment, sensor: str) -> None:
-    deployment.settings = deployment.settings.model_copy(update={"bucket": None, "queue_url": None})
-    deployment.__post_init__()
+    deployment.set(bucket=None, queue_url=None)
     skipped = deployment.evaluate(sensor)
-    assert "REKOGNITION_DAGSTER_" in skipped.skip_message
+    assert "REKOGNITION_DAGSTER_" in str(skipped.skip_message)

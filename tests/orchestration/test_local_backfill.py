@@ -12,6 +12,8 @@ import pytest
 from deployment import Deployment
 from made_videos import make_video
 
+from rekognition_dagster import Lake
+
 WALKER = "scripted_people:Walker"
 
 
@@ -22,8 +24,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def backfill(deployment: Deployment, **config: Any) -> dg.ExecuteInProcessResult:
     chosen = {"detector": WALKER, "operations": ["person_tracking"], **config}
-    return deployment.definitions.resolve_job_def("local_backfill").execute_in_process(
-        run_config={"ops": {"analyze_videos": {"config": chosen}}},
+    job, op = (deployment.ours.scoped(n) for n in ("local_backfill", "analyze_videos"))
+    return deployment.definitions.resolve_job_def(job).execute_in_process(
+        run_config={"ops": {op: {"config": chosen}}},
         instance=deployment.instance,
         raise_on_error=False,
     )
@@ -73,6 +76,7 @@ def test_what_is_done_is_skipped_for_this_version_and_detector(
     before = path.stat().st_ino
     assert backfill(deployment, prefix="").success
     assert path.stat().st_ino == before
+    deployment.tick("reports")
     key = dg.AssetKey("person_detections")
     assert len(deployment.instance.fetch_materializations(key, limit=10).records) == 1
     assert backfill(deployment, prefix="", sample_fps=5).success
@@ -133,14 +137,57 @@ def test_one_bad_video_stops_no_other_and_is_named_at_the_end(
 @pytest.mark.parametrize(
     ("config", "told"),
     [
-        ({}, "configure videos, prefix or folder"),
-        ({"folder": "/no/such/folder"}, "/no/such/folder is no folder"),
+        ({}, "configure videos, prefix, folder, or dates"),
+        ({"folder": "/no/such/folder"}, "/no/such/folder is not a folder"),
         ({"videos": ["x.mp4"], "operations": ["celebrities"]}, "there are person-tracking"),
         ({"videos": ["x.mp4"], "face_attributes": "MOST"}, "write DEFAULT or ALL"),
     ],
 )
 def test_a_wrong_request_is_told(deployment: Deployment, config: dict[str, Any], told: str) -> None:
     assert told in failure(backfill(deployment, **config))
+
+
+def test_a_prefix_that_matches_nothing_fails_and_names_what_was_looked_for(
+    deployment: Deployment, clip: Path
+) -> None:
+    upload(deployment, clip, "entrance/2026-01-31/a.mp4")
+    text = failure(backfill(deployment, prefix="entrance/2026-01-31..2026-02-02"))
+    assert "nothing was found to analyse" in text
+    assert f"s3://{deployment.settings.bucket}/entrance/2026-01-31..2026-02-02" in text
+    assert "from and to" in text
+
+
+def test_dates_choose_by_the_day_of_recording(deployment: Deployment, clip: Path) -> None:
+    days = ("2026-01-30", "2026-01-31", "2026-02-01", "2026-02-02")
+    upload(deployment, clip, *(f"entrance/{day}.mp4" for day in days))
+    chosen = {"from": "2026-01-31", "to": "2026-02-01"}
+    assert backfill(deployment, prefix="entrance/", **chosen).success
+    bucket = deployment.settings.bucket
+    assert deployment.materialized("person_detections") == {
+        f"{bucket}/entrance/{day}.mp4" for day in days[1:3]
+    }
+    assert "not a date" in failure(backfill(deployment, prefix="", **{"from": "yesterday"}))
+
+
+def test_a_backfill_of_one_operation_starts_no_other(deployment: Deployment, clip: Path) -> None:
+    deployment.set(operations=["person_tracking", "face_detection"], prefix="lobby/")
+    upload(deployment, clip, "elsewhere/a.mp4")
+    assert backfill(deployment, prefix="elsewhere/").success
+    deployment.tick("video_discovery")
+    assert deployment.dispatch() == 0
+
+
+def test_another_detectors_results_are_kept_beside(
+    deployment: Deployment, clip: Path, tmp_path: Path
+) -> None:
+    upload(deployment, clip, "a.mp4")
+    assert backfill(deployment, prefix="").success
+    other = Lake(tmp_path / "other")
+    assert backfill(deployment, prefix="", sample_fps=5, lake=other.url).success
+    backends = "SELECT backend FROM jobs"
+    assert deployment.rows(backends) == [(f"engine:{WALKER}",)]
+    assert other.connect().sql(backends).fetchall() == [(f"engine:{WALKER}@5fps",)]
+    assert deployment.stands()["a.mp4"].work["backend"] == f"engine:{WALKER}"
 
 
 def test_a_wrong_detector_stops_at_once(deployment: Deployment, clip: Path) -> None:

@@ -54,7 +54,7 @@ def test_the_pipeline_needs_its_policy_and_no_more(
     s3: Any = boto3.client("s3")
     for bucket in (videos, lake):
         s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
-    made = provision(boto3.Session(), f"{unique}cameras", arrivals=videos)
+    made = provision(boto3.Session(), f"{unique}cameras", arrivals=videos, job_tag="cameras")
     settings = Settings(
         name="cameras",
         bucket=videos,
@@ -83,7 +83,8 @@ def test_the_pipeline_needs_its_policy_and_no_more(
         deployment.tick("video_discovery")
         deployment.tick("video_discovery")
         deployment.dispatch()
-    partitions = list(deployment.instance.get_dynamic_partitions("videos"))
+        deployment.tick("reports")
+    partitions = deployment.partitions()
     assert len(partitions) == 2
     deployment.notify()
     deployment.queue.client.send_message(QueueUrl=made.queue_url, MessageBody="no completion")
@@ -93,7 +94,7 @@ def test_the_pipeline_needs_its_policy_and_no_more(
         deployment.tick("reconciliation")
         for table in ("face_detections", "label_detections", "video_summary"):
             assert deployment.materialize(table, partitions).success
-        checks = deployment.definitions.resolve_job_def("alerts")
+        checks = deployment.definitions.resolve_job_def(deployment.ours.scoped("alerts"))
         assert checks.execute_in_process(instance=instance).success
     recorder.calls |= {Call(f"rekognition:{name}", "*") for name in rekognition.calls}
 

@@ -10,14 +10,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import boto3
-import dagster as dg
 import pytest
 from deployment import Deployment
 from rekognition_double import ApiFault
 
 from rekognition_dagster import RekognitionVideoResource, Settings
+from rekognition_dagster.api import quotas
 from rekognition_dagster.errors import ConfigurationError
-from rekognition_dagster.orchestration import quotas
 
 
 @dataclass
@@ -119,15 +118,11 @@ def test_no_more_jobs_are_started_than_the_quota_has(
     deployment: Deployment, service_quotas: ServiceQuotas
 ) -> None:
     service_quotas.applied = 2.0
-    deployment.settings = deployment.settings.model_copy(
-        update={"max_jobs_in_flight": "service-quotas"}
-    )
-    deployment.__post_init__()
+    deployment.set(max_jobs_in_flight="service-quotas")
     deployment.discover("a.mp4", "b.mp4", "c.mp4")
     deployment.dispatch()
     assert len(deployment.double.jobs) == 2
     result = deployment.tick("job_dispatch")
-    assert isinstance(result, dg.SkipReason)
     assert str(result.skip_message) == "All 2 jobs are in flight"
 
 
@@ -146,8 +141,7 @@ def test_a_start_that_is_lost_every_time_holds_up_no_other(deployment: Deploymen
             raise ApiFault("InternalServerError", 500)
 
     deployment.double.on_start = lose
-    deployment.settings = deployment.settings.model_copy(update={"max_jobs_in_flight": 1})
-    deployment.__post_init__()
+    deployment.set(max_jobs_in_flight=1)
     deployment.discover("a.mp4", "b.mp4", "c.mp4")
     assert deployment.dispatch() == 1
     (job,) = deployment.double.jobs.values()

@@ -11,24 +11,21 @@ import pytest
 from deployment import Deployment
 from rekognition_double import ApiFault
 
-from rekognition_dagster.orchestration.standing import Books, Phase, Summary
-from rekognition_dagster.orchestration.status import write_status
+from rekognition_dagster.state import Phase, queries
+from rekognition_dagster.state.queries import Summary
+from rekognition_dagster.status_table import write_status
 
 
 def summary(deployment: Deployment) -> Summary:
-    (operation,) = deployment.settings.operation_list
-    books = Books(deployment.names, deployment.settings)
-    return books.board(deployment.instance, operation).summary()
+    with deployment.state.read() as connection:
+        return queries.summary(connection, "person_tracking", deployment.ours.coverage)
 
 
 @pytest.mark.parametrize("partition_by", [None, "{camera}/{date}"])
 def test_every_phase_is_counted_and_every_failure_has_its_reason(
     deployment: Deployment, partition_by: str | None
 ) -> None:
-    deployment.settings = deployment.settings.model_copy(
-        update={"partition_by": partition_by, "max_jobs_in_flight": 4}
-    )
-    deployment.__post_init__()
+    deployment.set(partition_by=partition_by, max_jobs_in_flight=4)
 
     def refuse(request: dict[str, Any]) -> None:
         if request["Video"]["S3Object"]["Name"].endswith("refused.mp4"):
@@ -80,7 +77,7 @@ def test_results_that_the_service_is_about_to_forget_are_told(
     deployment.tick("completions")
     assert summary(deployment).expiring == 0
     later = time.time() + 5.5 * 86400
-    monkeypatch.setattr("rekognition_dagster.orchestration.standing.time.time", lambda: later)
+    monkeypatch.setattr("rekognition_dagster.state.queries.time.time", lambda: later)
     told = summary(deployment)
     assert (told.counts[Phase.UNPAGED], told.expiring) == (1, 1)
     write_status([told], "table", out := io.StringIO())

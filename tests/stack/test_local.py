@@ -11,16 +11,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from rekognition_dagster import Settings
 from rekognition_dagster.api import MessageQueue
 from rekognition_dagster.errors import ConfigurationError
-from rekognition_dagster.operations import PERSON_TRACKING
-from rekognition_dagster.orchestration.names import RekognitionVideoTranslator
-from rekognition_dagster.orchestration.standing import Books, known
 from rekognition_dagster.stack import LocalStack, dagster_home, local
+from rekognition_dagster.state import jobs
+from rekognition_dagster.state.videos import Found, Plan, register
 from rekognition_dagster.videos import Video
-
-BOOKS = Books(RekognitionVideoTranslator(), Settings())
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +51,11 @@ def test_the_service_and_aws_listen_on_loopback_only(stack: LocalStack) -> None:
 
 def test_what_is_published_to_the_topic_arrives_in_the_queue(stack: LocalStack) -> None:
     topic = stack.environment()["REKOGNITION_DAGSTER_TOPIC_ARN"]
-    stack.session().client("sns").publish(TopicArn=topic, Message="hello")
+    completion = json.dumps({"JobTag": stack.name})
+    stack.session().client("sns").publish(TopicArn=topic, Message=completion)
     queue = queue_of(stack)
     [message] = queue.receive()
-    assert json.loads(message.body)["Message"] == "hello"
+    assert json.loads(message.body)["Message"] == completion
     queue.delete([message.receipt_handle])
     assert queue.dead_letter_url() is not None
 
@@ -124,14 +121,19 @@ def test_a_completion_that_the_queue_forgot_is_announced_again(tmp_path: Path) -
                 "JobId"
             ]
         )
-        with dagster_home.instance(first.dagster_home) as instance:
-            instance.add_dynamic_partitions("videos", [video.partition_key])
-            job = {"at": 1.0, "job_id": job_id, "token": "t", "version": video.version}
-            for book, entry in (
-                (BOOKS.videos, known(video, 0.0)),
-                (BOOKS.jobs(PERSON_TRACKING), job),
-            ):
-                book.enter(instance, BOOKS.by_partition({video: entry}))
+        plan = Plan(["person_tracking"])
+        with first.pipeline_state().write() as connection:
+            register(connection, [Found(video, video.partition_key)], 0.0, plan)
+            [work] = jobs.reserve(
+                connection,
+                plan.operations,
+                jobs.Coverage(first.bucket),
+                most=1,
+                limit=1,
+                now=0.0,
+                lease_s=60.0,
+            )
+            jobs.started(connection, work, job_id, "t", 1.0)
         service = first.processes[-1]
         service.wait_for(lambda: _has_ended(first, job_id), "ended the job", 60.0)
     with LocalStack(home) as second:

@@ -1,4 +1,4 @@
-"""Where all videos stand, printed for the person who runs the pipeline."""
+"""How all videos stand, printed for the person who runs the pipeline."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TextIO
 from rich.console import Console
 from rich.table import Table
 
-from rekognition_dagster.orchestration.standing import Phase, Summary
+from rekognition_dagster.state.queries import Summary
+from rekognition_dagster.state.tables import Phase
 
 _COLUMNS = {
     Phase.HELD: "held",
@@ -20,6 +21,7 @@ _COLUMNS = {
     Phase.FAILED: "failed",
     Phase.ANALYSED: "analysed",
 }
+_LEFT_OUT = {"gone": "gone", "ignored": "ignored", "not_covered": "not covered"}
 
 
 def write_status(summaries: Sequence[Summary], form: str, to: TextIO) -> None:
@@ -31,28 +33,29 @@ def write_status(summaries: Sequence[Summary], form: str, to: TextIO) -> None:
     console = Console(file=to, highlight=False)
     table = Table(box=None, pad_edge=False)
     table.add_column("operation")
-    for name in (*_COLUMNS.values(), "expiring", "oldest"):
+    for name in (*_COLUMNS.values(), *_LEFT_OUT.values(), "expiring", "oldest"):
         table.add_column(name, justify="right")
     for summary in summaries:
         table.add_row(
             summary.operation,
             *(str(summary.counts[phase]) for phase in _COLUMNS),
+            *(str(summary.left_out[name]) for name in _LEFT_OUT),
             str(summary.expiring),
             _age(min((t for p, t in summary.since.items() if p is not Phase.FAILED), default=None)),
         )
     console.print(table)
     for summary in summaries:
         for title, named in (("failed", summary.failed), ("not paged", summary.unpaged)):
-            for reason in named.values():
-                console.print(
-                    f"{summary.operation} {title}: {reason}", markup=False, soft_wrap=True
-                )
+            for uri, reason in named.items():
+                text = reason if uri in reason else f"{uri}: {reason}"
+                console.print(f"{summary.operation} {title}: {text}", markup=False, soft_wrap=True)
 
 
 def _plain(summary: Summary) -> dict[str, object]:
     return {
         "operation": summary.operation,
         **{phase.value: summary.counts[phase] for phase in Phase},
+        **summary.left_out,
         "expiring": summary.expiring,
         "since": {phase.value: at for phase, at in summary.since.items()},
         "reasons": {**summary.failed, **summary.unpaged},

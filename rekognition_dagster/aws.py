@@ -1,0 +1,68 @@
+"""AWS clients: region, profile, endpoint and retries of each come from here and nowhere else.
+
+The order is boto3's: what is passed, then the environment, then the profile. ``AWS_REGION``, which
+boto3 itself does not read, counts like ``AWS_DEFAULT_REGION``.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+CONNECT_S, READ_S = 5, 60
+"""Seconds to wait for a connection, and for an endpoint's answer."""
+
+
+def region(configured: str | None = None, profile: str | None = None) -> str | None:
+    """The region of clients: ``configured``, the environment's, or the profile's."""
+    from_environment = os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION")
+    if configured or from_environment:
+        return configured or from_environment
+    import boto3
+
+    return boto3.Session(profile_name=profile).region_name
+
+
+def session(profile: str | None = None, region_name: str | None = None) -> Any:
+    """A boto3 session.
+
+    Raises:
+        botocore.exceptions.ProfileNotFound: There is no such profile.
+    """
+    import boto3
+
+    return boto3.Session(profile_name=profile, region_name=region(region_name, profile))
+
+
+def client(
+    service: str,
+    *,
+    profile: str | None = None,
+    region_name: str | None = None,
+    attempts: int = 5,
+    read_s: float = READ_S,
+    **options: Any,
+) -> Any:
+    """A boto3 client.
+
+    Args:
+        service: boto3's name of the service.
+        profile: Of the shared configuration; the environment's by default.
+        region_name: See :func:`region`.
+        attempts: How often a call is made in all, where it is lost or throttled.
+        read_s: Seconds to wait for an answer.
+        options: More arguments of ``boto3.Session.client``.
+    """
+    from botocore.config import Config
+
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        connect_timeout=min(CONNECT_S, read_s),
+        read_timeout=read_s,
+    )
+    return session(profile, region_name).client(service, config=config, **options)
+
+
+def reason_of(error: Exception) -> str:
+    """An AWS error's text, to go on after."""
+    return str(error).rstrip(".")

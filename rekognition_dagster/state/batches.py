@@ -1,0 +1,177 @@
+"""Batches: which videos the next run is for, and whether the last run still works.
+
+A batch is chosen and marked in one transaction, so a tick that dies leaves a batch that the next
+tick launches under the same run key.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from rekognition_dagster.state.tables import ANALYTICS, BATCHES, VIDEOS, WORK, Phase
+
+TRIES = 5
+"""A video is launched so often for the same results, at growing intervals; then again after the
+nightly batch."""
+RESULTS, DERIVED = "results", "analytics"
+"""Kinds of batches."""
+
+
+def open_batch(connection: sa.Connection, kind: str) -> tuple[str, float] | None:
+    """The batch that has not ended: its id, and when it last gave a sign of life."""
+    query = sa.select(BATCHES.c.id, BATCHES.c.alive_at).where(
+        BATCHES.c.kind == kind, BATCHES.c.ended.is_(False)
+    )
+    row = connection.execute(query.order_by(BATCHES.c.launched_at.desc())).first()
+    return None if row is None else (row[0], row[1])
+
+
+def alive(connection: sa.Connection, batch: str, now: float) -> None:
+    """Note that a batch's run works."""
+    connection.execute(BATCHES.update().where(BATCHES.c.id == batch).values(alive_at=now))
+
+
+def end(connection: sa.Connection, batch: str) -> None:
+    """Note that a batch's run is over."""
+    connection.execute(BATCHES.update().where(BATCHES.c.id == batch).values(ended=True))
+
+
+def launch_results(
+    connection: sa.Connection,
+    operations: Sequence[str],
+    now: float,
+    *,
+    limit: int,
+    patience_s: float,
+) -> tuple[str | None, dict[str, int]]:
+    """Choose completed jobs to be paged, and failures to be shown, the oldest first.
+
+    Returns:
+        The batch's id, none where nothing is due; and how many videos of each operation it has.
+    """
+    batch = f"{RESULTS}-{secrets.token_hex(8)}"
+    unpaged = sa.and_(WORK.c.phase == Phase.UNPAGED.value, WORK.c.shown.is_(True))
+    unshown = sa.and_(WORK.c.phase == Phase.FAILED.value, WORK.c.shown.is_(False))
+    counts: dict[str, int] = {}
+    for operation in operations:
+        for condition in (unpaged, unshown):
+            chosen = (
+                sa.select(WORK.c.key)
+                .where(
+                    WORK.c.operation == operation,
+                    condition,
+                    WORK.c.tries < TRIES,
+                    WORK.c.not_before <= now,
+                )
+                .order_by(WORK.c.since, WORK.c.key)
+                .limit(limit)
+            )
+            done = connection.execute(
+                WORK.update()
+                .where(WORK.c.operation == operation, WORK.c.key.in_(chosen))
+                .values(
+                    batch=batch,
+                    tries=WORK.c.tries + 1,
+                    not_before=now + patience_s * _powers(WORK.c.tries),
+                )
+            )
+            counts[operation] = counts.get(operation, 0) + done.rowcount
+    return _entered(connection, batch, RESULTS, counts, now)
+
+
+def launch_analytics(
+    connection: sa.Connection,
+    models: Sequence[tuple[str, Sequence[str]]],
+    now: float,
+    *,
+    limit: int,
+    patience_s: float,
+) -> tuple[str | None, dict[str, int]]:
+    """Choose videos whose analytics are behind.
+
+    Args:
+        connection: A transaction that writes.
+        models: Names of models with those of the models that they read, in the order in which
+            they are computed. What reads a chosen model waits for the next batch.
+        now: The time.
+        limit: Videos of a model at most.
+        patience_s: After how long what a run could not do is tried again.
+    """
+    batch = f"{DERIVED}-{secrets.token_hex(8)}"
+    counts: dict[str, int] = {}
+    for model, reads in models:
+        if any(counts.get(r) for r in reads):
+            continue
+        chosen = (
+            sa.select(ANALYTICS.c.key)
+            .where(
+                ANALYTICS.c.model == model,
+                ANALYTICS.c.behind.is_(True),
+                ANALYTICS.c.tries < TRIES,
+                ANALYTICS.c.not_before <= now,
+            )
+            .limit(limit)
+        )
+        done = connection.execute(
+            ANALYTICS.update()
+            .where(ANALYTICS.c.model == model, ANALYTICS.c.key.in_(chosen))
+            .values(
+                batch=batch,
+                tries=ANALYTICS.c.tries + 1,
+                not_before=now + patience_s * _powers(ANALYTICS.c.tries),
+            )
+        )
+        counts[model] = done.rowcount
+    return _entered(connection, batch, DERIVED, counts, now)
+
+
+def _powers(tries: sa.ColumnElement[int]) -> sa.ColumnElement[float]:
+    """1, 2, 4, ... for 0, 1, 2, ... tries."""
+    return sa.case({n: float(2**n) for n in range(TRIES)}, value=tries, else_=float(2**TRIES))
+
+
+def _entered(
+    connection: sa.Connection, batch: str, kind: str, counts: dict[str, int], now: float
+) -> tuple[str | None, dict[str, int]]:
+    if not any(counts.values()):
+        return None, {}
+    connection.execute(
+        BATCHES.update()
+        .where(BATCHES.c.kind == kind, BATCHES.c.ended.is_(False))
+        .values(ended=True)
+    )
+    # What ended long ago is of no use any more.
+    connection.execute(
+        BATCHES.delete().where(BATCHES.c.ended.is_(True), BATCHES.c.launched_at < now - 86400)
+    )
+    row = {"id": batch, "kind": kind, "launched_at": now, "alive_at": now, "ended": False}
+    connection.execute(BATCHES.insert(), row)
+    return batch, {name: n for name, n in counts.items() if n}
+
+
+def keys_of(connection: sa.Connection, batch: str, operation: str) -> list[str]:
+    """Videos of a batch that are not done yet: to be paged, or to be shown to have failed."""
+    query = (
+        sa.select(WORK.c.key)
+        .where(
+            WORK.c.batch == batch,
+            WORK.c.operation == operation,
+            sa.or_(WORK.c.phase == Phase.UNPAGED.value, WORK.c.shown.is_(False)),
+        )
+        .order_by(WORK.c.since, WORK.c.key)
+    )
+    return list(connection.scalars(query))
+
+
+def analytics_of(connection: sa.Connection, batch: str, model: str) -> list[str]:
+    """Videos of a batch whose model is still behind."""
+    query = (
+        sa.select(ANALYTICS.c.key)
+        .join(VIDEOS, VIDEOS.c.key == ANALYTICS.c.key)
+        .where(ANALYTICS.c.batch == batch, ANALYTICS.c.model == model, ANALYTICS.c.behind)
+        .order_by(ANALYTICS.c.key)
+    )
+    return list(connection.scalars(query))

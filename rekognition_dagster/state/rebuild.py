@@ -1,0 +1,82 @@
+"""Rebuild a lost state from the lake: what its ``jobs`` table has is not started again."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rekognition_dagster.lake import Lake
+from rekognition_dagster.operations import OPERATIONS
+from rekognition_dagster.state.results import Model, Written, written
+from rekognition_dagster.state.store import State
+from rekognition_dagster.state.videos import Found, known, register
+from rekognition_dagster.videos import Partitioning, Video
+
+_AT_ONCE = 500
+
+_SQL = """
+SELECT j.operation, j.video, j.job_id, j.version, j.rows, j.backend, v.size, v.last_modified
+FROM jobs AS j LEFT JOIN videos AS v USING (video)
+WHERE j.status = 'SUCCEEDED'
+ORDER BY j.video, j.operation
+"""
+
+
+def rebuild(
+    state: State,
+    lake: Lake,
+    partitioning: Partitioning,
+    models: Sequence[Model],
+    operations: Sequence[str] = tuple(OPERATIONS),
+) -> Counter[str]:
+    """Enter the results that a lake has, where the state has none of that version yet.
+
+    Jobs that were in flight are found when the same work is started again: it has the same token.
+
+    Returns:
+        Results entered, by operation.
+    """
+    entered: Counter[str] = Counter()
+    for rows in _batches(lake):
+        chosen = [r for r in rows if r["operation"] in operations]
+        videos = {r["video"]: _video(r) for r in chosen}
+        found = [Found(v, partitioning.partition_of(v)) for v in videos.values()]
+        results = [_result(lake, r, videos[r["video"]]) for r in chosen]
+        now = time.time()
+        with state.write() as connection:
+            before = known(connection, [f.video.partition_key for f in found])
+            new = [f for f in found if f.video.partition_key not in before]
+            register(connection, new, now, None)
+            mine = [r for r in results if r.key not in before or before[r.key].version == r.version]
+            written(connection, mine, models, now)
+        entered.update(r.operation for r in mine)
+    return entered
+
+
+def _batches(lake: Lake) -> Iterator[list[dict[str, Any]]]:
+    with lake.connect(("jobs", "videos")) as connection:
+        found = connection.execute(_SQL)
+        names = [d[0] for d in found.description or ()]
+        while rows := found.fetchmany(_AT_ONCE):
+            yield [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _video(row: dict[str, Any]) -> Video:
+    version = row["version"] or None
+    return Video.from_uri(
+        row["video"], etag=version, size=row["size"], last_modified=row["last_modified"]
+    )
+
+
+def _result(lake: Lake, row: dict[str, Any], video: Video) -> Written:
+    return Written(
+        row["operation"],
+        video.partition_key,
+        video.version or "unknown",
+        row["job_id"],
+        int(row["rows"] or 0),
+        lake.path(OPERATIONS[row["operation"]].table, video),
+        row["backend"],
+    )

@@ -1,0 +1,87 @@
+"""Analysing again: which videos are chosen, and what is asked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import sqlalchemy as sa
+
+from rekognition_dagster.errors import ConfigurationError
+from rekognition_dagster.state.jobs import request
+from rekognition_dagster.state.store import State
+from rekognition_dagster.state.tables import PRESENT, VIDEOS, WORK, Phase
+from rekognition_dagster.state.videos import video_of
+from rekognition_dagster.videos import Video
+
+_NAMED = 20
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which videos to analyse again.
+
+    Args:
+        operations: Which.
+        failed: Only those whose job FAILED or whose start was refused.
+        prefix: Only S3 keys that begin so.
+        day: Only videos recorded on that day.
+    """
+
+    operations: Sequence[str]
+    failed: bool = False
+    prefix: str | None = None
+    day: str | None = None
+
+
+def ask_again(state: State, choice: Choice, date_pattern: str) -> list[str]:
+    """Ask for a new attempt of each chosen video; lines about what came of it.
+
+    Args:
+        state: The deployment's.
+        choice: Which videos.
+        date_pattern: Finds the day of recording in a key.
+
+    Raises:
+        ConfigurationError: The day is not a date.
+    """
+    lines: list[str] = []
+    for name in choice.operations:
+        keys = chosen_keys(state, choice, name, date_pattern)
+        with state.write() as connection:
+            asked = request(connection, name, keys, time.time(), again=True)
+        lines.append(
+            f"{name}: {len(asked.waiting)} asked for, {len(asked.running)} running already, "
+            f"{len(asked.refused)} refused"
+        )
+        lines += [f"  {uri_of(k)}: {r}" for k, r in list(asked.refused.items())[:_NAMED]]
+    return lines
+
+
+def chosen_keys(state: State, choice: Choice, name: str, date_pattern: str) -> list[str]:
+    """Keys of the chosen videos for an operation."""
+    try:
+        day = None if choice.day is None else date.fromisoformat(choice.day)
+    except ValueError:
+        raise ConfigurationError(f"{choice.day!r} is not a date such as 2026-01-31") from None
+    query = (
+        sa.select(VIDEOS)
+        .outerjoin(WORK, sa.and_(WORK.c.key == VIDEOS.c.key, WORK.c.operation == name))
+        .where(VIDEOS.c.status == PRESENT, VIDEOS.c.bucket != "")
+        .order_by(VIDEOS.c.key)
+    )
+    if choice.failed:
+        query = query.where(WORK.c.phase == Phase.FAILED.value)
+    if choice.prefix:
+        start = sa.func.substr(VIDEOS.c.name, 1, len(choice.prefix))
+        query = query.where(start == choice.prefix)
+    with state.read() as connection:
+        rows = [dict(r) for r in connection.execute(query).mappings()]
+    return [r["key"] for r in rows if day is None or video_of(r).recorded_on(date_pattern) == day]
+
+
+def uri_of(key: str) -> str:
+    """A video's URI."""
+    return Video.from_partition_key(key).uri

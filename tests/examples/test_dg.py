@@ -1,0 +1,50 @@
+"""Dagster's own command line finds the component and accepts the YAML example."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rekognition_dagster
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "yaml"
+DG = Path(sys.executable).with_name("dg")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the example: dg writes into its project."""
+    return Path(shutil.copytree(EXAMPLE, tmp_path / "yaml"))
+
+
+@pytest.mark.skipif(not DG.exists(), reason="dagster-dg-cli is not installed")
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        (("list", "components"), "rekognition_dagster.RekognitionVideoComponent"),
+        (("check", "yaml"), "validated successfully"),
+        (("check", "defs"), "loaded successfully"),
+    ],
+    ids=["list components", "check yaml", "check defs"],
+)
+def test_dg_accepts_the_example(project: Path, command: tuple[str, ...], text: str) -> None:
+    environment = {**os.environ, "COLUMNS": "200", "PATH": f"{DG.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [str(DG), *command],
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert text in done.stdout
+
+
+def test_every_public_name_is_listed() -> None:
+    assert set(rekognition_dagster.__all__) <= set(dir(rekognition_dagster))

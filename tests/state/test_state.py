@@ -1,0 +1,335 @@
+"""The state: each change is a transaction, and two writers cannot lose each other's work."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Sequence
+
+import pytest
+import sqlalchemy as sa
+
+from rekognition_dagster.errors import ConfigurationError
+from rekognition_dagster.state import Phase, State, batches, jobs, log, queries, results
+from rekognition_dagster.state.jobs import Coverage
+from rekognition_dagster.state.results import Model, Written
+from rekognition_dagster.state.store import set_fact, slug
+from rekognition_dagster.state.tables import GONE, IGNORED, JOBS, OUTBOX, WORK
+from rekognition_dagster.state.videos import Found, Plan, add_operations, mark, register
+from rekognition_dagster.videos import Video
+
+TRACKING = "person_tracking"
+PLAN = Plan([TRACKING])
+EVERYTHING = Coverage("b")
+PATHS = Model("person_paths", "1", (TRACKING,))
+SUMMARY = Model("summary", "1", ("person_paths",))
+
+
+def found(name: str, etag: str = "e1", **facts: object) -> Found:
+    video = Video("b", name, etag=etag)
+    return Found(video, video.partition_key, **facts)  # type: ignore[arg-type]
+
+
+def discover(state: State, *names: str, plan: Plan = PLAN, etag: str = "e1") -> None:
+    with state.write() as connection:
+        register(connection, [found(n, etag) for n in names], time.time(), plan)
+
+
+def reserve(state: State, most: int = 20, **options: object) -> list[jobs.Waiting]:
+    asked = {"now": time.time(), "lease_s": 60.0, "limit": 50, "coverage": EVERYTHING, **options}
+    with state.write() as connection:
+        return jobs.reserve(connection, [TRACKING], most=most, **asked)  # type: ignore[arg-type]
+
+
+def start(state: State, work: jobs.Waiting, job_id: str) -> bool:
+    with state.write() as connection:
+        now = time.time()
+        return jobs.started(connection, work, job_id, f"token of {job_id}", now)
+
+
+def complete(state: State, job_id: str, status: str = "SUCCEEDED") -> bool:
+    with state.write() as connection:
+        return jobs.complete(connection, job_id, status, time.time(), time.time())
+
+
+def phases(state: State) -> dict[str, Phase]:
+    with state.read() as connection:
+        rows = connection.execute(sa.select(WORK.c.key, WORK.c.phase))
+        return {key.removeprefix("b/"): Phase(phase) for key, phase in rows}
+
+
+def summary(state: State, coverage: Coverage = EVERYTHING) -> queries.Summary:
+    with state.read() as connection:
+        return queries.summary(connection, TRACKING, coverage)
+
+
+def write(state: State, key: str, job_id: str, version: str = "e1") -> None:
+    with state.write() as connection:
+        one = Written(TRACKING, key, version, job_id, 10, f"path of {key}")
+        results.written(connection, [one], [PATHS, SUMMARY], time.time())
+
+
+# -- discovery ------------------------------------------------------------------------------------
+
+
+def test_a_video_waits_and_a_new_version_waits_again(state: State) -> None:
+    discover(state, "a.mp4")
+    assert phases(state) == {"a.mp4": Phase.WAITING}
+    (work,) = reserve(state)
+    start(state, work, "j1")
+    discover(state, "a.mp4")
+    assert phases(state) == {"a.mp4": Phase.IN_FLIGHT}, "the same content is the same work"
+    discover(state, "a.mp4", etag="e2")
+    assert phases(state) == {"a.mp4": Phase.WAITING}
+
+
+def test_what_waits_for_the_night_or_is_archived_is_held(state: State) -> None:
+    discover(state, "a.mp4", plan=Plan([TRACKING], at_once=False))
+    with state.write() as connection:
+        register(connection, [found("cold.mp4", archived=True)], time.time(), PLAN)
+    assert set(phases(state).values()) == {Phase.HELD}
+    with state.write() as connection:
+        jobs.open_night(connection, [TRACKING], 3, time.time())
+    assert phases(state) == {"a.mp4": Phase.WAITING, "cold.mp4": Phase.HELD}
+    with state.write() as connection:
+        register(connection, [found("cold.mp4")], time.time(), PLAN)
+    assert phases(state)["cold.mp4"] is Phase.WAITING, "it was restored"
+
+
+def test_an_operation_that_is_switched_on_later_gets_its_work(state: State) -> None:
+    discover(state, "a.mp4")
+    both = Plan([TRACKING, "face_detection"])
+    with state.write() as connection:
+        add_operations(connection, both, time.time())
+        add_operations(connection, both, time.time())
+        count = connection.scalar(sa.select(sa.func.count()).select_from(WORK))
+    assert count == 2
+
+
+def test_a_backfill_gives_its_video_no_other_work(state: State) -> None:
+    with state.write() as connection:
+        register(connection, [found("a.mp4")], time.time(), None)
+    assert phases(state) == {}
+    write(state, "b/a.mp4", "local")
+    assert phases(state) == {"a.mp4": Phase.ANALYSED}
+    assert reserve(state) == []
+
+
+# -- starts ---------------------------------------------------------------------------------------
+
+
+def test_slots_are_counted_by_jobs_also_of_replaced_videos(state: State) -> None:
+    discover(state, "a.mp4", "b.mp4")
+    first, second = reserve(state, most=2)
+    start(state, first, "j1")
+    start(state, second, "j2")
+    discover(state, "a.mp4", "b.mp4", etag="e2")
+    assert reserve(state, most=2) == [], "their jobs still run at the service"
+    complete(state, "j1")
+    assert len(reserve(state, most=2)) == 1
+
+
+def test_a_reservation_that_nobody_keeps_lapses_and_comes_first(state: State) -> None:
+    discover(state, "a.mp4")
+    discover(state, "b.mp4")
+    (lost,) = reserve(state, most=1)
+    assert reserve(state, most=1) == [], "it counts as in flight"
+    later = time.time() + 100
+    (again, other) = reserve(state, now=later)
+    assert (again.key, other.key) == (lost.key, "b/b.mp4")
+
+
+def test_what_a_person_asked_for_comes_first_and_whatever_is_covered(state: State) -> None:
+    discover(state, "a.mp4", "z.mp4")
+    with state.write() as connection:
+        asked = jobs.request(connection, TRACKING, ["b/z.mp4"], time.time(), again=True)
+    assert asked.waiting == ["b/z.mp4"]
+    (work,) = reserve(state, coverage=Coverage("another"))
+    assert (work.key, work.asked) == ("b/z.mp4", True)
+
+
+@pytest.mark.parametrize("status", [GONE, IGNORED])
+def test_what_is_gone_or_ignored_is_not_started(state: State, status: str) -> None:
+    discover(state, "a.mp4", "b.mp4")
+    with state.write() as connection:
+        mark(connection, ["b/a.mp4"], status)
+    assert [w.key for w in reserve(state)] == ["b/b.mp4"]
+    assert summary(state).left_out[status] == 1
+    discover(state, "a.mp4", etag="e2")
+    assert summary(state).left_out[status] == 0, "it changed, so it counts again"
+
+
+def test_a_prefix_is_taken_as_it_is_written(state: State) -> None:
+    discover(state, "x_y/a.mp4", "xzy/b.mp4", "X_Y/c.mp4")
+    covered = Coverage("b", "x_y/")
+    assert summary(state, covered).left_out["not_covered"] == 2
+    assert [w.key for w in reserve(state, coverage=covered)] == ["b/x_y/a.mp4"]
+
+
+def test_by_hand_an_analysed_video_gets_a_job_that_is_new_to_the_service(state: State) -> None:
+    discover(state, "a.mp4")
+    (work,) = reserve(state)
+    start(state, work, "j1")
+    complete(state, "j1")
+    write(state, "b/a.mp4", "j1")
+    with state.write() as connection:
+        jobs.request(connection, TRACKING, ["b/a.mp4"], time.time(), again=True)
+    (work,) = reserve(state)
+    assert work.attempt == 2
+    assert not start(state, work, "j1"), "the service gave the old job: another attempt"
+    (work,) = reserve(state, now=time.time() + 100)
+    assert work.attempt == 3
+    assert start(state, work, "j2")
+
+
+def test_a_deleted_video_is_refused_by_hand_with_a_reason(state: State) -> None:
+    discover(state, "a.mp4")
+    with state.write() as connection:
+        mark(connection, ["b/a.mp4"], GONE)
+        asked = jobs.request(connection, TRACKING, ["b/a.mp4", "b/x.mp4"], time.time(), again=True)
+    assert "deleted from its bucket" in asked.refused["b/a.mp4"]
+    assert "not known" in asked.refused["b/x.mp4"]
+
+
+# -- completions ----------------------------------------------------------------------------------
+
+
+def test_a_completion_that_comes_before_its_start_is_entered_is_kept(state: State) -> None:
+    discover(state, "a.mp4")
+    (work,) = reserve(state)
+    assert not complete(state, "j1")
+    start(state, work, "j1")
+    assert phases(state) == {"a.mp4": Phase.UNPAGED}
+    assert reserve(state, most=1, now=time.time() + 100) == []
+    with state.read() as connection:
+        assert jobs.in_flight(connection, time.time()) == 0, "its slot is free"
+
+
+def test_a_completion_of_an_earlier_version_frees_its_slot_and_changes_nothing(
+    state: State,
+) -> None:
+    discover(state, "a.mp4")
+    (work,) = reserve(state)
+    start(state, work, "j1")
+    discover(state, "a.mp4", etag="e2")
+    assert complete(state, "j1")
+    assert phases(state) == {"a.mp4": Phase.WAITING}
+    with state.read() as connection:
+        assert jobs.in_flight(connection, time.time()) == 0
+
+
+def test_the_times_of_a_job_are_its_own(state: State) -> None:
+    discover(state, "a.mp4")
+    (work,) = reserve(state)
+    start(state, work, "j1")
+    with state.write() as connection:
+        jobs.complete(connection, "j1", "SUCCEEDED", 1000.0, time.time())
+        (job,) = connection.execute(sa.select(JOBS)).mappings()
+    assert (job["started_at"], job["completed_at"]) == (1000.0, 1000.0)
+    assert summary(state).expiring == 1, "it counts from when the job completed"
+
+
+# -- results and analytics ------------------------------------------------------------------------
+
+
+def test_analytics_follow_results_and_each_other(state: State) -> None:
+    discover(state, "a.mp4")
+    write(state, "b/a.mp4", "j1")
+    order = [("person_paths", []), ("summary", ["person_paths"])]
+
+    def launch() -> dict[str, int]:
+        with state.write() as connection:
+            now = time.time() + 10**6
+            _, counts = batches.launch_analytics(connection, order, now, limit=9, patience_s=1)
+        return counts
+
+    def compute(model: str) -> None:
+        with state.write() as connection:
+            made, _ = results.wanted(connection, model, ["b/a.mp4"])["b/a.mp4"]
+            one = {"key": "b/a.mp4", "partition": "b/a.mp4", "made": made, "rows": 1, "path": "p"}
+            results.computed(connection, model, [one], [PATHS, SUMMARY], time.time())
+
+    assert launch() == {"person_paths": 1}
+    compute("person_paths")
+    assert launch() == {"summary": 1}
+    compute("summary")
+    assert launch() == {}
+    write(state, "b/a.mp4", "j1")
+    assert launch() == {}, "the same results again change nothing"
+    write(state, "b/a.mp4", "j2")
+    assert launch() == {"person_paths": 1}
+
+
+def test_a_model_whose_text_changed_and_a_new_one_are_computed_for_all(state: State) -> None:
+    discover(state, "a.mp4")
+    with state.write() as connection:
+        one = Written(TRACKING, "b/a.mp4", "e1", "j1", 10, "path")
+        results.written(connection, [one], [], time.time())
+        results.add_models(connection, [PATHS])
+        assert results.wanted(connection, "person_paths", ["b/a.mp4"]) == {"b/a.mp4": (1, None)}
+        results.add_models(connection, [PATHS])
+        assert results.wanted(connection, "person_paths", ["b/a.mp4"]) == {"b/a.mp4": (1, None)}
+        results.add_models(connection, [Model("person_paths", "2", (TRACKING,))])
+        assert results.wanted(connection, "person_paths", ["b/a.mp4"]) == {"b/a.mp4": (2, None)}
+
+
+# -- the outbox -----------------------------------------------------------------------------------
+
+
+def test_a_report_that_changed_while_it_was_made_is_made_again(state: State) -> None:
+    discover(state, "a.mp4")
+    with state.write() as connection:
+        due = log.pending(connection, 10)
+    discover(state, "a.mp4", etag="e2")
+    with state.write() as connection:
+        log.reported(connection, due)
+        assert connection.scalar(sa.select(sa.func.count()).select_from(OUTBOX)) == 1
+        log.reported(connection, log.pending(connection, 10))
+        assert log.pending(connection, 10) == []
+
+
+# -- the store ------------------------------------------------------------------------------------
+
+
+def test_a_later_schema_and_another_deployments_state_are_refused(url: str) -> None:
+    first = State(url, "cameras")
+    State(url, "cameras").dispose()
+    with first.write() as connection:
+        set_fact(connection, "schema_version", "99")
+    with pytest.raises(ConfigurationError, match="schema version 99"):
+        State(url, "cameras")
+    with first.write() as connection:
+        set_fact(connection, "schema_version", "1")
+        set_fact(connection, "deployment", "another")
+    with pytest.raises(ConfigurationError, match="belongs to the deployment another"):
+        State(url, "cameras")
+    first.dispose()
+
+
+def test_names_that_differ_have_slugs_that_differ() -> None:
+    names = ["rekognition-dagster", "Rekognition-dagster", "a.b", "a-b", "a_b.", "x" * 99, "x" * 98]
+    assert slug("rekognition-dagster") == "rekognition_dagster"
+    assert len({slug(n) for n in names}) == len(names)
+
+
+def _reserve_all(url: str, taken: multiprocessing.Queue[Sequence[str]]) -> None:
+    state = State(url, "cameras")
+    keys: list[str] = []
+    for _ in range(10):
+        keys += [w.key for w in reserve(state, most=100, limit=5)]
+    taken.put(keys)
+
+
+def test_two_processes_reserve_nothing_twice(url: str) -> None:
+    state = State(url, "cameras")
+    discover(state, *(f"{i:03}.mp4" for i in range(100)))
+    context = multiprocessing.get_context("spawn")
+    taken: multiprocessing.Queue[Sequence[str]] = context.Queue()
+    processes = [context.Process(target=_reserve_all, args=(url, taken)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    keys = [key for _ in processes for key in taken.get(timeout=60)]
+    for process in processes:
+        process.join()
+    assert len(keys) == len(set(keys)) == 100
+    state.dispose()
