@@ -176,7 +176,12 @@ def _line(sequence: str, spec: str, quality: Quality, first: Quality) -> str:
 @click.command()
 @click.option("--detector", "specs", multiple=True, default=_SPECS, show_default=True)
 @click.option("--frames", default=60, show_default=True, help="Of each sequence, at most.")
-@click.option("--noise", type=float, help="Report detections from this score on: for equal AP.")
+@click.option(
+    "--noise",
+    type=float,
+    help="Evaluate detections from this score on, not from each detector's own: the same for AP. "
+    "More boxes cost more: read the cost from a run without it.",
+)
 def main(specs: Sequence[str], frames: int, noise: float | None) -> None:
     """Print a line for each sequence and detector, then each detector's means."""
     if not STREET.exists():
