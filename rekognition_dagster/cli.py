@@ -257,7 +257,7 @@ def provision(
 @_sample_fps
 @click.option(
     "--face-attributes",
-    type=click.Choice(["default", "all"]),
+    type=click.Choice(["default", "all"], case_sensitive=False),
     default="default",
     show_default=True,
     help="all: also guess age, gender, expression and more of each face.",

@@ -164,9 +164,10 @@ def test_the_smaller_a_face_the_less_is_known_of_it(detector, pictures):
         for tall in (60, 30, 14)
     )
     assert len(clear) == len(small) == len(pictures)
-    for name in ("gender", "eyes_open"):
-        much, little = (np.mean([f[name]["confidence"] for f in some]) for some in (clear, small))
-        assert much > little + 10
+    much, little = (np.mean([f["gender"]["confidence"] for f in some]) for some in (clear, small))
+    assert much > little + 10
+    assert all("eyes_open" in f for f in clear)
+    assert not any("eyes_open" in f or "eye_direction" in f for f in small)
     ages = ([f["age_range"] for f in some] for some in (clear, small))
     narrow, wide = (np.mean([age["high"] - age["low"] for age in some]) for some in ages)
     assert narrow < wide

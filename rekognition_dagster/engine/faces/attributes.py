@@ -24,6 +24,7 @@ LEAST_HEIGHT = 16
 
 _FULL_HEIGHT = 40  # from here on, a taller face tells no more
 _BLIND_HEIGHT = 12  # here it is even odds
+_EYES_HEIGHT = 32  # pixels; whether the eyes of a smaller face are open cannot be told
 
 # Where each score means even odds, and how steeply it decides (scripts: benchmarks/faces).
 _SMILES = 0.62, 10.0
@@ -67,7 +68,7 @@ def trust(height: float) -> float:
 
 
 def flags(mesh: Mesh, height: float, outside: float) -> dict[str, float]:
-    """Return the probabilities of smile, open eyes, open mouth and occlusion.
+    """Return the probabilities of smile, open eyes, open mouth and occlusion; NaN is unknown.
 
     Args:
         mesh: The face's.
@@ -81,7 +82,8 @@ def flags(mesh: Mesh, height: float, outside: float) -> dict[str, float]:
         "mouth_open": _odds(mesh.lips_apart, _MOUTH_OPENS),
         "face_occluded": max(1 - _odds(mesh.presence, _FITS_BADLY), _odds(outside, _OUTSIDE)),
     }
-    return {name: 0.5 + (p - 0.5) * sure for name, p in likely.items()}
+    found = {name: 0.5 + (p - 0.5) * sure for name, p in likely.items()}
+    return found if height >= _EYES_HEIGHT else {**found, "eyes_open": np.nan}
 
 
 def _odds(score: float, even_and_slope: tuple[float, float]) -> float:
@@ -90,8 +92,8 @@ def _odds(score: float, even_and_slope: tuple[float, float]) -> float:
 
 
 def eye_direction(mesh: Mesh, eyes_open: float, height: float) -> tuple[float, float, float]:
-    """Return yaw, pitch and confidence; NaN where the eyes are closed."""
-    if eyes_open < 0.5:
+    """Return yaw, pitch and confidence; NaN where the eyes are closed or too small."""
+    if not eyes_open >= 0.5:
         return np.nan, np.nan, np.nan
     return *mesh.gaze, 100 * (2 * eyes_open - 1) * trust(height)
 

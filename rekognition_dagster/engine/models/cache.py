@@ -137,9 +137,11 @@ def _fetch(missing: Sequence[ModelFile], report: Callable[[str, float], None]) -
         with _lock(folder):
             return _fetch_locked(missing, folder, scratch, report)
     except OSError as error:
+        names = ", ".join(file.name for file in missing)
         raise ModelError(
-            f"cannot write models to {folder}: {error.strerror or error}. "
-            f"Set {MODELS_VARIABLE} to a folder with space that you may write to"
+            f"{names}: not in {folder}, which cannot be written: {error.strerror or error}. "
+            f"Set {MODELS_VARIABLE} to a folder with space that you may write to, or put the "
+            "files there"
         ) from error
 
 
@@ -157,9 +159,12 @@ def _fetch_locked(
             target = folder / file.cached_name
             if (found := _find(file)) is None:  # another process may have fetched it meanwhile
                 report(file.name, 0.0)
-                reasons = fetcher.fetch(file, _mirror(file), target, partial(report, file.name))
+                try:
+                    reasons = fetcher.fetch(file, _mirror(file), target, partial(report, file.name))
+                except OSError as error:
+                    reasons = [f"{folder} cannot be written: {error.strerror or error}"]
                 if reasons:
-                    failed[file] = reasons
+                    failed[file] = [*_damaged(file), *reasons]
                     continue
             fetched[file.name] = found or target
             report(file.name, 1.0)
@@ -167,8 +172,14 @@ def _fetch_locked(
         fetcher.close()
     if failed:
         lines = [_failure(file, reasons) for file, reasons in failed.items()]
-        raise ModelError("\n".join([*lines, _remedy(next(iter(failed)), folder)]))
+        raise ModelError("\n".join([*lines, _remedy(failed, folder)]))
     return fetched
+
+
+def _damaged(file: ModelFile) -> list[str]:
+    """Say what is wrong with the files that are in the cache under a file's names."""
+    found = [path for path in _candidates(file) if path.exists()]
+    return [f"{path}: it is not the expected file, or cannot be read" for path in found]
 
 
 def _failure(file: ModelFile, reasons: Sequence[str]) -> str:
@@ -176,12 +187,13 @@ def _failure(file: ModelFile, reasons: Sequence[str]) -> str:
     return "\n".join([title, *(f"  {reason}" for reason in reasons)])
 
 
-def _remedy(file: ModelFile, folder: Path) -> str:
+def _remedy(files: Iterable[ModelFile], folder: Path) -> str:
+    names = ", ".join(file.cached_name for file in files)
     return (
         "Check the network and pip's index, and run `rekognition-dagster models pull` again: it "
         "continues where it broke off. Without a network, pull on another machine and copy "
         f"its folder to {folder}, or set {MODELS_VARIABLE} to a folder or an address that has "
-        f"the files, such as {file.original_names[0]}"
+        f"{names}"
     )
 
 

@@ -39,8 +39,11 @@ def sha256(path: Path) -> str:
 
 
 def is_verified(path: Path, file: ModelFile) -> bool:
-    """Check that a path holds exactly the file's bytes."""
-    return path.is_file() and path.stat().st_size == file.size and sha256(path) == file.sha256
+    """Check that a path holds exactly the file's bytes, and can be read."""
+    try:
+        return path.is_file() and path.stat().st_size == file.size and sha256(path) == file.sha256
+    except OSError:
+        return False
 
 
 class Fetcher:
@@ -118,7 +121,10 @@ class Fetcher:
             raise SourceError("no such file")
 
         def copied() -> Path:
-            shutil.copyfile(origin, copy)
+            try:
+                shutil.copyfile(origin, copy)
+            except PermissionError as error:
+                raise SourceError(f"it cannot be read: {error.strerror}") from error
             return copy
 
         return self._verified(copied, file, copy)
