@@ -68,7 +68,7 @@ def test_json_rows_are_the_operations_wire_rows(operation, data):
     table = data.draw(table_of(operation))
     expected = operation.to_wire(table)
     for row in expected:
-        for own in ("Confidence", "Interpolated", "FaceInterpolated"):  # the lake's, the API has none
+        for own in ("Confidence", "Interpolated", "FaceInterpolated"):  # the API has none of them
             row.get("Person", {}).pop(own, None)
     assert plain(json.loads(json_rows(operation, table))) == plain(expected)
 
