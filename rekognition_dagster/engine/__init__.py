@@ -35,7 +35,7 @@ __all__ = [
 AUTO: Final = "auto"
 
 FaceAttributes: TypeAlias = Literal["default", "all"]
-"""What is told of faces: box, landmarks, pose and quality; or all that the models here know."""
+"""Attributes of faces to report: box, landmarks, pose and quality; or all that models estimate."""
 
 SampleFps: TypeAlias = "float | Literal['auto'] | None"
 """Frames to look at in a second of video; None is every frame, auto what the scene needs."""

@@ -24,7 +24,7 @@ LEAST_HEIGHT = 16
 
 _FULL_HEIGHT = 40  # from here on, a taller face tells no more
 _BLIND_HEIGHT = 12  # here it is even odds
-_EYES_HEIGHT = 32  # pixels; whether the eyes of a smaller face are open cannot be told
+_EYES_HEIGHT = 32  # pixels; eyes of smaller faces are neither open nor closed: unknown
 
 # Where each score means even odds, and how steeply it decides (scripts: benchmarks/faces).
 _SMILES = 0.62, 10.0
