@@ -19,14 +19,16 @@ demo: .venv/.local ## The whole pipeline on this machine, and its findings; VIDE
 dev: .venv/.local ## The same stack with Dagster's UI, until Ctrl-C; VIDEO=path, PORT=3000.
 	@$(BIN)/rekognition-dagster dev $(if $(VIDEO),--video "$(VIDEO)") $(if $(PORT),--port $(PORT))
 
-# By file, so that what a file sets up for all its tests (a stack, a daemon) is set up once.
+# By file, so that what a file sets up for all its tests (a stack, a daemon) is set up once; in the
+# files' order, so that the longest, chaos, begins early; at the first crash of a worker the run ends.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 .PHONY: test
 test: lint ## Lint, types, and every test that a change must pass; ARGS="tests/lake -k sorted".
-	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	$(PYTEST) $(ARGS)
 
 .PHONY: postgres
 postgres: .venv/.test ## The orchestration's tests with Dagster's events and the state on a real PostgreSQL.
-	REKOGNITION_DAGSTER_TEST_STORAGE=postgres $(BIN)/pytest -n 2 --dist loadfile tests/orchestration
+	REKOGNITION_DAGSTER_TEST_STORAGE=postgres $(PYTEST) tests/orchestration
 
 .PHONY: peers
 peers: .venv/.test ## The service under the real AWS CLI and the AWS SDK for JavaScript (needs node).

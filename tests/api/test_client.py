@@ -157,7 +157,7 @@ def test_an_answer_that_breaks_off_is_not_a_job_without_rows(
     with FaultProxy(api.client.meta.endpoint_url, seed=0, shares={"cut": 1.0}) as proxy:
         spoiled = RekognitionVideo(boto3.client("rekognition", endpoint_url=proxy.url), CHANNEL)
         with pytest.raises(TransientError, match=r"a\.mp4: GetPersonTracking"):
-            list(spoiled.pages(PERSON_TRACKING, VIDEO, job.job_id))
+            list(spoiled.pages(PERSON_TRACKING, VIDEO, job.job_id, patience_s=2))
         with pytest.raises(TransientError, match=r"a\.mp4: StartPersonTracking"):
             spoiled.start(PERSON_TRACKING, VIDEO)
     assert len(api.page(PERSON_TRACKING, VIDEO, job.job_id).rows) == rekognition.rows

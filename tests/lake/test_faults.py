@@ -7,7 +7,6 @@ import contextlib
 import ctypes
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -17,12 +16,12 @@ import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 
 from rekognition_dagster.errors import LakeError
-from rekognition_dagster.lake import Lake, Storage, storage
+from rekognition_dagster.lake import Lake, Storage
 from rekognition_dagster.lake.compaction import Day
 from rekognition_dagster.videos import Video
 
@@ -44,7 +43,10 @@ def counts(lake: Lake) -> dict[str, int]:
 
 def child(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run code in a process that may lose rights for ever."""
-    setup = "import duckdb, os, resource, sys\nfrom test_faults import *\n"
+    setup = (
+        "import duckdb, os, resource, signal, sys\nfrom rekognition_dagster.lake import storage\n"
+    )
+    setup += "from test_faults import *\n"
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     return subprocess.run(
         [sys.executable, "-c", setup + code, *map(str, arguments)],
@@ -232,37 +234,35 @@ def test_an_s3_that_refuses_is_told_and_gone_on_with(
     assert counts(lake) == {VIDEO.uri: 10, OTHERS[0].uri: 20}
 
 
-def test_an_interrupted_upload_is_whole_or_not_there(
-    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(storage, "_CHUNK_BYTES", 6 * 1024 * 1024)
-    place, content = Storage.at(f"s3://{bucket}/lake"), os.urandom(13 * 1024 * 1024)
+INTERRUPTED = """
+storage._CHUNK_BYTES = 6 * 1024 * 1024
 
-    class Interrupting:
-        """A file whose reader is interrupted, as by Ctrl-C."""
+class Interrupting:
+    def __init__(self, file):
+        self._file, self._reads = file, 0
 
-        def __init__(self, file: IO[bytes]):
-            self._file, self._reads = file, 0
+    def read(self, size):
+        self._reads += 1
+        if self._reads == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return self._file.read(size)
 
-        def read(self, size: int) -> bytes:
-            self._reads += 1
-            if self._reads == 2:
-                os.kill(os.getpid(), signal.SIGUSR1)
-            return self._file.read(size)
+    def __getattr__(self, name):
+        return getattr(self._file, name)
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._file, name)
+place = Storage.at(sys.argv[1])
+with place.spool("a.bin") as file:
+    file.write(open(sys.argv[2], "rb").read())
+    place.publish(Interrupting(file), "a.bin")
+"""
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGUSR1, interrupt)
-    with place.spool("a.bin") as file:
-        file.write(content)
-        with pytest.raises(KeyboardInterrupt):
-            place.publish(Interrupting(file), "a.bin")  # type: ignore[arg-type]
-    signal.signal(signal.SIGUSR1, before)
-    assert place.read("a.bin") in (None, content)
+def test_an_interrupted_upload_is_whole_or_not_there(bucket: str, tmp_path: Path) -> None:
+    content, address = os.urandom(13 * 1024 * 1024), f"s3://{bucket}/lake"
+    (tmp_path / "content").write_bytes(content)
+    done = child(INTERRUPTED, address, tmp_path / "content")
+    assert "KeyboardInterrupt" in done.stderr
+    assert Storage.at(address).read("a.bin") in (None, content)
 
 
 # -- two names ------------------------------------------------------------------------------------
