@@ -118,6 +118,13 @@ def analyze_into_lake(
                     workers=workers,
                     **how,
                 )
+                if metadata.warning and any(_has_succeeded(video, o, lake) for o in jobs):
+                    raise VideoError(
+                        video.uri,
+                        f"{metadata.warning}; the lake has results of this video already, and "
+                        "they stay",
+                        "Upload or record it again",
+                    )
             except VideoError as error:
                 if not error.rows_kept or any(_has_succeeded(video, o, lake) for o in jobs):
                     raise
@@ -138,7 +145,8 @@ def analyze_into_lake(
     if damage is not None:
         _write_jobs(video, lake, jobs, "FAILED", message=str(damage), rows=rows)
         raise damage
-    _write_jobs(video, lake, jobs, "SUCCEEDED", rows=rows)
+    warning = metadata.warning if metadata is not None else None
+    _write_jobs(video, lake, jobs, "SUCCEEDED", message=warning, rows=rows)
     return rows
 
 

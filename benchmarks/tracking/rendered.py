@@ -196,7 +196,7 @@ def _pictures(scene: Scene, stock: Stock, drawn: list, sway: np.ndarray, times: 
         x, y = random.integers(0, 64, 2)
         noisy = image + grain[y : y + scene.size[1], x : x + scene.size[0]]
         rgb = np.clip(noisy, 0, 255).astype(np.uint8)
-        yield Frame(n, times[n], *scene.size, None, None, rgb)
+        yield Frame.from_image(rgb, n, times[n])
 
 
 def _paste(image: np.ndarray, picture: np.ndarray, mask: np.ndarray, box: np.ndarray) -> None:

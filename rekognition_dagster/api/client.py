@@ -115,6 +115,7 @@ class Page:
         next_token: Where the next page starts; None on the last.
         backend: What did the work, where the endpoint says so; AWS does not.
         software: Its version, likewise.
+        warning: What was lost of the video, where the endpoint says so.
     """
 
     rows: pa.StructArray
@@ -122,6 +123,7 @@ class Page:
     next_token: str | None
     backend: str | None = None
     software: str | None = None
+    warning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -233,6 +235,7 @@ class RekognitionVideo:
             _metadata(response.get("VideoMetadata", {})),
             response.get("NextToken") or None,
             *_backend(response),
+            response.get("StatusMessage"),
         )
 
     def pages(

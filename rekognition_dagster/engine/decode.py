@@ -13,7 +13,6 @@ import threading
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -21,9 +20,12 @@ from typing import Any, NamedTuple, TypeVar
 import av
 import av.error
 
-from rekognition_dagster.engine import cores
-from rekognition_dagster.engine.frame import Frame, Stances
+from rekognition_dagster.engine import cores, limits
+from rekognition_dagster.engine.clock import Clock
+from rekognition_dagster.engine.container_end import missing_share
+from rekognition_dagster.engine.frame import Displays, Frame
 from rekognition_dagster.engine.metadata import VideoMetadata
+from rekognition_dagster.engine.streams import codec_name, moving_stream, pixel_aspect
 from rekognition_dagster.errors import VideoError
 
 _T = TypeVar("_T")
@@ -36,12 +38,23 @@ _FORMATS = (
 )
 _BYTES_AHEAD = 96 << 20
 _MAX_AHEAD = 8
+_REORDERED = ("h264", "hevc")  # codecs whose presentation order AVI does not tell
+_DOUBTFUL_FRAMES = 48  # after an incomplete packet, for the decoder hands out frames late
 _BACK_MS = (0, 1_000, 3_000, 9_000, 27_000)
 """How far before a span a keyframe is looked for, again and again."""
 
 
 class DamagedVideo(Exception):
-    """Decoding ended, and not all of the video could be decoded. Its text says why."""
+    """Decoding ended, and not all of the video could be decoded. Its text says why.
+
+    Args:
+        said: What is missing, and where.
+        lost_share: The part of the video that could not be decoded, 0 to 1, as far as known.
+    """
+
+    def __init__(self, said: str, lost_share: float = 0.0) -> None:
+        super().__init__(said)
+        self.lost_share = lost_share
 
 
 class Uncut(Exception):
@@ -69,12 +82,7 @@ def open_video(source: str | Path, video: str | None = None) -> Iterator[OpenVid
     name = video or str(source)
     _check_file(Path(source), name)
     try:
-        # "file:" keeps a path that looks like a URL a path
-        container = av.open(
-            f"file:{os.path.abspath(source)}",
-            options={"protocol_whitelist": "file", "format_whitelist": _FORMATS},
-            metadata_errors="replace",
-        )
+        container = _open(source)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise VideoError(
             name,
@@ -82,7 +90,21 @@ def open_video(source: str | Path, video: str | None = None) -> Iterator[OpenVid
             "Check that the upload was complete and that the file is MP4, MOV, AVI, MKV or MPEG-TS",
         ) from error
     with container:
-        yield OpenVideo(container, name)
+        yield OpenVideo(container, name, Path(source))
+
+
+def _open(source: str | Path) -> Any:
+    return av.open(
+        f"file:{os.path.abspath(source)}",  # "file:" keeps a path that looks like a URL a path
+        options={
+            "protocol_whitelist": "file",
+            "format_whitelist": _FORMATS,
+            "max_pixels": str(
+                limits.max_pixels()
+            ),  # of frames that are decoded to learn of a stream
+        },
+        metadata_errors="replace",
+    )
 
 
 def _check_file(path: Path, name: str) -> None:
@@ -107,29 +129,38 @@ def _said(error: Exception) -> str:
 class OpenVideo:
     """An open container and its main video stream."""
 
-    def __init__(self, container: Any, name: str):
-        streams = [s for s in container.streams.video if not _is_cover(s)]
-        if not streams:
+    def __init__(self, container: Any, name: str, path: Path):
+        stream = moving_stream(container, lambda: _open(path))
+        if stream is None:
             what = "only audio" if container.streams.audio else "no video stream"
             raise VideoError(name, f"has {what}, no pictures", "Remove it from the videos")
-        best = container.streams.best("video")
-        self._stream = best if best in streams else streams[0]
-        if self._stream.codec_context is None:
+        if stream.codec_context is None:
             raise VideoError(
                 name, "is in a codec that cannot be decoded here", "Convert it to H.264"
             )
+        _check_limits(stream, name)
+        self._stream: Any = stream
+        self._stream.codec_context.options = {"max_pixels": str(limits.max_pixels())}
         self._stream.thread_type = "AUTO"
         if threads := cores.share():
             self._stream.codec_context.thread_count = threads
         self._container = container
         self._name = name
-        self._bad_packets = 0
-        self._first_bad_ms: int | None = None
+        self._path = path
+        self._frames = 0
+        self._lost = 0
+        self._first_lost_ms: int | None = None
+        self._doubtful = 0  # frames in which a gap is a loss
         self._problem = ""
         self._read_error = ""
-        self._clock = _Clock(container.start_time, self._stream)
+        self._clock = Clock(
+            container.start_time,
+            self._stream,
+            in_decoding_order=_tells_decoding_order(container, self._stream),
+        )
         self._reads: tuple[int, int] | None = None
-        self._stances = Stances()
+        transfer = self._stream.codec_context.color_trc
+        self._displays = Displays(pixel_aspect(self._stream), int(transfer))
         self._decoded = self._decode()
         self._first = next(self._decoded, None)
         if self._first is None:
@@ -137,7 +168,9 @@ class OpenVideo:
             raise VideoError(
                 name,
                 f"has no frames that can be decoded{problem and f' ({problem})'}",
-                "Check that it plays; record or upload it again if not",
+                "Check that it plays, and that its frames have no more than "
+                f"{limits.max_pixels() / 1e6:g} megapixels ({limits.MAX_PIXELS_VARIABLE}); record "
+                "or upload it again if not",
             )
         self.metadata = self._describe(self._first)
         self.next_ms: int | None = None
@@ -148,13 +181,16 @@ class OpenVideo:
         stream, container = self._stream, self._container
         rate = stream.average_rate or stream.guessed_rate or 0
         duration = self._expected_ms()
+        if duration is not None and stream.start_time is not None and stream.time_base:
+            start = float(stream.start_time * stream.time_base * 1000) + self._clock.offset_ms
+            duration += max(start, 0.0) if stream.duration else 0.0
         if duration is None and container.duration:
             duration = container.duration / 1000
         color = getattr(stream.codec_context.color_range, "name", None) or str(
             stream.codec_context.color_range
         )
         return VideoMetadata(
-            codec=stream.codec_context.name,
+            codec=codec_name(stream),
             format=container.format.long_name or container.format.name,
             duration_ms=round(duration or 0),
             frame_rate=round(float(rate), 6),
@@ -258,36 +294,50 @@ class OpenVideo:
         raise Uncut(f"there is no keyframe near {time_ms / 1000:g} s")
 
     def _check_cut(self) -> None:
-        if self._bad_packets or self._read_error:
+        if self._lost or self._read_error:
             raise Uncut(f"it is damaged ({self._problem or self._read_error})")
         if not self._clock.regular:
             raise Uncut("its times are missing, or not in order")
 
     def _check_whole(self, last_ms: int) -> None:
-        interval = 1000 / self.metadata.frame_rate if self.metadata.frame_rate else 40
-        if self._bad_packets:
-            at = (self._first_bad_ms or 0) / 1000
-            raise DamagedVideo(
-                f"is damaged: {self._bad_packets} of its packets cannot be decoded, the first "
-                f"after {at:.2f} s ({self._problem})"
+        said, kept = [], 1.0
+        if self._lost:
+            at = (self._first_lost_ms or 0) / 1000
+            said.append(
+                f"is damaged: {self._lost} of its frames cannot be decoded, the first after "
+                f"{at:.2f} s ({self._problem})"
             )
-        if self._read_error:
-            raise DamagedVideo(f"breaks off after {last_ms / 1000:.2f} s ({self._read_error})")
-        expected = self._expected_ms()
+            kept = self._frames / (self._frames + self._lost)
+        interval = 1000 / self.metadata.frame_rate if self.metadata.frame_rate else 40
+        expected = self.metadata.duration_ms
         # The last frame's own duration is unknown for some containers: allow a few of them.
         slack = max(4 * interval, 250)
-        if expected is not None and last_ms + slack + interval < expected:
-            raise DamagedVideo(
-                f"breaks off after {last_ms / 1000:.2f} s of {expected / 1000:.2f} s: it is "
-                "truncated"
-            )
+        short = self._expected_ms() is not None and last_ms + slack + interval < expected
+        missing = missing_share(self._path)
+        if short or self._read_error or missing:
+            whole = f" of {expected / 1000:.2f} s" if short else ""
+            reason = self._read_error or "it is truncated"
+            said.append(f"breaks off after {last_ms / 1000:.2f} s{whole} ({reason})")
+            kept *= min((last_ms + interval) / expected if short else 1.0, 1 - missing)
+        if said:
+            raise DamagedVideo(", and ".join(said), 1 - kept)
 
     def _decode(self, *, from_keyframe: bool = False) -> Iterator[Frame]:
         clock = self._clock
-        for index, raw in enumerate(self._raw_frames(clock, from_keyframe)):
-            yield Frame.decoded(raw, index, clock.tick(raw), self._stances.of(raw))
+        index = 0
+        for raw in self._raw_frames(clock, from_keyframe):
+            before = clock.last_ms
+            time = clock.tick(raw)
+            if time is None:
+                continue  # what is missing of it is counted as a gap
+            self._note_gap(before, time)
+            self._frames += 1
+            yield Frame.decoded(raw, index, time, self._displays.of(raw))
+            index += 1
+            if index > limits.MAX_FRAMES:
+                raise VideoError(self._name, "has too many frames", "Divide it")
 
-    def _raw_frames(self, clock: _Clock, from_keyframe: bool) -> Iterator[Any]:
+    def _raw_frames(self, clock: Clock, from_keyframe: bool) -> Iterator[Any]:
         seen = False
         packets = self._container.demux(self._stream)
         while True:
@@ -305,29 +355,43 @@ class OpenVideo:
                 continue
             from_keyframe = False
             self._note_place(packet)
+            clock.feed(packet)
             try:
                 frames = packet.decode()
             except av.error.EOFError:
                 break
             except (av.error.FFmpegError, ValueError) as error:
-                self._note_bad(clock, seen, _said(error))
+                clock.drop(packet)
+                self._note_lost(clock, seen, _said(error))
                 continue
             if packet.is_corrupt and seen:
-                self._note_bad(clock, seen, "incomplete packet")
+                self._doubtful = _DOUBTFUL_FRAMES
             for raw in frames:
                 if raw.is_corrupt:
-                    self._note_bad(clock, seen, "corrupt frame")
+                    self._note_lost(clock, seen, "corrupt frame")
                     continue
                 seen = True
                 yield raw
 
-    def _note_bad(self, clock: _Clock, seen: bool, problem: str) -> None:
+    def _note_lost(self, clock: Clock, seen: bool, problem: str, frames: int = 1) -> None:
         self._problem = self._problem or problem
         if not seen:  # recordings may begin between key frames; nothing is lost that was there
             return
-        self._bad_packets += 1
-        if self._first_bad_ms is None:
-            self._first_bad_ms = clock.last_ms
+        self._lost += frames
+        if self._first_lost_ms is None:
+            self._first_lost_ms = clock.last_ms
+
+    def _note_gap(self, before_ms: int, time_ms: int) -> None:
+        """Count the frames that are missing after an incomplete packet.
+
+        Where two recordings are joined a packet is incomplete, too, and no frame is missing.
+        """
+        if not self._doubtful:
+            return
+        self._doubtful -= 1
+        missing = (time_ms - before_ms) / self._clock.step_ms - 1
+        if missing > 0.5:
+            self._note_lost(self._clock, True, "incomplete packet", round(missing))
 
     def _note_place(self, packet: Any) -> None:
         if packet.pos is not None and packet.pos >= 0:
@@ -350,52 +414,27 @@ def _joint(frame: Frame) -> Joint:
     return Joint(frame.timestamp_ms, zlib.crc32(frame.image.tobytes()))
 
 
-def _is_cover(stream: Any) -> bool:
-    disposition = getattr(stream, "disposition", None)
-    return "attached_pic" in str(getattr(disposition, "name", disposition) or "")
+def _tells_decoding_order(container: Any, stream: Any) -> bool:
+    return container.format.name == "avi" and codec_name(stream) in _REORDERED
 
 
-class _Clock:
-    """Milliseconds since the video's start, strictly increasing, from presentation timestamps.
-
-    Where timestamps are missing, or jump back as in joined recordings, time goes on by a frame;
-    then the clock is no longer ``regular``: a time is not its frame's own affair.
-    """
-
-    def __init__(self, start_us: int | None, stream: Any):
-        self.offset_ms = -start_us / 1000 if start_us is not None else 0.0
-        base = stream.time_base or Fraction(1)
-        self._factor, self._divisor = base.numerator * 1000, base.denominator
-        rate = stream.average_rate or stream.guessed_rate
-        self._step_ms = float(1000 / rate) if rate else 40.0
-        self._last: float | None = None
-        self.last_ms = 0
-        self.regular = True
-
-    def restarted(self) -> _Clock:
-        """The same clock, for frames that do not follow those before."""
-        other = copy.copy(self)
-        other._last, other.last_ms = None, 0
-        return other
-
-    def tick(self, raw: Any) -> int:
-        begun = self._last is not None
-        if raw.pts is None:
-            self.regular = False
-            time = 0.0 if self._last is None else self._last + self._step_ms
-        else:
-            time = raw.pts * self._factor / self._divisor + self.offset_ms
-            behind = 0.0 if self._last is None else self._last + self._step_ms
-            if (self._last is None and time < 0) or (self._last is not None and time <= self._last):
-                self.regular = self.regular and not begun
-                self.offset_ms += behind - time
-                time = behind
-        stamp = round(time)
-        if begun and stamp <= self.last_ms:
-            self.regular = False
-            stamp = self.last_ms + 1
-        self._last, self.last_ms = time, stamp
-        return stamp
+def _check_limits(stream: Any, name: str) -> None:
+    """Refuse what no camera makes, before anything is decoded."""
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > limits.max_pixels():
+        raise VideoError(
+            name,
+            f"has frames of {width}x{height}: {width * height / 1e6:.0f} megapixels, and the limit "
+            f"is {limits.max_pixels() / 1e6:g}",
+            f"Scale it down, or set {limits.MAX_PIXELS_VARIABLE} higher",
+        )
+    rate = float(stream.average_rate or 0)
+    if rate > limits.MAX_FRAME_RATE or stream.frames > limits.MAX_FRAMES:
+        raise VideoError(
+            name,
+            f"says that it has {stream.frames} frames at {rate:g} a second",
+            "Convert it: no more than 1,000 frames a second, and 100,000,000 frames",
+        )
 
 
 def ahead(items: Iterable[_T], depth: int) -> Generator[_T, None, None]:

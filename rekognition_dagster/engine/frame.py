@@ -26,11 +26,13 @@ Image = npt.NDArray[np.uint8]
 Luma = npt.NDArray[np.uint8]
 """Grey, shape (height, width)."""
 
-Stance: TypeAlias = "tuple[bool, bool, bool] | None"
-"""How a stored picture becomes the displayed one: rows for columns, then mirrored, then upside
-down; None as it is stored."""
+Orientation: TypeAlias = "tuple[bool, bool, bool] | None"
+"""How a stored picture is turned: rows for columns, then mirrored, then upside down; None as it is
+stored."""
 
 _PLANAR = ("yuv4", "yuvj4", "yuva4", "gray")  # pixel formats, by their names
+_UNSPECIFIED, _PQ, _HLG = 2, 16, 18  # transfer characteristics, as FFmpeg numbers them
+_WHITE_NITS, _BRIGHTEST_NITS = 203.0, 1000.0
 _FULL_RANGE = 2  # of brightness and colours, as FFmpeg numbers it; else 16 to 235, and 16 to 240
 _TO_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 BLUE, RED = 1.772, 1.402
@@ -41,6 +43,30 @@ _WIDENED = [  # brightness, and differences of colour, of 16 to 235 and 16 to 24
     np.round(values).clip(0, 255).astype(np.uint8)
     for values in ((_STORED - 16) * (255 / 219), (_STORED - 128) * (255 / 224) + 128)
 ]
+
+
+@dataclass(frozen=True, eq=False)
+class Display:
+    """How a stored picture becomes the displayed one.
+
+    Args:
+        orientation: How it is turned, after it was widened.
+        pixel_aspect: Width of a stored pixel in its heights.
+        tones: For each value of red, green and blue the displayed one, shape (256,); None as it is.
+    """
+
+    orientation: Orientation = None
+    pixel_aspect: float = 1.0
+    tones: npt.NDArray[np.uint8] | None = None
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Return the displayed width and height of a stored picture."""
+        width = max(1, round(width * self.pixel_aspect))
+        turned = self.orientation is not None and self.orientation[0]
+        return (height, width) if turned else (width, height)
+
+
+_AS_STORED = Display()
 
 
 class Moment(Protocol):
@@ -70,7 +96,7 @@ class Frame:
     width: int
     height: int
     _raw: Any = field(repr=False)
-    _stance: Stance = field(default=None, repr=False)
+    _display: Display = field(default=_AS_STORED, repr=False)
     _image: Image | None = field(default=None, repr=False)
     _views: list[npt.NDArray] | None = field(default=None, init=False, repr=False)
 
@@ -84,7 +110,10 @@ class Frame:
     def image(self) -> Image:
         """RGB pixels, shape (height, width, 3). Lets go of the decoder's frame."""
         if self._image is None:
-            self._image = _stood(_rgb(self._raw), self._stance)
+            shown = _displayed(_rgb(self._raw), self._display)
+            if shown.shape[:2] != (self.height, self.width):
+                shown = _resized(shown, self.width, self.height)
+            self._image = shown
             self._raw = self._views = None
         return self._image
 
@@ -95,7 +124,7 @@ class Frame:
             if self.image.shape[:2] == (height, width):
                 return self.image
             return _resized(self.image, width, height)
-        return _scaled(raw, planes, width, height, self._stance)
+        return _scaled(raw, planes, width, height, self._display)
 
     def part(self, box: tuple[int, int, int, int], width: int, height: int) -> Image:
         """Return a part of the frame in another size, without converting the rest.
@@ -111,20 +140,14 @@ class Frame:
         raw, planes = self._raw, self._planes
         if raw is None or planes is None:
             return _resized(self.image[top:bottom, left:right], width, height, how)
-        rows, columns = _as_stored(
-            np.array([top, bottom - 1]),
-            np.array([left, right - 1]),
-            self.width,
-            self.height,
-            self._stance,
-        )
+        rows, columns = self._stored(np.array([top, bottom - 1]), np.array([left, right - 1]))
         cut = []
         for plane in planes:
             down, across = (-(-a // b) for a, b in zip(planes[0].shape, plane.shape, strict=True))
             first_row, last_row = rows.min() // down, rows.max() // down
             first, last = columns.min() // across, columns.max() // across
             cut.append(plane[first_row : last_row + 1, first : last + 1])
-        return _scaled(raw, cut, width, height, self._stance, how)
+        return _scaled(raw, cut, width, height, self._display, how)
 
     def colours(self, rows: npt.NDArray, columns: npt.NDArray) -> npt.NDArray[np.uint8]:
         """How bright, how blue and how red pixels are.
@@ -143,7 +166,7 @@ class Frame:
             luma = pixels @ _TO_LUMA
             blue, red = (pixels[..., 2] - luma) / BLUE, (pixels[..., 0] - luma) / RED
             return np.stack([luma, blue + 128, red + 128]).round().clip(0, 255).astype(np.uint8)
-        rows, columns = _as_stored(rows, columns, self.width, self.height, self._stance)
+        rows, columns = self._stored(rows, columns)
         full = raw.color_range == _FULL_RANGE or raw.format.name.startswith("yuvj")
         deep = raw.format.components[0].bits - 8
         shape = np.broadcast_shapes(rows.shape, columns.shape)
@@ -167,6 +190,17 @@ class Frame:
         deep = raw.format.components[0].bits - 8
         return (planes[0] >> deep).astype(np.uint8) if deep else planes[0]
 
+    def _stored(self, rows: npt.NDArray, columns: npt.NDArray) -> tuple[npt.NDArray, npt.NDArray]:
+        """Return where displayed pixels lie in the stored picture."""
+        width = self.width
+        if self._display.orientation is not None:
+            turned, mirrored, upside_down = self._display.orientation
+            rows = self.height - 1 - rows if upside_down else rows
+            columns = self.width - 1 - columns if mirrored else columns
+            if turned:
+                rows, columns, width = columns, rows, self.height
+        return rows, columns if width == self._raw.width else columns * self._raw.width // width
+
     def without_pixels(self) -> Frame:
         """The frame's time and size; its pixels are let go of, and cannot be asked for."""
         return replace(self, _raw=None, _image=None)
@@ -175,34 +209,66 @@ class Frame:
     def from_image(cls, image: Image, index: int = 0, timestamp_ms: int = 0) -> Frame:
         """A frame around an RGB array."""
         height, width = image.shape[:2]
-        return cls(index, timestamp_ms, width, height, None, None, image)
+        return cls(index, timestamp_ms, width, height, None, _image=image)
 
     @classmethod
-    def decoded(cls, raw: Any, index: int, timestamp_ms: int, stance: Stance = None) -> Frame:
+    def decoded(
+        cls, raw: Any, index: int, timestamp_ms: int, display: Display = _AS_STORED
+    ) -> Frame:
         """A frame around what PyAV decoded, and how that is to be displayed."""
-        lies = stance is not None and stance[0]
-        width, height = (raw.height, raw.width) if lies else (raw.width, raw.height)
-        return cls(index, timestamp_ms, width, height, raw, stance)
+        return cls(index, timestamp_ms, *display.size(raw.width, raw.height), raw, display)
 
 
-class Stances:
+class Displays:
     """How the frames of a stream are to be displayed.
 
-    A frame whose side data was asked for is held by them, and they by it, until Python looks for
-    such circles: seconds of large pictures. So one frame of each rotation is asked.
+    Reading a frame's side data makes a reference cycle, which keeps large pictures in memory until
+    Python's garbage collector runs. So it is read from one frame of each rotation.
+
+    Args:
+        pixel_aspect: Width of a stored pixel in its heights.
+        transfer: The stream's transfer characteristic, as FFmpeg numbers it.
     """
 
-    def __init__(self) -> None:
-        self._known: dict[int, Stance] = {}
+    def __init__(self, pixel_aspect: float = 1.0, transfer: int = 2) -> None:
+        self._pixel_aspect = pixel_aspect
+        self._transfer = transfer
+        self._known: dict[tuple[int, int], Display] = {}
 
-    def of(self, raw: Any) -> Stance:
-        """How a decoded frame is to be displayed."""
-        if raw.rotation not in self._known:
-            self._known[raw.rotation] = _stance(raw)
-        return self._known[raw.rotation]
+    def of(self, raw: Any) -> Display:
+        """Return how a decoded frame is to be displayed."""
+        transfer = self._transfer if raw.color_trc == _UNSPECIFIED else raw.color_trc
+        key = raw.rotation, transfer
+        if key not in self._known:
+            tones = _tones(int(transfer))
+            self._known[key] = Display(_orientation(raw), self._pixel_aspect, tones)
+        return self._known[key]
 
 
-def _stance(raw: Any) -> Stance:
+@lru_cache(maxsize=4)
+def _tones(transfer: int) -> npt.NDArray[np.uint8] | None:
+    """Return what makes a standard picture of a high dynamic range; None where it is standard.
+
+    Light comes from the transfer functions of ITU-R BT.2100. Up to 1,000 cd/m2 it is compressed as
+    Reinhard et al. (2002) do, around the white of 203 cd/m2 that BT.2408 names.
+    """
+    signal = np.arange(256) / 255
+    if transfer == _PQ:
+        root = signal ** (1 / 78.84375)
+        light = 10_000 * (np.maximum(root - 0.8359375, 0) / (18.8515625 - 18.6875 * root)) ** (
+            1 / 0.1593017578125
+        )
+    elif transfer == _HLG:
+        high = (np.exp((signal - 0.55991073) / 0.17883277) + 0.28466892) / 12
+        light = 1000 * np.where(signal <= 0.5, signal**2 / 3, high) ** 1.2
+    else:
+        return None
+    light, brightest = light / _WHITE_NITS, _BRIGHTEST_NITS / _WHITE_NITS
+    compressed = light * (1 + light / brightest**2) / (1 + light)
+    return np.round(255 * np.clip(compressed, 0, 1) ** (1 / 2.2)).astype(np.uint8)
+
+
+def _orientation(raw: Any) -> Orientation:
     """How a frame is to be displayed, from its display matrix: a b u, c d v, x y w as in MP4."""
     told = raw.side_data.get("DISPLAYMATRIX")
     if told is None:
@@ -210,30 +276,20 @@ def _stance(raw: Any) -> Stance:
     a, b, _, c, d = np.frombuffer(bytes(told)[:20], np.int32).tolist()
     lies = abs(b) + abs(c) > abs(a) + abs(d)
     across, down = (c, b) if lies else (a, d)
-    stance = lies, across < 0, down < 0
-    return stance if any(stance) else None
+    orientation = lies, across < 0, down < 0
+    return orientation if any(orientation) else None
 
 
-def _stood(image: Image, stance: Stance) -> Image:
-    """A stored picture as it is displayed."""
-    if stance is None:
+def _displayed(image: Image, display: Display) -> Image:
+    """Turn a widened picture, and give it its tones."""
+    if display.tones is not None:
+        image = display.tones[image]
+    if display.orientation is None:
         return image
-    lies, mirrored, upside_down = stance
-    image = image.transpose(1, 0, 2) if lies else image
+    turned, mirrored, upside_down = display.orientation
+    image = image.transpose(1, 0, 2) if turned else image
     image = image[:, ::-1] if mirrored else image
     return np.ascontiguousarray(image[::-1] if upside_down else image)
-
-
-def _as_stored(
-    rows: npt.NDArray, columns: npt.NDArray, width: int, height: int, stance: Stance
-) -> tuple[npt.NDArray, npt.NDArray]:
-    """Where displayed pixels lie in the stored picture."""
-    if stance is None:
-        return rows, columns
-    lies, mirrored, upside_down = stance
-    rows = height - 1 - rows if upside_down else rows
-    columns = width - 1 - columns if mirrored else columns
-    return (columns, rows) if lies else (rows, columns)
 
 
 def _planes_of(raw: Any) -> list[npt.NDArray] | None:
@@ -258,17 +314,17 @@ def _scaled(
     planes: list[npt.NDArray],
     width: int,
     height: int,
-    stance: Stance,
+    display: Display,
     how: int = cv2.INTER_LINEAR,
 ) -> Image:
     """RGB pixels, as displayed, of a decoded frame's planes or of a part of each."""
-    if stance is not None and stance[0]:
+    if display.orientation is not None and display.orientation[0]:
         width, height = height, width
     small = av.VideoFrame(width, height, raw.format.name)
     small.colorspace, small.color_range = raw.colorspace, raw.color_range
     for plane, target in zip(planes, _planes_of(small) or (), strict=True):
         cv2.resize(plane, target.shape[::-1], dst=target, interpolation=how)
-    return _stood(_rgb(small), stance)
+    return _displayed(_rgb(small), display)
 
 
 def _resized(image: Image, width: int, height: int, how: int = cv2.INTER_LINEAR) -> Image:

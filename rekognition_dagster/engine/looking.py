@@ -52,6 +52,7 @@ class Look:
             tracked. None where nobody looked.
         faces: Records of type ``FACE``; none where faces were not looked for.
         scene: A small picture of it that shows where a shot ends, if people are tracked.
+        analyzed: Whether detectors looked at it.
     """
 
     timestamp_ms: int
@@ -60,6 +61,7 @@ class Look:
     found: sv.Detections | None = None
     faces: npt.NDArray = field(default_factory=lambda: np.zeros(0, FACE))
     scene: npt.NDArray | None = None
+    analyzed: bool = True
 
 
 def look(
@@ -91,7 +93,8 @@ def look(
                 found.data[APPEARANCE] = appearance.describe(frame, found.xyxy)
             known = np.zeros(0, FACE) if seen is None else describe(seen, frame)
             size = frame.width, frame.height
-            looked = Look(frame.timestamp_ms, *size, found, known, candidate.scene)
+            scene, wanted = candidate.scene, candidate.wanted
+            looked = Look(frame.timestamp_ms, *size, found, known, scene, wanted)
             sampled = None if sampler is None or found is None else sampler.at(frame, found)
             waiting.append((looked, sampled))
             while waiting and _is_ready(waiting[0][1], len(waiting)):

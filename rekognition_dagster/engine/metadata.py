@@ -1,4 +1,4 @@
-"""What is known of a decoded video: the API's VideoMetadata, in one frozen value."""
+"""What is known of a video: the API's VideoMetadata, and what decoding it showed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,19 @@ class VideoMetadata:
     Args:
         codec: Video codec, e.g. ``h264``.
         format: Container, e.g. ``QuickTime / MOV``.
-        duration_ms: Length in milliseconds.
+        duration_ms: Length in milliseconds: the header's; after an analysis what was decoded, where
+            the header is wrong or tells none.
         frame_rate: Average frames per second.
         width: Width in pixels, as displayed (rotation applied).
         height: Height in pixels, as displayed.
         color_range: ``FULL`` or ``LIMITED``, where the stream says.
+        declared_duration_ms: Length that the header tells; 0 where it tells none. This and what
+            follows are known after an analysis.
+        frames_analyzed: Frames that were looked at.
+        gaps: Pauses of more than ten seconds between two frames.
+        gap_ms: How long they are in all.
+        lost_share: Part of the video that could not be decoded, 0 to 1.
+        warning: What was lost and where; None where nothing was.
     """
 
     codec: str | None
@@ -26,3 +34,9 @@ class VideoMetadata:
     width: int
     height: int
     color_range: str | None = None
+    declared_duration_ms: int | None = None
+    frames_analyzed: int | None = None
+    gaps: int | None = None
+    gap_ms: int | None = None
+    lost_share: float | None = None
+    warning: str | None = None

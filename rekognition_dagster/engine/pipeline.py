@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from rekognition_dagster.engine import FaceAttributes, SampleFps, parse_sample_f
 from rekognition_dagster.engine.decode import DamagedVideo
 from rekognition_dagster.engine.faces import SteadyFaces, face_struct, record_type
 from rekognition_dagster.engine.labels import label_rows
+from rekognition_dagster.engine.limits import MAX_LOST_VARIABLE, max_lost_share
 from rekognition_dagster.engine.looking import FACES, LABELS, PERSONS, Look
 from rekognition_dagster.engine.metadata import VideoMetadata
 from rekognition_dagster.engine.spans import Message, Opened, Source, Span, look_at
@@ -32,6 +34,8 @@ from rekognition_dagster.operations import OPERATIONS
 Rows = list[dict[str, Any]]
 
 _BATCH = 2048
+_GAP_MS = 10_000
+_SLACK_MS = 1_000  # by which a header's duration may exceed the last frame's time
 
 
 def analyze(
@@ -61,6 +65,45 @@ def analyze(
         return _Analysis(span, sinks, progress).run(messages)
 
 
+@dataclass
+class _Decoded:
+    """What decoding a video showed of it.
+
+    Args:
+        interval_ms: Between two sampled frames; 0 where all are handed out.
+    """
+
+    interval_ms: float = 0.0
+    last_ms: int | None = None
+    analyzed: int = 0
+    gaps: int = 0
+    gap_ms: int = 0
+
+    def note(self, seen: Look) -> None:
+        """Count a frame."""
+        if self.last_ms is not None and (gap := seen.timestamp_ms - self.last_ms) > _GAP_MS:
+            self.gaps += 1
+            self.gap_ms += gap
+        self.last_ms = seen.timestamp_ms
+        self.analyzed += seen.analyzed
+
+    def added_to(self, metadata: VideoMetadata, damage: DamagedVideo | None) -> VideoMetadata:
+        """Return the metadata with what decoding showed, and with the true duration."""
+        declared, last = metadata.duration_ms, self.last_ms or 0
+        interval = 1000 / metadata.frame_rate if metadata.frame_rate else 0
+        is_right = last < declared < last + _SLACK_MS + 2 * self.interval_ms
+        return replace(
+            metadata,
+            duration_ms=declared if is_right or damage else round(last + interval),
+            declared_duration_ms=declared,
+            frames_analyzed=self.analyzed,
+            gaps=self.gaps,
+            gap_ms=self.gap_ms,
+            lost_share=round(damage.lost_share, 4) if damage else 0.0,
+            warning=str(damage) if damage else None,
+        )
+
+
 class _Analysis:
     """The state of one call: tracks, batches that wait for their sinks, and counts."""
 
@@ -75,6 +118,8 @@ class _Analysis:
         self._progress = progress
         self._waiting: dict[str, Rows] = {name: [] for name in sinks}
         self._kept = 0
+        rate = span.sample_fps
+        self._decoded = _Decoded(1000 / rate if isinstance(rate, (int, float)) else 0.0)
         self._cuts = Cuts()
         steady = span.detailed and FACES in sinks
         self._steady = SteadyFaces() if steady else None
@@ -108,16 +153,18 @@ class _Analysis:
                 self._give(name, batch)
         for name in self._sinks:
             self._flush(name)
-        if damage is not None:
+        if damage is not None and (opened is None or damage.lost_share > max_lost_share()):
             raise VideoError(
                 self._span.video,
-                f"{damage}; {self._kept} rows from before and around the damage were kept",
-                "Upload or record it again, or accept what was kept",
+                f"{damage}: {100 * damage.lost_share:.0f} % of it are lost; {self._kept} rows from "
+                "what could be decoded were kept",
+                f"Upload or record it again, or set {MAX_LOST_VARIABLE} higher to accept what is "
+                "left",
                 self._kept,
             )
         assert opened is not None
         self._report(1.0)
-        return opened.metadata
+        return self._decoded.added_to(opened.metadata, damage)
 
     def _rate(self, metadata: VideoMetadata) -> float:
         rate, wanted = metadata.frame_rate or 25.0, self._span.sample_fps
@@ -125,6 +172,7 @@ class _Analysis:
         return min(rate, wanted) if wanted else rate
 
     def _fold(self, seen: Look, opened: Opened, tracks: PersonTracks | None) -> None:
+        self._decoded.note(seen)
         if self._steady is not None:
             self._steady.add(seen.faces)
         elif FACES in self._sinks:

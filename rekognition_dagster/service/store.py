@@ -49,7 +49,7 @@ class Job:
         topic_arn: Where completion is announced.
         request: The Start request.
         status: IN_PROGRESS, SUCCEEDED or FAILED.
-        status_message: Why it FAILED.
+        status_message: Why it FAILED, or what was lost of a video that SUCCEEDED.
         created_at: Seconds since 1970.
         completed_at: Seconds since 1970.
         expires_at: When its results go.
@@ -401,8 +401,11 @@ class JobStore:
         metadata: Mapping[str, Any],
         results: str,
         orders: Mapping[str, int],
+        message: str | None = None,
     ) -> bool:
         """End a job in SUCCEEDED and put its announcement in the outbox, in one transaction.
+
+        ``message`` says what was lost of the video.
 
         Returns:
             False where the job is no longer this owner's; its results are then not the job's.
@@ -413,6 +416,7 @@ class JobStore:
                 job,
                 SUCCEEDED,
                 owner=owner,
+                message=message,
                 metadata=json.dumps(metadata),
                 results=results,
                 orders=json.dumps(orders),

@@ -143,9 +143,14 @@ class Worker:
         job, store, owner = attempt.job, self.store, self.owner
         began = time.monotonic()
         try:
-            metadata, orders = self._analyse(attempt)
+            facts, orders = self._analyse(attempt)
             kept = store.complete(
-                job, owner, metadata=metadata, results=attempt.folder, orders=orders
+                job,
+                owner,
+                metadata={**_about(facts, self.settings), **_backend(job, self.settings)},
+                results=attempt.folder,
+                orders=orders,
+                message=facts.warning,
             )
             seconds = time.monotonic() - began
             done = {"rows": max(orders.values()), "frames": attempt.frames}
@@ -231,7 +236,7 @@ class Worker:
             self.store.count_frames(frames - counted)
         return frames
 
-    def _analyse(self, attempt: _Attempt) -> tuple[dict[str, Any], dict[str, int]]:
+    def _analyse(self, attempt: _Attempt) -> tuple[VideoMetadata, dict[str, int]]:
         job, settings = attempt.job, self.settings
         operation = OPERATIONS[job.operation]
         scratch = settings.scratch_folder
@@ -268,7 +273,7 @@ class Worker:
                     )
                 attempt.check()
             self._check_duration(job, facts.duration_ms)
-        return {**_about(facts, settings), **_backend(job, settings)}, writer.orders
+        return facts, writer.orders
 
     def _check_video(self, job: Job, path: Path) -> None:
         """Refuse what the API does not take, before any time is spent on it."""

@@ -140,9 +140,14 @@ def test_what_could_be_decoded_of_a_truncated_video_is_kept_and_told(
     whole = write_clip(tmp_path / "whole.avi", frames=50)
     cut = tmp_path / "cut.avi"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
-    assert_told(command("analyze", cut, *PEOPLE), "cut.avi", "damaged")
-    [(status, kept)] = rows(tmp_path / "lake", "SELECT status, rows FROM jobs")
-    assert status == "FAILED"
+    assert command("analyze", cut, *PEOPLE).exit_code == 0
+    found = "SELECT status, status_message, rows FROM jobs"
+    [(status, message, kept)] = rows(tmp_path / "lake", found)
+    assert status == "SUCCEEDED"
+    assert "breaks off after" in message
+    [(lost, warning)] = rows(tmp_path / "lake", "SELECT lost_share, warning FROM videos")
+    assert 0.2 < lost < 0.5
+    assert warning == message
     assert rows(tmp_path / "lake", "SELECT count(*) FROM person_detections") == [(kept,)]
     assert kept > 0
 
@@ -156,6 +161,19 @@ def test_a_damaged_copy_does_not_replace_results_that_are_good(
     video.write_bytes(video.read_bytes()[: video.stat().st_size * 2 // 3])
     assert_told(command("analyze", video, *PEOPLE), "gate.avi")
     assert files(tmp_path / "lake") == before
+
+
+def test_a_video_of_which_most_is_lost_fails_and_what_is_left_is_kept(
+    command: Command, tmp_path: Path
+) -> None:
+    whole = write_clip(tmp_path / "whole.avi", frames=50)
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 5])
+    assert_told(command("analyze", cut, *PEOPLE), "cut.avi", "MAX_LOST_SHARE")
+    [(status, kept)] = rows(tmp_path / "lake", "SELECT status, rows FROM jobs")
+    assert status == "FAILED"
+    assert rows(tmp_path / "lake", "SELECT count(*) FROM person_detections") == [(kept,)]
+    assert kept > 0
 
 
 @pytest.mark.parametrize(

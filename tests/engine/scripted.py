@@ -41,6 +41,15 @@ class Walkers:
             )
 
 
+class Standing(Walkers):
+    """One person who stands in the same part of the picture, whatever its size."""
+
+    def detect(self, frames: Iterable[Frame]) -> Iterator[sv.Detections]:
+        for frame in frames:
+            w, h = frame.width, frame.height
+            yield found((0.4 * w, 0.2 * h, 0.55 * w, 0.9 * h))
+
+
 class Blinking(Walkers):
     """Closes its eyes from 600 to 760 milliseconds."""
 

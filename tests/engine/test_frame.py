@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorRange, Colorspace
 
-from rekognition_dagster.engine.frame import Frame
+from rekognition_dagster.engine.frame import Display, Frame
 
 FORMATS = (
     *("yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv411p", "yuva420p"),
@@ -38,7 +38,7 @@ def decoded(pixel_format="yuv420p", stance=None, **tags):
         raw = raw.reformat(format="rgb8" if pixel_format == "pal8" else pixel_format)
     for name, value in tags.items():
         setattr(raw, name, value)
-    return Frame.decoded(raw, 0, 0, stance)
+    return Frame.decoded(raw, 0, 0, Display(stance))
 
 
 def apart(one, other):

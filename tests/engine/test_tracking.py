@@ -45,7 +45,7 @@ def tracked(frames, fps=10.0, cuts=()):
         )
         if found and len(found[0]) > 2:
             detections.data[appearance.APPEARANCE] = np.concatenate([f[2] for f in found])
-        frame = Frame(index, round(index * 1000 / fps), *SIZE, None, None, BLANK)
+        frame = Frame(index, round(index * 1000 / fps), *SIZE, None, _image=BLANK)
         people.add(detections, np.zeros(0, FACE), frame, cut=index in cuts)
     stretches = list(people.people())
     people.close()

@@ -43,7 +43,7 @@ _STRIDES = tuple(_TRAINED_GRIDS.values())
 _UNUSED = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82)  # of the network's 90 classes, not among the 80
 _COLUMNS = [c for c in range(90) if c not in _UNUSED]
 _ANCHORS = 9  # in each cell
-_OVERLAP = 0.6
+_OVERLAP = 0.5
 _FLAT = 2  # grey levels between a picture's darkest and brightest pixels
 _AVX512_VNNI = 21  # as OpenCV numbers it
 

@@ -25,7 +25,7 @@ class Cuts:
     """Notices cuts in a run of frames."""
 
     def __init__(self) -> None:
-        self._before: _Scene | None = None
+        self._before: npt.NDArray | None = None
 
     def between(self, small: npt.NDArray) -> bool:
         """Whether a cut lies between the last image and this one.
@@ -33,10 +33,11 @@ class Cuts:
         Args:
             small: The :func:`thumbnail` of this one.
         """
-        before, now = self._before, _Scene.of(small)
-        self._before = now
-        if before is None or before.off.shape != now.off.shape:
-            return before is not None
+        if self._before is None:
+            self._before = small
+            return False
+        before, now = _Scene.of(_resized(self._before, small.shape)), _Scene.of(small)
+        self._before = small
         flat = before.deviation < _FLAT, now.deviation < _FLAT
         if all(flat):
             return abs(before.mean - now.mean) > _FLASH
@@ -46,6 +47,13 @@ class Cuts:
             return False
         changed = np.abs(before.off / before.deviation - now.off / now.deviation) > _CHANGED
         return bool(changed.mean() > _MOST)
+
+
+def _resized(small: npt.NDArray, shape: tuple[int, ...]) -> npt.NDArray:
+    """Return a picture in another shape: the size of a stream's frames may change."""
+    if small.shape == shape:
+        return small
+    return np.asarray(cv2.resize(small, shape[::-1], interpolation=cv2.INTER_LINEAR))
 
 
 class _Scene(NamedTuple):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from dataclasses import replace
 from math import isnan
 from typing import Any
 
@@ -29,9 +30,9 @@ from rekognition_dagster.engine.tracking.person_faces import FaceFill, PersonFac
 DETECTION = np.dtype(
     [("timestamp_ms", "i8"), ("tracklet", "i4"), ("box", "f4", (4,)), ("confidence", "f4")]
 )
-"""A detection that belongs to a tracklet; box in pixels, confidence 0 to 1."""
+"""A detection that belongs to a tracklet; box in pixels of the first frame, confidence 0 to 1."""
 
-TIME = np.dtype([("timestamp_ms", "i8"), ("width", "i4"), ("height", "i4")])
+TIME = np.dtype([("timestamp_ms", "i8")])
 """A frame that was looked at."""
 
 PERSON = np.dtype(
@@ -79,6 +80,7 @@ class PersonTracks:
         self._times = Spool(TIME)
         self._faces = Spool(face_type)
         self._ends = Spool(ENDS)
+        self._size: tuple[int, int] | None = None
 
     def add(
         self, people: sv.Detections | None, faces: npt.NDArray, frame: Moment, *, cut: bool = False
@@ -91,13 +93,14 @@ class PersonTracks:
         time = frame.timestamp_ms
         self._begin_s = self._begin_s if self._times.count else time / 1000
         self._end_s = time / 1000 + self._interval_s
-        self._times.append(np.array([(time, frame.width, frame.height)], TIME))
+        self._times.append(np.array([(time,)], TIME))
         self._faces.append(faces)
         if cut:
             self._cuts.append(time / 1000)
             self._association.forget()
         if people is None:
             return
+        people = self._in_first_size(people, frame)
         crowd = Crowd(people)
         numbers = self._association.update(crowd, time)
         ours = np.flatnonzero(numbers >= 0)
@@ -123,6 +126,15 @@ class PersonTracks:
         if time - self._swept_ms > _SWEEP_MS:
             self._swept_ms = time
             self._sweep(time / 1000 - _SWEEP_MS / 1000)
+
+    def _in_first_size(self, people: sv.Detections, frame: Moment) -> sv.Detections:
+        """Return boxes in pixels of the first frame: a stream's size may change."""
+        size = frame.width, frame.height
+        self._size = self._size or size
+        if size == self._size:
+            return people
+        scale = np.tile(np.divide(self._size, size), 2).astype(np.float32)
+        return replace(people, xyxy=people.xyxy * scale)
 
     def _sweep(self, before: float) -> None:
         """Close the tracklets that ended before a time, in seconds."""
@@ -153,7 +165,9 @@ class PersonTracks:
             begin, end = stamps[0], stamps[-1]
             around = detections.between(begin - _MARGIN_MS, end + _MARGIN_MS)
             frames = around_frames.between(begin - _MARGIN_MS, end + _MARGIN_MS)
-            found = _paths(around, lookup[around["tracklet"]], frames, begin, end)
+            stamps_around = frames["timestamp_ms"]
+            size = self._size or (1, 1)
+            found = _paths(around, lookup[around["tracklet"]], stamps_around, size, begin, end)
             for first in found["index"]:
                 index.setdefault(int(first), len(index))
             found["index"] = [index[int(first)] for first in found["index"]]
@@ -164,7 +178,6 @@ class PersonTracks:
         if not self._tracklets:
             return {}
         self._sweep(np.inf)
-        size = next(iter(self._times.chunks(1)))[0]
         doubles = {
             a
             for (a, b), times in self._together.items()
@@ -178,8 +191,8 @@ class PersonTracks:
             if not {a, b} & doubles
             and self._is_handover(self._tracklets[a], self._tracklets[b], times)
         ]
-        shape = int(size["width"]), int(size["height"])
-        person = link(alone, shape, self._cuts, handovers)
+        assert self._size is not None
+        person = link(alone, self._size, self._cuts, handovers)
         members: dict[int, list[Tracklet]] = {}
         for number, first in person.items():
             members.setdefault(first, []).append(self._tracklets[number])
@@ -244,13 +257,15 @@ def _stays(parts: list[Tracklet]) -> bool:
 
 
 def _paths(
-    detections: npt.NDArray, persons: npt.NDArray, frames: npt.NDArray, begin: int, end: int
+    detections: npt.NDArray,
+    persons: npt.NDArray,
+    stamps: npt.NDArray,
+    size: tuple[int, int],
+    begin: int,
+    end: int,
 ) -> npt.NDArray:
     """Everybody between two times, numbered by their first tracklet."""
     found = []
-    size = np.stack([frames["width"], frames["height"]] * 2, axis=1).astype(float)
-    stamps = frames["timestamp_ms"]
-    where = np.searchsorted(stamps, detections["timestamp_ms"])
     order = np.argsort(persons, kind="stable")
     order = order[persons[order] >= 0]
     for rows in np.split(order, np.flatnonzero(np.diff(persons[order])) + 1):
@@ -259,7 +274,7 @@ def _paths(
         seen = detections[rows]
         # two parts of one person never share a frame, but for a join across an overlap
         seen_times, once = np.unique(seen["timestamp_ms"], return_index=True)
-        boxes = seen["box"][once] / size[where[rows]][once]
+        boxes = seen["box"][once] / np.tile(size, 2)
         times, boxes, scores = smooth.path(stamps, seen_times, boxes, seen["confidence"][once])
         inside = (times >= begin) & (times <= end)
         records = np.zeros(int(inside.sum()), PERSON)

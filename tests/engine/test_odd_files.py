@@ -1,0 +1,308 @@
+"""Files as recorders, joins and editors leave them: true times, the right stream, nothing lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from rekognition_dagster.engine import analyze, read_metadata
+from rekognition_dagster.engine.clock import Clock
+from rekognition_dagster.engine.decode import DamagedVideo, open_video
+from rekognition_dagster.errors import VideoError
+from tests.engine.conftest import square_at
+
+WALKERS = "tests.engine.scripted:Walkers"
+STANDING = "tests.engine.scripted:Standing"
+SECOND = range(0, 1000, 40)
+
+
+class Stream:
+    """What a clock asks of a stream, at 25 frames a second, with stamps in milliseconds."""
+
+    time_base = Fraction(1, 1000)
+    average_rate = guessed_rate = Fraction(25)
+
+
+class Stamped:
+    """A frame with nothing but its time stamp."""
+
+    def __init__(self, pts: int | None):
+        self.pts = pts
+
+
+def ticks(stamps: Sequence[int | None]) -> list[int]:
+    clock = Clock(0, Stream())
+    found = [clock.tick(Stamped(pts)) for pts in stamps]
+    assert None not in found
+    return [time for time in found if time is not None]
+
+
+def encode(
+    path: Path,
+    *,
+    frames: int = 50,
+    size: tuple[int, int] = (128, 96),
+    options: dict[str, str] | None = None,
+    codec: str = "libx264",
+    aspect: Fraction | None = None,
+    container_options: dict[str, str] | None = None,
+) -> Path:
+    """Write a video of 25 frames a second with PyAV's usual settings."""
+    with av.open(str(path), "w", options=container_options or {}) as container:
+        stream = container.add_stream(codec, rate=25, options=options or {})
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        if aspect is not None:
+            stream.codec_context.sample_aspect_ratio = aspect
+        for index in range(frames):
+            frame = av.VideoFrame.from_ndarray(square_at(index, *size), format="rgb24")
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def times_of(path: Path) -> list[int]:
+    with open_video(path) as video:
+        return [frame.timestamp_ms for frame in video.frames()]
+
+
+@pytest.mark.parametrize("b_frames", ["0", "3", "16"])
+def test_avi_without_presentation_times_has_true_times(tmp_path, b_frames):
+    path = encode(tmp_path / "recorder.avi", options={"bf": b_frames})
+    assert times_of(path) == list(range(0, 2000, 40))
+
+
+def test_a_repeated_stamp_shifts_nothing_after_it():
+    stamps = [t - 40 if t % 1000 == 520 else t for t in range(0, 60_000, 40)]
+    found = ticks(stamps)
+    assert np.abs(np.subtract(found, range(0, 60_000, 40))).max() <= 40
+    assert (np.diff(found) > 0).all()
+    assert found[-1] == 59_960
+
+
+def test_late_stamps_shift_nothing_after_them():
+    jitter = [-45 if index % 5 == 3 else 0 for index in range(1500)]
+    found = ticks([40 * index + off for index, off in enumerate(jitter)])
+    assert np.abs(np.subtract(found, [40 * index for index in range(1500)])).max() <= 45
+    assert (np.diff(found) > 0).all()
+
+
+def test_a_joined_recording_goes_on_by_a_frame():
+    assert ticks([*SECOND, *SECOND]) == list(range(0, 2000, 40))
+
+
+def test_a_pause_stays_a_pause():
+    assert ticks([0, 40, 600_040, 600_080]) == [0, 40, 600_040, 600_080]
+
+
+def test_a_jump_ahead_parts_people_and_is_told(tmp_path, make_video):
+    wrap = 2**33 // 90  # milliseconds
+    seconds = range(0, 5000, 40)
+    path = make_video("jump.mkv", [*seconds, *(wrap + t for t in seconds)])
+    rows: list[dict] = []
+    metadata = analyze(path, {"person_tracking": rows.extend}, detector=STANDING)
+    before = {row["person_index"] for row in rows if row["timestamp_ms"] < wrap}
+    after = {row["person_index"] for row in rows if row["timestamp_ms"] >= wrap}
+    assert before
+    assert after
+    assert not before & after
+    assert not any(5000 < row["timestamp_ms"] < wrap for row in rows)
+    assert (metadata.gaps, metadata.gap_ms) == (1, wrap - 4960)
+
+
+@pytest.mark.parametrize("still_first", [True, False])
+def test_the_moving_stream_is_taken_and_not_a_still_picture(tmp_path, still_first):
+    path = tmp_path / "two.mp4"
+    with av.open(str(path), "w") as container:
+        names = ["still", "moving"] if still_first else ["moving", "still"]
+        streams = {name: container.add_stream("libx264", rate=25) for name in names}
+        streams["still"].width, streams["still"].height = 640, 480
+        streams["moving"].width, streams["moving"].height = 128, 96
+        for stream in streams.values():
+            stream.pix_fmt = "yuv420p"
+        for index in range(25):
+            for name, stream in streams.items():
+                if name == "moving" or index == 0:
+                    size = (stream.width, stream.height)
+                    frame = av.VideoFrame.from_ndarray(square_at(index, *size), format="rgb24")
+                    frame.pts = index
+                    container.mux(stream.encode(frame))
+        for stream in streams.values():
+            container.mux(stream.encode())
+    assert times_of(path) == list(SECOND)
+    assert read_metadata(path).width == 128
+
+
+def test_pictures_that_begin_after_the_sound_end_within_the_duration(tmp_path):
+    path = tmp_path / "late.mp4"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 128, 96, "yuv420p"
+        audio = container.add_stream("aac", rate=16_000, layout="mono")
+        for index in range(78):
+            samples = np.zeros((1, 1024), np.float32)
+            sound = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+            sound.sample_rate, sound.pts = 16_000, index * 1024
+            container.mux(audio.encode(sound))
+        container.mux(audio.encode())
+        for index in range(50):
+            frame = av.VideoFrame.from_ndarray(square_at(index, 128, 96), format="rgb24")
+            frame.pts = 75 + index
+            container.mux(video.encode(frame))
+        container.mux(video.encode())
+    times = times_of(path)
+    assert times[0] == pytest.approx(3000, abs=80)
+    assert read_metadata(path).duration_ms >= times[-1]
+    analyzed = analyze(path, {"person_tracking": lambda _: None}, detector=WALKERS)
+    assert times[-1] < analyzed.duration_ms < times[-1] + 1000
+
+
+def test_a_stream_without_a_header_of_its_length_has_the_length_that_was_decoded(tmp_path):
+    path = encode(tmp_path / "raw.h264", options={"bf": "0"})
+    metadata = analyze(path, {"person_tracking": lambda _: None}, detector=WALKERS)
+    assert metadata.duration_ms == pytest.approx(2000, abs=80)
+    assert metadata.frames_analyzed == 50
+
+
+@pytest.mark.parametrize(
+    ("aspect", "size", "shown"),
+    [
+        (Fraction(16, 11), (352, 288), (512, 288)),
+        (Fraction(2, 1), (352, 576), (704, 576)),
+        (Fraction(8, 9), (720, 480), (640, 480)),
+        (Fraction(3201, 3200), (352, 288), (352, 288)),
+    ],
+)
+def test_pixels_that_are_not_square_are_shown_as_they_are_meant(tmp_path, aspect, size, shown):
+    path = encode(tmp_path / "d1.mp4", frames=2, size=size, aspect=aspect)
+    metadata = read_metadata(path)
+    assert (metadata.width, metadata.height) == shown
+    with open_video(path) as video:
+        frame = next(iter(video.frames()))
+        rows, columns = np.array([[5], [60]]), np.array([[10, shown[0] - 10]])
+        points = frame.colours(rows, columns)
+        small = frame.part((0, 0, shown[0] // 2, shown[1] // 2), 64, 48)
+        image = frame.image
+    assert image.shape == (shown[1], shown[0], 3)
+    luma = image[rows, columns].astype(float) @ [0.299, 0.587, 0.114]
+    assert np.abs(points[0] - luma).max() < 12
+    red, green, _ = small[5, 5].tolist()
+    assert red > 180
+    assert green < 120
+
+
+def test_a_fragmented_file_that_breaks_off_says_so(tmp_path):
+    fragments = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+    path = encode(tmp_path / "f.mp4", options={"g": "10", "bf": "0"}, container_options=fragments)
+    assert len(times_of(path)) == 50
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 8 // 10])
+    with open_video(path) as video, pytest.raises(DamagedVideo, match="breaks off"):
+        list(video.frames())
+
+
+def test_a_live_recording_that_breaks_off_in_a_cluster_is_whole_as_far_as_can_be_told(tmp_path):
+    path = encode(tmp_path / "live.mkv", container_options={"live": "1"})
+    assert len(times_of(path)) == 50
+
+
+@pytest.fixture
+def transport_stream(tmp_path: Path) -> bytes:
+    return encode(tmp_path / "a.ts", frames=100, options={"g": "25"}).read_bytes()
+
+
+def test_joined_transport_streams_are_whole(tmp_path, transport_stream):
+    path = tmp_path / "joined.ts"
+    path.write_bytes(transport_stream + transport_stream)
+    assert times_of(path) == list(range(0, 8000, 40))
+
+
+def lost(path: Path) -> tuple[int, DamagedVideo]:
+    found = []
+    with open_video(path) as video, pytest.raises(DamagedVideo) as damage:
+        found.extend(video.frames())
+    return len(found), damage.value
+
+
+def test_packets_lost_within_a_transport_stream_are_counted_and_the_rest_is_kept(
+    tmp_path, transport_stream
+):
+    half = len(transport_stream) // 376 * 188
+    path = tmp_path / "hole.ts"
+    path.write_bytes(transport_stream[:half] + transport_stream[half + 10 * 188 :])
+    kept, damage = lost(path)
+    assert 70 < kept < 98
+    assert kept / (1 - damage.lost_share) == pytest.approx(100, abs=2)
+    rows: list[dict] = []
+    metadata = analyze(path, {"person_tracking": rows.extend}, detector=WALKERS)
+    assert metadata.lost_share == pytest.approx(damage.lost_share, abs=1e-3)
+    assert metadata.warning
+    assert "cannot be decoded" in metadata.warning
+    assert rows[-1]["timestamp_ms"] > 3500
+
+
+def test_how_much_may_be_lost_is_a_setting(tmp_path, transport_stream, monkeypatch):
+    path = tmp_path / "hole.ts"
+    third = len(transport_stream) // 564 * 188
+    path.write_bytes(transport_stream[:third] + transport_stream[third + 20 * 188 :])
+    monkeypatch.setenv("REKOGNITION_DAGSTER_MAX_LOST_SHARE", "0.01")
+    with pytest.raises(VideoError, match="REKOGNITION_DAGSTER_MAX_LOST_SHARE"):
+        analyze(path, {"person_tracking": lambda _: None}, detector=WALKERS)
+
+
+def test_a_size_that_changes_changes_nobodys_index(tmp_path):
+    one = encode(tmp_path / "one.ts", frames=50, size=(128, 96)).read_bytes()
+    two = encode(tmp_path / "two.ts", frames=50, size=(256, 192)).read_bytes()
+    path = tmp_path / "both.ts"
+    path.write_bytes(one + two)
+    rows: list[dict] = []
+    analyze(path, {"person_tracking": rows.extend}, detector=STANDING)
+    assert {row["person_index"] for row in rows} == {0}
+    assert rows[-1]["timestamp_ms"] == 3960
+
+
+def test_a_codec_has_the_name_of_its_format_and_not_of_a_decoder(tmp_path):
+    path = encode(tmp_path / "a.mp4", frames=5, codec="libsvtav1", size=(128, 128))
+    assert read_metadata(path).codec == "av1"
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels"), [("bomb.gif", "gif", "rgb8"), ("bomb.mov", "png", "gray")]
+)
+def test_a_picture_of_more_pixels_than_any_camera_has_is_refused(tmp_path, name, codec, pixels):
+    path = tmp_path / name
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=5)
+        stream.width, stream.height, stream.pix_fmt = 9000, 8000, pixels
+        picture = av.VideoFrame(9000, 8000, pixels)
+        picture.pts = 0
+        container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    with pytest.raises(VideoError, match=r"64 megapixels.*REKOGNITION_DAGSTER_MAX_PIXELS"):
+        read_metadata(path)
+
+
+def test_a_picture_within_the_limit_that_is_set_is_read(tmp_path, monkeypatch):
+    path = encode(tmp_path / "a.mp4", frames=3)
+    monkeypatch.setenv("REKOGNITION_DAGSTER_MAX_PIXELS", "10000")
+    with pytest.raises(VideoError, match="128x96"):
+        read_metadata(path)
+    monkeypatch.setenv("REKOGNITION_DAGSTER_MAX_PIXELS", "20000")
+    assert read_metadata(path).width == 128
+
+
+@pytest.mark.parametrize(("transfer", "grey"), [(16, 148), (18, 190)])
+def test_high_dynamic_range_is_as_bright_as_a_standard_picture(transfer, grey):
+    from rekognition_dagster.engine.frame import Displays, Frame
+
+    raw = av.VideoFrame.from_ndarray(np.full((64, 96, 3), grey, np.uint8), format="rgb24")
+    raw = raw.reformat(format="yuv420p10le")
+    raw.color_trc = transfer
+    frame = Frame.decoded(raw, 0, 0, Displays().of(raw))
+    assert frame.stretched(48, 32).mean() == pytest.approx(188, abs=8)  # white paper in both
