@@ -201,6 +201,16 @@ class Frame:
                 rows, columns, width = columns, rows, self.height
         return rows, columns if width == self._raw.width else columns * self._raw.width // width
 
+    def grey(self, width: int, height: int) -> Luma:
+        """Return brightness as displayed, in a smaller size."""
+        luma = self.luma
+        decoded = self._raw is not None
+        turned = decoded and self._display.orientation is not None and self._display.orientation[0]
+        size = (height, width) if turned else (width, height)
+        across, down = (max(1, a // (2 * b)) for a, b in zip(luma.shape[::-1], size, strict=True))
+        small = cv2.resize(luma[::down, ::across], size, interpolation=cv2.INTER_AREA)
+        return np.asarray(_turned(small, self._display.orientation if decoded else None), np.uint8)
+
     def without_pixels(self) -> Frame:
         """The frame's time and size; its pixels are let go of, and cannot be asked for."""
         return replace(self, _raw=None, _image=None)
@@ -284,10 +294,14 @@ def _displayed(image: Image, display: Display) -> Image:
     """Turn a widened picture, and give it its tones."""
     if display.tones is not None:
         image = display.tones[image]
-    if display.orientation is None:
+    return _turned(image, display.orientation)
+
+
+def _turned(image: npt.NDArray, orientation: Orientation) -> npt.NDArray:
+    if orientation is None:
         return image
-    turned, mirrored, upside_down = display.orientation
-    image = image.transpose(1, 0, 2) if turned else image
+    turned, mirrored, upside_down = orientation
+    image = image.swapaxes(0, 1) if turned else image
     image = image[:, ::-1] if mirrored else image
     return np.ascontiguousarray(image[::-1] if upside_down else image)
 

@@ -25,7 +25,7 @@ from rekognition_dagster.engine.faces import FACE, describe
 from rekognition_dagster.engine.frame import Frame
 from rekognition_dagster.engine.tracking import appearance
 from rekognition_dagster.engine.tracking.appearance import APPEARANCE
-from rekognition_dagster.engine.tracking.cuts import thumbnail
+from rekognition_dagster.engine.tracking.motion import small_grey
 
 T = TypeVar("T")
 
@@ -51,7 +51,8 @@ class Look:
         found: People and things, if they were looked for; with their appearance, if people are
             tracked. None where nobody looked.
         faces: Records of type ``FACE``; none where faces were not looked for.
-        scene: A small picture of it that shows where a shot ends, if people are tracked.
+        scene: A small grey picture of it that shows where a shot ends and how the camera moves, if
+            people are tracked.
         analyzed: Whether detectors looked at it.
     """
 
@@ -120,7 +121,7 @@ class _Candidate(NamedTuple):
 
     @classmethod
     def of(cls, frame: Frame, wanted: bool, with_scene: bool) -> _Candidate:
-        scene = thumbnail(frame.luma) if with_scene else None
+        scene = small_grey(frame) if with_scene else None
         return cls(frame if wanted else frame.without_pixels(), wanted, scene)
 
 

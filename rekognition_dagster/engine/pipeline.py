@@ -25,7 +25,8 @@ from rekognition_dagster.engine.limits import MAX_LOST_VARIABLE, max_lost_share
 from rekognition_dagster.engine.looking import FACES, LABELS, PERSONS, Look
 from rekognition_dagster.engine.metadata import VideoMetadata
 from rekognition_dagster.engine.spans import Message, Opened, Source, Span, look_at
-from rekognition_dagster.engine.tracking.cuts import Cuts
+from rekognition_dagster.engine.tracking.cuts import Cuts, thumbnail
+from rekognition_dagster.engine.tracking.motion import STILL, CameraMotion, Similarity
 from rekognition_dagster.engine.tracking.tracks import PersonTracks
 from rekognition_dagster.engine.workers import Workers
 from rekognition_dagster.errors import VideoError
@@ -121,6 +122,7 @@ class _Analysis:
         rate = span.sample_fps
         self._decoded = _Decoded(1000 / rate if isinstance(rate, (int, float)) else 0.0)
         self._cuts = Cuts()
+        self._motion = CameraMotion()
         steady = span.detailed and FACES in sinks
         self._steady = SteadyFaces() if steady else None
 
@@ -180,9 +182,22 @@ class _Analysis:
         if opened.scores is not None and seen.found is not None and LABELS in self._sinks:
             self._give(LABELS, label_rows(seen.found, seen, opened.labels, opened.scores.sure))
         if tracks is not None:
-            cut = seen.scene is not None and self._cuts.between(seen.scene)
             found = None if seen.found is None else _only_people(seen.found, opened.labels)
-            tracks.add(found, seen.faces, seen, cut=cut)
+            cut, motion = self._camera(seen, found, opened.metadata.width)
+            tracks.add(found, seen.faces, seen, cut=cut, motion=motion)
+
+    def _camera(
+        self, seen: Look, found: sv.Detections | None, width: int
+    ) -> tuple[bool, Similarity]:
+        """Return whether a shot begins, and what takes places to steady coordinates."""
+        if seen.scene is None:
+            return False, STILL
+        cut = self._cuts.between(thumbnail(seen.scene)) or self._motion.has_drifted
+        if cut:
+            self._motion.begin()
+        size = [seen.width, seen.height] * 2
+        people = np.zeros((0, 4)) if found is None else found.xyxy / size
+        return cut, self._motion.update(seen.scene, people, width)
 
     def _rows_at_the_end(self, tracks: PersonTracks | None) -> Iterator[tuple[str, Rows]]:
         """Return what depends on the whole video, by operation, in batches."""

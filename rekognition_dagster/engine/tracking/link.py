@@ -157,7 +157,7 @@ class _Ends:
 
 def link(
     tracklets: Iterable[Tracklet],
-    frame_size: tuple[int, int],
+    frame_size: tuple[int, int] | None,
     cuts: Sequence[float] = (),
     handovers: Collection[tuple[int, int]] = (),
 ) -> dict[int, int]:
@@ -165,7 +165,8 @@ def link(
 
     Args:
         tracklets: All of a video, as the first pass made them.
-        frame_size: Width and height in pixels.
+        frame_size: Width and height in pixels; None where the camera moves, so that nobody is known
+            to have left.
         cuts: Times in seconds, ascending, at which a new shot begins; nobody is joined across.
         handovers: Pairs of tracklets of which the second began on the first one's body before the
             first ended.
@@ -185,7 +186,14 @@ def link(
         before = {chain[-1].number: i for i, chain in enumerate(chains)}
         after = {chain[0].number: i for i, chain in enumerate(chains)}
         shared = [(before[a], after[b]) for a, b in handovers if a in before and b in after]
-        follows = _joins(ends, palette, np.array(frame_size, float), shots, longest, shared)
+        follows = _joins(
+            ends,
+            palette,
+            None if frame_size is None else np.array(frame_size, float),
+            shots,
+            longest,
+            shared,
+        )
         leader = list(range(len(chains)))
         for earlier, later in follows:
             leader[later] = leader[earlier]
@@ -261,7 +269,7 @@ def _palette(items: list[Tracklet]) -> _Palette:
 def _joins(
     ends: _Ends,
     palette: _Palette,
-    frame: npt.NDArray,
+    frame: npt.NDArray | None,
     cuts: npt.NDArray,
     longest: float,
     handovers: list[tuple[int, int]],
@@ -300,7 +308,7 @@ def _cheapest(rows: npt.NDArray, columns: npt.NDArray, costs: npt.NDArray) -> li
 
 
 def _candidates(
-    ends: _Ends, palette: _Palette, frame: npt.NDArray, cuts: npt.NDArray, longest: float
+    ends: _Ends, palette: _Palette, frame: npt.NDArray | None, cuts: npt.NDArray, longest: float
 ) -> tuple[npt.NDArray, npt.NDArray, npt.NDArray]:
     """Which tracklet could go on as which, and at what cost, as three arrays of one length."""
     order = np.argsort(ends.first, kind="stable")
@@ -339,7 +347,9 @@ def _said(ends: _Ends, palette: _Palette, rows: npt.NDArray, columns: npt.NDArra
     return weight * palette.says(far)
 
 
-def _cost(ends: _Ends, rows: npt.NDArray, columns: npt.NDArray, frame: npt.NDArray) -> npt.NDArray:
+def _cost(
+    ends: _Ends, rows: npt.NDArray, columns: npt.NDArray, frame: npt.NDArray | None
+) -> npt.NDArray:
     gap = ends.first[columns] - ends.last[rows]
     height = np.sqrt(ends.stop_size[rows, 1] * ends.start_size[columns, 1])
     lasting = _TURN_S * (1 - np.exp(-gap / _TURN_S))  # how far a speed carries, in seconds
@@ -353,7 +363,8 @@ def _cost(ends: _Ends, rows: npt.NDArray, columns: npt.NDArray, frame: npt.NDArr
     size = np.log(ends.start_size[columns, 1] / ends.stop_size[rows, 1])
     cost = 0.5 * (off / deviation) ** 2 + 0.5 * (size / expected_size) ** 2 + gap / _FADE_S
     too_fast = np.hypot(*moved.T) / height > _FAST * gap + 0.7
-    return np.where(too_fast | _left(ends, rows, gap, frame), np.inf, cost)
+    left = too_fast if frame is None else too_fast | _left(ends, rows, gap, frame)
+    return np.where(left, np.inf, cost)
 
 
 def _left(ends: _Ends, rows: npt.NDArray, gap: npt.NDArray, frame: npt.NDArray) -> npt.NDArray:

@@ -24,16 +24,18 @@ from rekognition_dagster.engine.spool import Spool, Window
 from rekognition_dagster.engine.tracking import smooth
 from rekognition_dagster.engine.tracking.heads import Heads
 from rekognition_dagster.engine.tracking.link import ENDS, Tracklet, link
+from rekognition_dagster.engine.tracking.motion import STILL, Similarity, moved
 from rekognition_dagster.engine.tracking.online import Association, Crowd
 from rekognition_dagster.engine.tracking.person_faces import FaceFill, PersonFaces, owned_type
 
 DETECTION = np.dtype(
     [("timestamp_ms", "i8"), ("tracklet", "i4"), ("box", "f4", (4,)), ("confidence", "f4")]
 )
-"""A detection that belongs to a tracklet; box in pixels of the first frame, confidence 0 to 1."""
+"""A detection that belongs to a tracklet; confidence 0 to 1. Its box is in steady coordinates, in
+pixels of the first frame."""
 
-TIME = np.dtype([("timestamp_ms", "i8")])
-"""A frame that was looked at."""
+TIME = np.dtype([("timestamp_ms", "i8"), ("turn", "c16"), ("shift", "c16")])
+"""A frame, and the similarity that takes places in it to steady coordinates."""
 
 PERSON = np.dtype(
     [("timestamp_ms", "i8"), ("index", "i4"), ("box", "f4", (4,)), ("confidence", "f4")]
@@ -81,19 +83,28 @@ class PersonTracks:
         self._faces = Spool(face_type)
         self._ends = Spool(ENDS)
         self._size: tuple[int, int] | None = None
+        self._moves = False
 
     def add(
-        self, people: sv.Detections | None, faces: npt.NDArray, frame: Moment, *, cut: bool = False
+        self,
+        people: sv.Detections | None,
+        faces: npt.NDArray,
+        frame: Moment,
+        *,
+        cut: bool = False,
+        motion: Similarity = STILL,
     ) -> None:
         """Take one frame's people, and its faces as records of the faces' type.
 
         ``cut`` says that a new shot begins with this frame. No ``people`` at all is a frame that
-        nobody looked at: who was there is told from the looks before and after it.
+        nobody looked at: who was there is told from the looks before and after it. ``motion`` takes
+        places in this frame to steady coordinates, in pixels of the first frame.
         """
         time = frame.timestamp_ms
         self._begin_s = self._begin_s if self._times.count else time / 1000
         self._end_s = time / 1000 + self._interval_s
-        self._times.append(np.array([(time,)], TIME))
+        self._times.append(np.array([(time, *motion)], TIME))
+        self._moves = self._moves or motion is not STILL
         self._faces.append(faces)
         if cut:
             self._cuts.append(time / 1000)
@@ -101,6 +112,8 @@ class PersonTracks:
         if people is None:
             return
         people = self._in_first_size(people, frame)
+        if motion is not STILL:
+            people = replace(people, xyxy=moved(people.xyxy, *motion).astype(np.float32))
         crowd = Crowd(people)
         numbers = self._association.update(crowd, time)
         ours = np.flatnonzero(numbers >= 0)
@@ -165,9 +178,8 @@ class PersonTracks:
             begin, end = stamps[0], stamps[-1]
             around = detections.between(begin - _MARGIN_MS, end + _MARGIN_MS)
             frames = around_frames.between(begin - _MARGIN_MS, end + _MARGIN_MS)
-            stamps_around = frames["timestamp_ms"]
             size = self._size or (1, 1)
-            found = _paths(around, lookup[around["tracklet"]], stamps_around, size, begin, end)
+            found = _paths(around, lookup[around["tracklet"]], frames, size, begin, end)
             for first in found["index"]:
                 index.setdefault(int(first), len(index))
             found["index"] = [index[int(first)] for first in found["index"]]
@@ -192,7 +204,8 @@ class PersonTracks:
             and self._is_handover(self._tracklets[a], self._tracklets[b], times)
         ]
         assert self._size is not None
-        person = link(alone, self._size, self._cuts, handovers)
+        size = None if self._moves else self._size
+        person = link(alone, size, self._cuts, handovers)
         members: dict[int, list[Tracklet]] = {}
         for number, first in person.items():
             members.setdefault(first, []).append(self._tracklets[number])
@@ -259,13 +272,14 @@ def _stays(parts: list[Tracklet]) -> bool:
 def _paths(
     detections: npt.NDArray,
     persons: npt.NDArray,
-    stamps: npt.NDArray,
+    frames: npt.NDArray,
     size: tuple[int, int],
     begin: int,
     end: int,
 ) -> npt.NDArray:
     """Everybody between two times, numbered by their first tracklet."""
     found = []
+    stamps = frames["timestamp_ms"]
     order = np.argsort(persons, kind="stable")
     order = order[persons[order] >= 0]
     for rows in np.split(order, np.flatnonzero(np.diff(persons[order])) + 1):
@@ -274,8 +288,11 @@ def _paths(
         seen = detections[rows]
         # two parts of one person never share a frame, but for a join across an overlap
         seen_times, once = np.unique(seen["timestamp_ms"], return_index=True)
-        boxes = seen["box"][once] / np.tile(size, 2)
-        times, boxes, scores = smooth.path(stamps, seen_times, boxes, seen["confidence"][once])
+        steady = seen["box"][once].astype(float)
+        times, steady, scores = smooth.path(stamps, seen_times, steady, seen["confidence"][once])
+        there = frames[np.searchsorted(stamps, times)]
+        boxes = moved(steady, 1 / there["turn"], -there["shift"] / there["turn"])
+        boxes = boxes / np.tile(size, 2)
         inside = (times >= begin) & (times <= end)
         records = np.zeros(int(inside.sum()), PERSON)
         records["timestamp_ms"] = times[inside]
