@@ -76,8 +76,8 @@ def fill(deployment: Deployment, keys: Sequence[str]) -> None:
             now=time.time(),
             lease_s=60.0,
         )
-        for i, work in enumerate(reserved):
-            jobs.started(connection, work, f"waiting-{i}", f"token-{i}", time.time())
+        starts = [jobs.Started(w, f"waiting-{i}", f"token-{i}") for i, w in enumerate(reserved)]
+        jobs.started(connection, starts, time.time())
 
 
 def tick(deployment: Deployment, sensor: str) -> tuple[float, float]:

@@ -9,11 +9,11 @@ import time
 
 import dagster as dg
 
-from rekognition_dagster.api import parse_completion
+from rekognition_dagster.api import Completion, parse_completion
 from rekognition_dagster.api.inbox import Inbox
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.orchestration.names import TICK_S, Deployment
-from rekognition_dagster.state.jobs import complete
+from rekognition_dagster.state.jobs import Ending, complete
 
 
 def build_completion_sensor(deployment: Deployment) -> dg.SensorDefinition:
@@ -41,11 +41,10 @@ def build_completion_sensor(deployment: Deployment) -> dg.SensorDefinition:
         with inbox.reachable():
             for messages in inbox.take(parse_completion, time.monotonic() + TICK_S):
                 ours = {m: c for m, c in messages if c.job_tag == settings.name}
-                now = time.time()
                 with state.write() as connection:
-                    for c in ours.values():
-                        completed_at = None if c.timestamp_ms is None else c.timestamp_ms / 1000
-                        entered += complete(connection, c.job_id, c.status, completed_at, now)
+                    entered += complete(
+                        connection, [_ending(c) for c in ours.values()], time.time()
+                    )
                 inbox.delete(ours)
                 received += len(messages)
                 others = {c.job_tag: m for m, c in messages if m not in ours}
@@ -61,3 +60,8 @@ def build_completion_sensor(deployment: Deployment) -> dg.SensorDefinition:
         return dg.SkipReason(f"{entered} new completions in {received} messages")
 
     return completions
+
+
+def _ending(completion: Completion) -> Ending:
+    at = completion.timestamp_ms
+    return Ending(completion.job_id, completion.status, None if at is None else at / 1000)
