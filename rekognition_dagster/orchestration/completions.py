@@ -38,6 +38,7 @@ def build_completion_sensor(deployment: Deployment) -> dg.SensorDefinition:
         state = deployment.state(context.instance)
         inbox = Inbox(queue, context.log, settings.visibility_seconds)
         received = entered = 0
+        foreign: dict[str | None, int] = {}
         with inbox.reachable():
             for messages in inbox.take(parse_completion, time.monotonic() + TICK_S):
                 ours = {m: c for m, c in messages if c.job_tag == settings.name}
@@ -47,14 +48,16 @@ def build_completion_sensor(deployment: Deployment) -> dg.SensorDefinition:
                     )
                 inbox.delete(ours)
                 received += len(messages)
-                others = {c.job_tag: m for m, c in messages if m not in ours}
-                if others:
-                    raise ConfigurationError(
-                        f"the queue {queue.url} has completions of another deployment "
-                        f"({', '.join(map(repr, others))}; this one is {settings.name!r}). Give "
-                        "each deployment a queue of its own: `rekognition-dagster provision --name "
-                        f"{settings.name}` makes one that gets no others"
-                    )
+                for tag in (c.job_tag for m, c in messages if m not in ours):
+                    foreign[tag] = foreign.get(tag, 0) + 1
+        if foreign:  # once all of ours are entered
+            others = ", ".join(f"{n} of {tag!r}" for tag, n in foreign.items())
+            raise ConfigurationError(
+                f"the queue {queue.url} has completions of other deployments: {others}; this one "
+                f"is {settings.name!r}. They stay on the queue. Give each deployment its own: "
+                f"`rekognition-dagster provision --name {settings.name}` makes one that gets no "
+                "others"
+            )
         if not received:
             return dg.SkipReason("No completions")
         return dg.SkipReason(f"{entered} new completions in {received} messages")

@@ -304,7 +304,6 @@ def _page(
         "token": job["token"],
         "started_at": _time(job["started_at"]),
         "completed_at": _time(job["completed_at"]),
-        "backend": "rekognition",
     }
     video_metadata: dict[str, object] = {}
     backend: tuple[str | None, str | None] = (None, None)
@@ -317,13 +316,13 @@ def _page(
     except (JobFailedError, JobExpiredError) as error:
         if stand.phase is not Phase.ANALYSED:
             failed = {**record, "status": "FAILED", "status_message": error.reason, "rows": 0}
-            lake.write_job(video, operation.name, failed)
+            known = error.backend if isinstance(error, JobFailedError) else (None, None)
+            lake.write_job(video, operation.name, failed | _backend(*known))
         raise
     path = lake.path(operation.table, video)
     lake.write_video(video, video_metadata)
     # Last, for it says that everything else of this job is there.
-    row = {**record, "status": "SUCCEEDED", "rows": writer.rows}
-    row |= {"backend": backend[0] or "rekognition", "software": backend[1]}
+    row = {**record, "status": "SUCCEEDED", "rows": writer.rows} | _backend(*backend)
     lake.write_job(video, operation.name, row)
     before = stand.work["path"]
     if before and before != path:
@@ -343,6 +342,11 @@ def _written(lake: Lake, operation: Operation, stand: Stand, row: dict[str, Any]
         path,
         row["backend"],
     )
+
+
+def _backend(name: str | None, software: str | None) -> dict[str, str | None]:
+    """What did the work: the service reports it, AWS does not."""
+    return {"backend": name or "rekognition", "software": software}
 
 
 def _time(seconds: float | None) -> datetime | None:

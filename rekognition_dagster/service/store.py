@@ -417,10 +417,13 @@ class JobStore:
                 orders=json.dumps(orders),
             )
 
-    def fail(self, job: Job, owner: str, message: str) -> bool:
+    def fail(
+        self, job: Job, owner: str, message: str, metadata: Mapping[str, Any] | None = None
+    ) -> bool:
         """End a job in FAILED with a message for people; see :meth:`complete`."""
+        text = json.dumps(metadata or {})
         with self._write() as connection:
-            return self._end(connection, job, FAILED, owner=owner, message=message)
+            return self._end(connection, job, FAILED, owner=owner, message=message, metadata=text)
 
     def _end(
         self,

@@ -585,10 +585,17 @@ def _request(
 
 
 def open_night(
-    connection: sa.Connection, operations: Sequence[str], max_attempts: int, now: float
+    connection: sa.Connection,
+    operations: Sequence[str],
+    max_attempts: int,
+    now: float,
+    history_days: float,
 ) -> None:
-    """Ask again for what is not analysed: held videos, refused starts, and jobs that FAILED, up to
-    ``max_attempts``; and let runs try again what they could not do."""
+    """Ask again for what is not analysed, and purge what is old.
+
+    Held videos wait for a job, and so do refused starts and jobs that FAILED, up to
+    ``max_attempts``. Runs try again what they could not do.
+    """
     ours = WORK.c.operation.in_(operations)
     waits = {"phase": Phase.WAITING.value, "priority": NORMAL, "tries": 0, "not_before": 0.0}
     failed = sa.and_(ours, WORK.c.phase == Phase.FAILED.value)
@@ -617,6 +624,7 @@ def open_night(
     )
     set_fact(connection, "night_opened_at", repr(now))
     purge_early(connection, now)
+    log.purge(connection, now - history_days * 86400)
 
 
 def night_opened_at(connection: sa.Connection) -> float:

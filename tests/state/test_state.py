@@ -91,7 +91,7 @@ def test_what_waits_for_the_night_or_is_archived_is_held(state: State) -> None:
         register(connection, [found("cold.mp4", archived=True)], time.time(), PLAN)
     assert set(phases(state).values()) == {Phase.HELD}
     with state.write() as connection:
-        jobs.open_night(connection, [TRACKING], 3, time.time())
+        jobs.open_night(connection, [TRACKING], 3, time.time(), 365)
     assert phases(state) == {"a.mp4": Phase.WAITING, "cold.mp4": Phase.HELD}
     with state.write() as connection:
         register(connection, [found("cold.mp4")], time.time(), PLAN)
@@ -383,3 +383,15 @@ def test_two_processes_reserve_nothing_twice(url: str) -> None:
         process.join()
     assert len(keys) == len(set(keys)) == 100
     state.dispose()
+
+
+def test_the_night_removes_old_history_and_nothing_else(state: State) -> None:
+    discover(state, "a.mp4")
+    now = time.time()
+    with state.write() as connection:
+        jobs.open_night(connection, [TRACKING], 3, now + 86400, history_days=2)
+        assert [h["what"] for h in queries.everything(connection, "b/a.mp4")["history"]]
+        jobs.open_night(connection, [TRACKING], 3, now + 3 * 86400, history_days=2)
+        left = queries.everything(connection, "b/a.mp4")
+    assert left["history"] == []
+    assert [w["phase"] for w in left["work"]] == ["waiting"]
