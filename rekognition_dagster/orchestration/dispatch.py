@@ -26,8 +26,7 @@ from rekognition_dagster.state.jobs import Started, Waiting
 from rekognition_dagster.state.results import Model, Written, written
 
 LEASE_S = 30.0
-"""How long a start is reserved. A tick that lasts longer loses nothing: the same start gives the same
-job."""
+"""How long a start is reserved; a tick that lasts longer loses nothing, for it is the same job."""
 _AT_ONCE = 20  # starts reserved together
 _MAX_REFUSED = 20  # in one tick: what refuses so many would refuse all
 _MAX_LOST = 3  # starts in one tick: an endpoint that loses so many is not there
