@@ -232,15 +232,7 @@ class Starter:
             or not self.lake.has(operation.table, work.video)
         ):
             return False
-        results = Written(
-            work.operation,
-            work.key,
-            job["version"],
-            job["job_id"],
-            int(job["rows"] or 0),
-            self.lake.path(operation.table, work.video),
-            job["backend"],
-        )
+        results = Written.of(self.lake, work.video, work.operation, job)
         with self.state.write() as connection:
             written(connection, [results], self.models, time.time())
         return True

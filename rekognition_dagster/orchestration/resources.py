@@ -27,6 +27,10 @@ TICK_READ_S = 10.0
 _TICK_ATTEMPTS = 2
 
 
+_CLIENT_OPTIONS = ("region_name", "endpoint_url", "use_ssl", "verify", "aws_access_key_id")
+_CLIENT_OPTIONS += ("aws_secret_access_key", "aws_session_token")
+
+
 class AwsResource(dg.ConfigurableResource):
     """How a boto3 client is made; what is not set comes from boto3's usual environment."""
 
@@ -44,19 +48,9 @@ class AwsResource(dg.ConfigurableResource):
 
     def boto3_client(self, service: str, attempts: int, read_s: float = aws.READ_S) -> Any:
         """A boto3 client, whose calls are made ``attempts`` times at most."""
-        return aws.client(
-            service,
-            profile=self.profile_name,
-            region_name=self.region_name,
-            attempts=attempts,
-            read_s=read_s,
-            use_ssl=self.use_ssl,
-            verify=self.verify,
-            endpoint_url=self.endpoint_url,
-            aws_access_key_id=self.aws_access_key_id,
-            aws_secret_access_key=self.aws_secret_access_key,
-            aws_session_token=self.aws_session_token,
-        )
+        options = {name: getattr(self, name) for name in _CLIENT_OPTIONS}
+        profile = self.profile_name
+        return aws.client(service, profile=profile, attempts=attempts, read_s=read_s, **options)
 
 
 class RekognitionVideoResource(AwsResource):

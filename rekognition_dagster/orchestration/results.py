@@ -267,7 +267,7 @@ def page_video(
     if there is not None and not lake.has(operation.table, video):
         there = None
     if there is not None and (job is None or _is_kept(there, job, video)):
-        return _written(lake, operation, stand, there)
+        return Written.of(lake, video, operation.name, there)
     if job is None:
         raise JobExpiredError(
             video.uri,
@@ -327,21 +327,7 @@ def _page(
     before = stand.work["path"]
     if before and before != path:
         lake.remove_former(before, video, operation.name)
-    return _written(lake, operation, stand, row)
-
-
-def _written(lake: Lake, operation: Operation, stand: Stand, row: dict[str, Any]) -> Written:
-    version = stand.video.version or "unknown"
-    path = lake.path(operation.table, stand.video)
-    return Written(
-        operation.name,
-        stand.key,
-        version,
-        row["job_id"],
-        int(row["rows"] or 0),
-        path,
-        row["backend"],
-    )
+    return Written.of(lake, video, operation.name, row)
 
 
 def _backend(name: str | None, software: str | None) -> dict[str, str | None]:
