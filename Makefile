@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# The oldest release that pyproject.toml allows, and the newest minor.
+DAGSTERS := 1.13.14 1.13
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
@@ -29,6 +31,12 @@ test: lint ## Lint, types, and every test that a change must pass; ARGS="tests/l
 .PHONY: postgres
 postgres: .venv/.test ## The orchestration's tests with Dagster's events and the state on a real PostgreSQL.
 	REKOGNITION_DAGSTER_TEST_STORAGE=postgres $(PYTEST) tests/orchestration
+
+.PHONY: dagster-minors
+dagster-minors: $(DAGSTERS:%=.venv/dagster-%/.ready) ## The adapter's contract with each Dagster that is claimed.
+	@for version in $(DAGSTERS); do echo "dagster $$version"; \
+		.venv/dagster-$$version/bin/pytest $(or $(ARGS),tests/orchestration/test_adapter.py) \
+			|| exit; done
 
 .PHONY: peers
 peers: .venv/.test ## The service under the real AWS CLI and the AWS SDK for JavaScript (needs node).
@@ -93,6 +101,15 @@ clean: ## Remove the environment; the demo's home (.rekognition-dagster) stays.
 	@$(venv)
 	@$(PYTHON) -m venv .venv/ultralytics
 	@.venv/ultralytics/bin/pip install --quiet --editable '.[ultralytics]' pytest hypothesis lap
+	@touch $@
+
+# The Dagster packages of one release need each other's exact versions.
+.venv/dagster-%/.ready: pyproject.toml
+	@echo "setting up .venv/dagster-$*: two minutes, once"
+	@$(venv)
+	@$(PYTHON) -m venv .venv/dagster-$*
+	@.venv/dagster-$*/bin/pip install --quiet --editable '.[postgres]' 'dagster==$*.*' \
+		'moto[server]>=5.1' numpy pytest hypothesis
 	@touch $@
 
 .venv/ray/.ready: pyproject.toml

@@ -2,10 +2,11 @@
 
 The state is filled directly: videos that wait, jobs in flight up to the quota. A scripted S3 lists
 the same keys, and some that are new. Each sensor ticks as the daemon has it tick, in this process,
-once its reports are made. With --lost, a lost state over a full lake instead: how many jobs start.
+once its reports are made. With --known, no video waits: so many are analysed and reported, and the
+new ones are found and started. With --lost, a lost state over a full lake: how many jobs start.
 
     python -m benchmarks backlog [--videos 100000] [--new 1000] [--group PATTERN]
-                                 [--storage sqlite|postgres] [--lost 10000]
+                                 [--storage sqlite|postgres] [--known 1000000] [--lost 10000]
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from benchmarks.orchestration.aws import QUEUE, etag, scripted
 from rekognition_dagster import Lake, Settings
 from rekognition_dagster.state import jobs
 from rekognition_dagster.state.rebuild import rebuild
-from rekognition_dagster.state.tables import JOBS, OUTBOX, WORK, Phase
+from rekognition_dagster.state.tables import JOBS, OUTBOX, PARTITIONS, WORK, Phase
 from rekognition_dagster.state.videos import Found, register
 from rekognition_dagster.videos import Video
 
@@ -76,8 +77,8 @@ def fill(deployment: Deployment, keys: Sequence[str]) -> None:
             now=time.time(),
             lease_s=60.0,
         )
-        for i, work in enumerate(reserved):
-            jobs.started(connection, work, f"waiting-{i}", f"token-{i}", time.time())
+        starts = [jobs.Started(w, f"waiting-{i}", f"token-{i}") for i, w in enumerate(reserved)]
+        jobs.started(connection, starts, time.time())
 
 
 def tick(deployment: Deployment, sensor: str) -> tuple[float, float]:
@@ -98,17 +99,42 @@ def drain(deployment: Deployment) -> tuple[int, float]:
                 return ticks, longest
 
 
-def backlog(deployment: Deployment, keys: Sequence[str]) -> None:
+def fill_known(deployment: Deployment, keys: Sequence[str]) -> None:
+    """Have videos analysed and reported, as they are long after."""
+    partition_of = deployment.settings.partitioning.partition_of
+    partitions: dict[str, None] = {}
+    for start in range(0, len(keys), _AT_ONCE):
+        found = [Found(video(k), partition_of(video(k))) for k in keys[start : start + _AT_ONCE]]
+        partitions |= dict.fromkeys(f.partition for f in found)
+        with deployment.state.write() as connection:
+            register(connection, found, time.time(), deployment.ours.plan)
+            waits = WORK.c.phase == Phase.WAITING.value
+            connection.execute(WORK.update().where(waits).values(phase=Phase.ANALYSED.value))
+            connection.execute(OUTBOX.delete())
+    listed = list(partitions)
+    for start in range(0, len(listed), _AT_ONCE):
+        some = listed[start : start + _AT_ONCE]
+        deployment.instance.add_dynamic_partitions(str(deployment.ours.partitions.name), some)
+        with deployment.state.write() as connection:
+            connection.execute(PARTITIONS.insert(), [{"partition": p} for p in some])
+
+
+def backlog(deployment: Deployment, keys: Sequence[str], are_known: bool) -> None:
     """Tick every sensor over a backlog, through a whole listing and one tick more."""
     began = time.monotonic()
-    fill(deployment, keys)
+    if are_known:
+        fill_known(deployment, keys)
+        deployment.cursors["reports"] = "0.0"  # this instance is not new
+    else:
+        fill(deployment, keys)
     print(f"{len(keys)} videos entered in {time.monotonic() - began:.0f} s", flush=True)
     ticks, longest = drain(deployment)
     print(f"reported in {ticks} ticks, the longest {longest:.1f} s", flush=True)
     worst: dict[str, tuple[float, float]] = {}
-    rounds = 0
+    rounds, memory = 0, list[float]()
     while True:
         rounds += 1
+        memory.append(rss_mb())
         for sensor in SENSORS:
             worst[sensor] = max(worst.get(sensor, (0.0, 0.0)), tick(deployment, sensor))
         if '"after": ""' in (deployment.cursors.get("video_discovery") or ""):
@@ -118,7 +144,18 @@ def backlog(deployment: Deployment, keys: Sequence[str]) -> None:
         print(f"  {sensor:20} {clock:.2f} ({cpu:.2f})")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     waiting = sum(phase.value == "waiting" for phase in sample(deployment))
-    print(f"peak {peak:.0f} MB; {waiting} videos wait", flush=True)
+    print(
+        f"memory {memory[0]:.0f} MB at first, {memory[len(memory) // 2]:.0f} at half, "
+        f"{memory[-1]:.0f} at the end, peak {peak:.0f}; {waiting} videos wait, "
+        f"{started(deployment)} jobs were started",
+        flush=True,
+    )
+
+
+def rss_mb() -> float:
+    """Resident memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def sample(deployment: Deployment) -> list[Phase]:
@@ -168,9 +205,10 @@ def main() -> None:
     parser.add_argument("--new", type=int, default=1000)
     parser.add_argument("--group", help="partition_by, e.g. {camera}/{date}")
     parser.add_argument("--storage", choices=["sqlite", "postgres"], default="sqlite")
+    parser.add_argument("--known", type=int, default=0, help="analysed videos; none waits")
     parser.add_argument("--lost", type=int, default=0, help="videos in a lake whose state is lost")
     given = parser.parse_args()
-    keys = keys_of(given.lost or given.videos + given.new)
+    keys = keys_of(given.lost or (given.known or given.videos) + given.new)
     with (
         tempfile.TemporaryDirectory(prefix="benchmark-") as folder,
         scripted(keys, 1) as endpoint,
@@ -199,7 +237,7 @@ def main() -> None:
             queue_url=f"{endpoint}/{QUEUE}",
             topic_arn="arn:aws:sns:eu-central-1:123456789012:benchmark",
             role_arn="arn:aws:iam::123456789012:role/benchmark",
-            max_jobs_in_flight=QUOTA,
+            max_jobs_in_flight=given.new if given.known else QUOTA,
             partition_by=given.group,
         )
         with dg.DagsterInstance.from_config(str(home)) as instance:
@@ -207,7 +245,7 @@ def main() -> None:
             if given.lost:
                 lost(deployment, keys)
             else:
-                backlog(deployment, keys[: given.videos])
+                backlog(deployment, keys[: len(keys) - given.new], bool(given.known))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ boto3 itself does not read, counts like ``AWS_DEFAULT_REGION``.
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import Any
 
 CONNECT_S, READ_S = 5, 60
@@ -30,8 +31,25 @@ def session(profile: str | None = None, region_name: str | None = None) -> Any:
         botocore.exceptions.ProfileNotFound: There is no such profile.
     """
     import boto3
+    import botocore.session
 
-    return boto3.Session(profile_name=profile, region_name=region(region_name, profile))
+    session, loader = botocore.session.Session(), _loader()
+    session.register_component("data_loader", loader)
+    found = boto3.Session(
+        profile_name=profile,
+        region_name=region(region_name, profile),
+        botocore_session=session,
+    )
+    loader.search_paths[:] = dict.fromkeys(loader.search_paths)  # each session adds boto3's own
+    return found
+
+
+@cache
+def _loader() -> Any:
+    """What reads botocore's service models: a tenth of a second each, so once in a process."""
+    import botocore.session
+
+    return botocore.session.Session().get_component("data_loader")
 
 
 def client(

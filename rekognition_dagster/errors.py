@@ -78,7 +78,23 @@ class DelayedError(ApiError):
 
 
 class JobFailedError(ApiError):
-    """The job ended as FAILED; the text has its StatusMessage."""
+    """The job ended as FAILED; the text has its StatusMessage.
+
+    Args:
+        backend: What did the work and its version, where the endpoint reports them.
+    """
+
+    def __init__(
+        self,
+        video: str,
+        reason: str,
+        remedy: str = "",
+        *,
+        code: str,
+        backend: tuple[str | None, str | None] = (None, None),
+    ):
+        super().__init__(video, reason, remedy, code=code)
+        self.backend = backend
 
 
 class JobExpiredError(ApiError):

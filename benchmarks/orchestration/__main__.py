@@ -1,12 +1,13 @@
 """What Dagster and this package cost for a video: CPU time from discovery to rows in the lake.
 
-The daemon and its code server run as they do for a user, against a scripted AWS that is not
-counted: jobs end after a moment, in no
-order, and have one page of rows. Beside it, on fewer videos, a run for each video. Both without
-analytics, unless they are asked for.
+The daemon and a code server run as on a host that stays, against a scripted AWS that is not
+counted:
+jobs end after a moment, in no order, and have one page of rows. Beside it, on fewer videos, a run
+for each video. Both without analytics, unless they are asked for. With --own-code-server the daemon
+loads the module itself, as `dagster-daemon run -m` does: it then starts a code server a minute.
 
     python -m benchmarks orchestration [--videos 1000 ...] [--naive 20] [--storage sqlite]
-                                       [--group PATTERN] [--analytics]
+                                       [--group PATTERN] [--analytics] [--own-code-server]
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import dagster as dg
 
 _ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(_ROOT / "tests"))
+from chaos.stack import free_port  # noqa: E402
 from postgresql import cluster  # noqa: E402
 
 from benchmarks.orchestration.aws import QUEUE, scripted  # noqa: E402
@@ -42,6 +44,10 @@ _DAGSTER = """\
 telemetry: {enabled: false}
 run_queue: {max_concurrent_runs: 2, dequeue_interval_seconds: 1}
 sensors: {use_threads: true, num_workers: 4}
+"""
+_WORKSPACE = """\
+load_from:
+  - grpc_server: {{host: 127.0.0.1, port: {port}, location_name: benchmark}}
 """
 _ROWS = 200  # of a result
 _PATIENCE_S = 300
@@ -67,7 +73,9 @@ class Cost:
         return self.cpu_s / self.videos * 1000
 
 
-def measure(videos: int, module: str, group: str | None, storage: str) -> Cost:
+def measure(
+    videos: int, module: str, group: str | None, storage: str, own_code_server: bool = False
+) -> Cost:
     """Bring ``videos`` through the pipeline of a module's definitions."""
     with (
         tempfile.TemporaryDirectory(prefix="benchmark-") as folder,
@@ -99,12 +107,17 @@ def measure(videos: int, module: str, group: str | None, storage: str) -> Cost:
             **({"REKOGNITION_DAGSTER_PARTITION_BY": group} if group else {}),
         }
         result = Path(folder) / "cpu.json"
+        load = ["-m", module]
+        if not own_code_server:
+            load = ["-w", str(home / "workspace.yaml")]
+            (home / "workspace.yaml").write_text(_WORKSPACE.format(port=(port := free_port())))
+            env |= {"CODE_SERVER_PORT": str(port), "CODE_SERVER_MODULE": module}
         log = (Path(folder) / "daemon.log").open("wb")
         begin = time.monotonic()
         daemon = subprocess.Popen(
             [
                 *(sys.executable, str(Path(__file__).with_name("meter.py")), str(result)),
-                *(str(Path(sys.executable).with_name("dagster-daemon")), "run", "-m", module),
+                *(str(Path(sys.executable).with_name("dagster-daemon")), "run", *load),
             ],
             env=env,
             stdout=log,
@@ -194,14 +207,16 @@ def main() -> None:
     parser.add_argument("--group", help="partition_by, e.g. {camera}/{date}")
     parser.add_argument("--storage", choices=["sqlite", "postgres"], default="sqlite")
     parser.add_argument("--analytics", action="store_true", help="compute them too")
+    parser.add_argument("--own-code-server", action="store_true", help="the daemon starts it")
     given = parser.parse_args()
+    own = given.own_code_server
     if given.naive:
-        naive = measure(given.naive, "benchmarks.orchestration.naive", None, given.storage)
+        naive = measure(given.naive, "benchmarks.orchestration.naive", None, given.storage, own)
         _print("a run for each", naive)
     package = "rekognition_dagster.definitions"
     module = package if given.analytics else "benchmarks.orchestration.ours"
     for videos in given.videos:
-        _print("a run for many", measure(videos, module, given.group, given.storage))
+        _print("a run for many", measure(videos, module, given.group, given.storage, own))
 
 
 def _print(name: str, cost: Cost) -> None:

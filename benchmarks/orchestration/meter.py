@@ -1,6 +1,8 @@
 """Runs a command and, when it has ended, writes the CPU seconds of it and of all that it started.
 
-    python meter.py RESULT.json COMMAND...
+    [CODE_SERVER_PORT=n CODE_SERVER_MODULE=m] python meter.py RESULT.json COMMAND...
+
+With these variables a Dagster code server runs first, and counts.
 
 Processes that lose their parent are adopted (Linux's subreaper), so that none is missed. Ends the
 command on SIGTERM, and what it left behind.
@@ -14,8 +16,10 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -25,6 +29,8 @@ def main() -> None:
     """Run the command line."""
     result, *command = sys.argv[1:]
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    if port := os.environ.get("CODE_SERVER_PORT"):
+        _serve_code(port, os.environ["CODE_SERVER_MODULE"])
     process = subprocess.Popen(command)
     signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGTERM))
     with contextlib.suppress(ChildProcessError):
@@ -34,6 +40,17 @@ def main() -> None:
                 _end_the_rest()
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     Path(result).write_text(json.dumps({"cpu_s": used.ru_utime + used.ru_stime}))
+
+
+def _serve_code(port: str, module: str) -> None:
+    server = [str(Path(sys.executable).with_name("dagster")), "api", "grpc", "--location-name"]
+    subprocess.Popen([*server, "benchmark", "-h", "127.0.0.1", "-p", port, "-m", module])
+    for _ in range(300):
+        time.sleep(0.2)
+        with socket.socket() as probe:
+            if not probe.connect_ex(("127.0.0.1", int(port))):
+                return
+    sys.exit("the code server does not listen")
 
 
 def _end_the_rest() -> None:

@@ -228,6 +228,7 @@ class RekognitionVideo:
                 f"job {job_id} failed: {message}",
                 f"Mend or replace the video; materialize {operation.name}_job again to retry it",
                 code=status,
+                backend=_backend(response),
             )
         rows = response.get(operation.results, [])
         return Page(

@@ -32,7 +32,7 @@ _IDENTITY = {
 
 @dataclass(frozen=True)
 class _Rule:
-    """A check: SQL that yields ``video, found`` for each video that breaks it."""
+    """A check: an SQL aggregate over the moments of a video, which counts what breaks it."""
 
     name: str
     description: str
@@ -40,36 +40,41 @@ class _Rule:
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
 
 
+_OUTSIDE = f"""{{0}}.left < -{BOX_TOLERANCE} OR {{0}}.top < -{BOX_TOLERANCE}
+    OR {{0}}.left + {{0}}.width > 1 + {BOX_TOLERANCE}
+    OR {{0}}.top + {{0}}.height > 1 + {BOX_TOLERANCE}
+    OR {{0}}.width <= 0 OR {{0}}.height <= 0"""
+# One scan for all rules; a video without rows has a moment that is null.
+_FINDINGS = """
+WITH moments AS (
+    SELECT video, timestamp_ms, {identity},
+        count(*) AS found, count(*) FILTER ({outside}) AS outside
+    FROM {table} GROUP BY ALL
+)
+SELECT v.video, {rules} FROM videos v LEFT JOIN moments m USING (video) GROUP BY v.video
+"""
+
+
 def _rules(operation: Operation) -> list[_Rule]:
-    table, identity = operation.table, _IDENTITY[operation.table]
     rules = [
         _Rule(
             "timestamps_in_duration",
             "Every timestamp lies within the video's duration.",
-            f"""SELECT r.video, count(*) AS found FROM {table} r JOIN videos v USING (video)
-            WHERE timestamp_ms < 0 OR timestamp_ms > v.duration_ms + {TIME_TOLERANCE_MS}
-            GROUP BY r.video""",
+            f"""sum(found) FILTER (
+                timestamp_ms < 0 OR timestamp_ms > duration_ms + {TIME_TOLERANCE_MS})""",
         ),
         _Rule(
             "no_duplicates",
             "Nothing is reported twice at one time of a video.",
-            f"""SELECT video, count(*) AS found FROM (
-                SELECT video FROM {table} GROUP BY video, timestamp_ms, {identity}
-                HAVING count(*) > 1
-            ) GROUP BY video""",
+            "count(*) FILTER (found > 1)",
         ),
     ]
-    if box := _BOXES.get(table):
+    if operation.table in _BOXES:
         rules.append(
             _Rule(
                 "boxes_in_frame",
                 f"Every box lies inside the frame, give or take {BOX_TOLERANCE:.0%}.",
-                f"""SELECT video, count(*) AS found FROM {table}
-                WHERE {box}.left < -{BOX_TOLERANCE} OR {box}.top < -{BOX_TOLERANCE}
-                    OR {box}.left + {box}.width > 1 + {BOX_TOLERANCE}
-                    OR {box}.top + {box}.height > 1 + {BOX_TOLERANCE}
-                    OR {box}.width <= 0 OR {box}.height <= 0
-                GROUP BY video""",
+                "sum(outside)",
             )
         )
     if operation is PERSON_TRACKING:
@@ -77,8 +82,7 @@ def _rules(operation: Operation) -> list[_Rule]:
             _Rule(
                 "has_people",
                 "People are found in the video; a video of an empty place only warns.",
-                f"""SELECT video, 1 AS found FROM videos
-                WHERE video NOT IN (SELECT DISTINCT video FROM {table})""",
+                "count(*) FILTER (found IS NULL)",
                 dg.AssetCheckSeverity.WARN,
             )
         )
@@ -110,10 +114,18 @@ def find_offenders(
     if not videos:
         return found
     by_uri = {v.uri: v.partition_key for v in videos}
-    with lake.connect(tables=(operation.table, "videos"), videos=videos) as connection:
-        for rule in _rules(operation):
-            for uri, count in connection.execute(rule.sql).fetchall():
-                found[by_uri[uri]][rule.name] = count
+    table, rules, box = operation.table, _rules(operation), _BOXES.get(operation.table)
+    query = _FINDINGS.format(
+        table=table,
+        identity=f"{_IDENTITY[table]} AS what",
+        outside=_OUTSIDE.format(box) if box else "false",
+        rules=", ".join(r.sql for r in rules),
+    )
+    with lake.connect(tables=(table, "videos"), videos=videos) as connection:
+        for uri, *counts in connection.execute(query).fetchall():
+            for rule, count in zip(rules, counts, strict=True):
+                if count:
+                    found[by_uri[uri]][rule.name] = int(count)
     return found
 
 

@@ -9,11 +9,11 @@ import time
 
 import dagster as dg
 
-from rekognition_dagster.api import parse_completion
+from rekognition_dagster.api import Completion, parse_completion
 from rekognition_dagster.api.inbox import Inbox
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.orchestration.names import TICK_S, Deployment
-from rekognition_dagster.state.jobs import complete
+from rekognition_dagster.state.jobs import Ending, complete
 
 
 def build_completion_sensor(deployment: Deployment) -> dg.SensorDefinition:
@@ -38,26 +38,33 @@ def build_completion_sensor(deployment: Deployment) -> dg.SensorDefinition:
         state = deployment.state(context.instance)
         inbox = Inbox(queue, context.log, settings.visibility_seconds)
         received = entered = 0
+        foreign: dict[str | None, int] = {}
         with inbox.reachable():
             for messages in inbox.take(parse_completion, time.monotonic() + TICK_S):
                 ours = {m: c for m, c in messages if c.job_tag == settings.name}
-                now = time.time()
                 with state.write() as connection:
-                    for c in ours.values():
-                        completed_at = None if c.timestamp_ms is None else c.timestamp_ms / 1000
-                        entered += complete(connection, c.job_id, c.status, completed_at, now)
+                    entered += complete(
+                        connection, [_ending(c) for c in ours.values()], time.time()
+                    )
                 inbox.delete(ours)
                 received += len(messages)
-                others = {c.job_tag: m for m, c in messages if m not in ours}
-                if others:
-                    raise ConfigurationError(
-                        f"the queue {queue.url} has completions of another deployment "
-                        f"({', '.join(map(repr, others))}; this one is {settings.name!r}). Give "
-                        "each deployment a queue of its own: `rekognition-dagster provision --name "
-                        f"{settings.name}` makes one that gets no others"
-                    )
+                for tag in (c.job_tag for m, c in messages if m not in ours):
+                    foreign[tag] = foreign.get(tag, 0) + 1
+        if foreign:  # once all of ours are entered
+            others = ", ".join(f"{n} of {tag!r}" for tag, n in foreign.items())
+            raise ConfigurationError(
+                f"the queue {queue.url} has completions of other deployments: {others}; this one "
+                f"is {settings.name!r}. They stay on the queue. Give each deployment its own: "
+                f"`rekognition-dagster provision --name {settings.name}` makes one that gets no "
+                "others"
+            )
         if not received:
             return dg.SkipReason("No completions")
         return dg.SkipReason(f"{entered} new completions in {received} messages")
 
     return completions
+
+
+def _ending(completion: Completion) -> Ending:
+    at = completion.timestamp_ms
+    return Ending(completion.job_id, completion.status, None if at is None else at / 1000)

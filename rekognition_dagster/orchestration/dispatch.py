@@ -7,8 +7,8 @@ The dispatch sensor starts what waits; materializing ``<operation>_job`` asks fo
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from logging import Logger
 from typing import Any
 
@@ -22,11 +22,11 @@ from rekognition_dagster.orchestration.names import TICK_S, Deployment
 from rekognition_dagster.orchestration.resources import RekognitionVideoResource
 from rekognition_dagster.state import State
 from rekognition_dagster.state import jobs as job_state
-from rekognition_dagster.state.jobs import Waiting
+from rekognition_dagster.state.jobs import Started, Waiting
 from rekognition_dagster.state.results import Model, Written, written
 
-LEASE_S = 120.0
-"""So long a start is reserved for the tick that makes it: longer than any tick."""
+LEASE_S = 30.0
+"""How long a start is reserved; a tick that lasts longer loses nothing, for it is the same job."""
 _AT_ONCE = 20  # starts reserved together
 _MAX_REFUSED = 20  # in one tick: what refuses so many would refuse all
 _MAX_LOST = 3  # starts in one tick: an endpoint that loses so many is not there
@@ -140,29 +140,31 @@ class Starter:
                 break
 
     def _start_all(self, reserved: Sequence[Waiting], outcome: Outcome, until: float) -> None:
-        left = list(reserved)
+        """Start jobs, and enter them together: one that is not entered is found by its token."""
+        left, started = list(reserved), list[Started]()
         try:
             while left and not outcome.is_full and len(outcome.lost) < _MAX_LOST:
                 if time.monotonic() > until:
                     break
                 if outcome.is_denied(left[0].operation):
                     break
-                self._start(left[0], outcome)
+                started += self._start(left[0], outcome)
                 left.pop(0)
         finally:
-            if left:
-                with self.state.write() as connection:
-                    job_state.release(connection, left)
+            with self.state.write() as connection:
+                job_state.started(connection, started, time.time())
+                job_state.release(connection, left)
 
-    def _start(self, work: Waiting, outcome: Outcome) -> None:
-        """Start one job, find the one that runs for the same work, or adopt what the lake has."""
+    def _start(self, work: Waiting, outcome: Outcome) -> Iterator[Started]:
+        """Start one job, find the one that runs for the same work, or adopt what the lake has.
+
+        A job that a person asked for is entered at once: it may have to be another attempt.
+        """
         if not work.asked and self._adopted(work):
             outcome.counts[work.operation, "adopted"] += 1
             return
         operation = OPERATIONS[work.operation]
-        attempt = work.attempt
-        for _ in range(_ATTEMPTS_BY_HAND):
-            one = Waiting(work.operation, work.key, work.partition, work.video, attempt, work.asked)
+        for attempt in range(work.attempt, work.attempt + _ATTEMPTS_BY_HAND):
             try:
                 job = self.api.start(operation, work.video, attempt=attempt)
             except DelayedError as error:
@@ -177,13 +179,15 @@ class Starter:
             except ApiError as error:
                 self._refuse(work, error, outcome)
                 return
-            now = time.time()
-            with self.state.write() as connection:
-                is_new = job_state.started(connection, one, job.job_id, job.token, now)
-            if is_new:
-                outcome.counts[work.operation, "started"] += 1
-                return
-            attempt += 1  # the service still has the job of this attempt, and it has ended
+            start = Started(replace(work, attempt=attempt), job.job_id, job.token)
+            if not work.asked:
+                yield start
+            else:
+                with self.state.write() as connection:
+                    if job_state.started(connection, [start], time.time()):
+                        continue  # the service still has the job of this attempt; it has ended
+            outcome.counts[work.operation, "started"] += 1
+            return
 
     def _delay(self, work: Waiting, error: ApiError, outcome: Outcome) -> None:
         self.log.info(str(error))
@@ -228,15 +232,7 @@ class Starter:
             or not self.lake.has(operation.table, work.video)
         ):
             return False
-        results = Written(
-            work.operation,
-            work.key,
-            job["version"],
-            job["job_id"],
-            int(job["rows"] or 0),
-            self.lake.path(operation.table, work.video),
-            job["backend"],
-        )
+        results = Written.of(self.lake, work.video, work.operation, job)
         with self.state.write() as connection:
             written(connection, [results], self.models, time.time())
         return True

@@ -229,7 +229,8 @@ class _Backfill:
     def _enter(self, video: Video) -> None:
         """Enter what the lake has of a video, unless it is another lake than the pipeline's."""
         if self.config.lake is None:
-            results = [_written(video, self.lake, o) for o in self.operations]
+            jobs = {o.name: self.lake.read_job(video, o.name) for o in self.operations}
+            results = [Written.of(self.lake, video, o, job) for o, job in jobs.items() if job]
             with self.state.write() as connection:
                 written(connection, results, self.models, time.time())
 
@@ -289,13 +290,3 @@ def _register(state: State, deployment: Deployment, video: Video) -> None:
         if before is None or before.version != video.version or before.status != PRESENT:
             partition = deployment.settings.partitioning.partition_of(video)
             register(connection, [Found(video, partition)], time.time(), None)
-
-
-def _written(video: Video, lake: Lake, operation: Operation) -> Written:
-    """The results that the lake has of a video."""
-    job = lake.read_job(video, operation.name)
-    assert job is not None
-    path = lake.path(operation.table, video)
-    key, version = video.partition_key, video.version or "unknown"
-    rows = int(job["rows"] or 0)
-    return Written(operation.name, key, version, job["job_id"], rows, path, job["backend"])

@@ -24,6 +24,7 @@ from rekognition_dagster.state.jobs import (
     EXPIRED,
     FAILED,
     SUCCEEDED,
+    Ending,
     check_later,
     complete,
     overdue,
@@ -67,7 +68,7 @@ def build_reconciliation_sensor(deployment: Deployment) -> dg.SensorDefinition:
                 if status is None:
                     check_later(connection, job["job_id"], now + (now - job["started_at"]))
                 else:
-                    ended += complete(connection, job["job_id"], status, None, now)
+                    ended += complete(connection, [Ending(job["job_id"], status)], now)
             if time.monotonic() > until:
                 break
         return dg.SkipReason(f"{ended} of {asked} overdue jobs had ended without a completion")

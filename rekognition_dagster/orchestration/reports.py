@@ -182,7 +182,7 @@ def _videos(
         if len(rows) == 1:
             row = rows[0]
             metadata = {
-                "uri": f"s3://{row['bucket']}/{row['name']}" if row["bucket"] else row["name"],
+                "uri": _uri(row),
                 "version": row["version"],
                 "size": row["size"],
                 "last_modified_at": _time(row["last_modified"]),
@@ -202,13 +202,8 @@ def _jobs(
     for partition, rows in _grouped(connection, _current_jobs(operation), partitions).items():
         metadata: dict[str, Any] = {"jobs": len(rows)}
         if len(rows) == 1:
-            row = rows[0]
-            metadata = {
-                "job_id": row["job_id"],
-                "token": row["token"],
-                "attempt": row["attempt"],
-                "started_at": _time(row["started_at"]),
-            }
+            metadata = {name: rows[0][name] for name in ("job_id", "token", "attempt")}
+            metadata["started_at"] = _time(rows[0]["started_at"])
         yield _materialization(key, partition, metadata, [r["job_id"] for r in rows])
 
 
@@ -219,12 +214,8 @@ def _completions(
     for partition, rows in _grouped(connection, query, partitions).items():
         metadata: dict[str, Any] = {"completed": len(rows)}
         if len(rows) == 1:
-            row = rows[0]
-            metadata = {
-                "job_id": row["job_id"],
-                "status": row["status"],
-                "completed_at": _time(row["completed_at"]),
-            }
+            metadata = {name: rows[0][name] for name in ("job_id", "status")}
+            metadata["completed_at"] = _time(rows[0]["completed_at"])
         ids = [(r["job_id"], r["status"]) for r in rows]
         yield _materialization(key, partition, metadata, ids)
 
@@ -254,13 +245,18 @@ def _results(
         .order_by(WORK.c.key)
     )
     for partition, rows in _grouped(connection, query, partitions).items():
-        metadata: dict[str, Any] = {"videos": len(rows)}
-        metadata["dagster/partition_row_count"] = sum(r["rows"] or 0 for r in rows)
-        if len(rows) == 1 and rows[0]["path"]:
-            row = rows[0]
-            metadata = {"job_id": row["results_job_id"], "backend": row["backend"]}
-            metadata |= file_metadata(lake, row["path"], row["rows"] or 0)
+        metadata = _of_files(lake, rows)
+        if len(rows) == 1:
+            metadata |= {"job_id": rows[0]["results_job_id"], "backend": rows[0]["backend"]}
         yield _materialization(key, partition, metadata, [r["results_job_id"] for r in rows])
+
+
+def _of_files(lake: Lake, rows: Rows) -> dict[str, Any]:
+    """The metadata of a partition's files; more of it where there is one."""
+    if len(rows) == 1 and rows[0]["path"]:
+        return file_metadata(lake, rows[0]["path"], rows[0]["rows"] or 0)
+    total = sum(r["rows"] or 0 for r in rows)
+    return {"videos": len(rows), "dagster/partition_row_count": total}
 
 
 def _checks(
@@ -273,17 +269,9 @@ def _checks(
         .order_by(WORK.c.key)
     )
     for partition, rows in _grouped(connection, query, partitions).items():
-        uris = [f"s3://{r['bucket']}/{r['name']}" if r["bucket"] else r["name"] for r in rows]
-        findings = {
-            u: json.loads(r["checks"])
-            for u, r in zip(uris, rows, strict=True)
-            if r["checks"] is not None
-        }
-        failures = {
-            u: r["reason"] or "the job FAILED"
-            for u, r in zip(uris, rows, strict=True)
-            if r["phase"] == Phase.FAILED.value
-        }
+        failed = [r for r in rows if r["phase"] == Phase.FAILED.value]
+        failures = {_uri(r): r["reason"] or "the job FAILED" for r in failed}
+        findings = {_uri(r): json.loads(r["checks"]) for r in rows if r["checks"] is not None}
         for verdict in verdicts(operation, findings, failures):
             yield dg.AssetCheckEvaluation(
                 asset_key=key,
@@ -310,11 +298,8 @@ def _analytics(
         .order_by(ANALYTICS.c.key)
     )
     for partition, rows in _grouped(connection, query, partitions).items():
-        metadata: dict[str, Any] = {"videos": len(rows)}
-        metadata["dagster/partition_row_count"] = sum(r["rows"] or 0 for r in rows)
-        if len(rows) == 1 and rows[0]["path"]:
-            metadata = file_metadata(lake, rows[0]["path"], rows[0]["rows"] or 0)
-        yield _materialization(key, partition, metadata, [(r["key"], r["made"]) for r in rows])
+        made = [(r["key"], r["made"]) for r in rows]
+        yield _materialization(key, partition, _of_files(lake, rows), made)
 
 
 def _materialization(
@@ -334,6 +319,10 @@ def _materialization(
 
 def _known(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in metadata.items() if v is not None}
+
+
+def _uri(row: Any) -> str:
+    return f"s3://{row['bucket']}/{row['name']}" if row["bucket"] else row["name"]
 
 
 def _time(seconds: float | None) -> dg.MetadataValue | None:

@@ -1,7 +1,7 @@
 """Dagster resources: the Rekognition API, the completion queue, S3 and the lake.
 
-The AWS ones stand on dagster-aws's boto3 configuration, so endpoints, regions, profiles and
-credentials work as its users know them.
+The AWS ones take endpoint, region, profile and credentials as dagster-aws's resources do. That
+package is not imported: loading it costs each run most of a second.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster_aws.utils import ResourceWithBoto3Configuration
 from pydantic import Field
 
 from rekognition_dagster import aws
@@ -28,29 +27,33 @@ TICK_READ_S = 10.0
 _TICK_ATTEMPTS = 2
 
 
-def _client(
-    resource: ResourceWithBoto3Configuration,
-    service: str,
-    attempts: int,
-    read_s: float = aws.READ_S,
-) -> Any:
-    return aws.client(
-        service,
-        profile=resource.profile_name,
-        region_name=resource.region_name,
-        attempts=attempts,
-        read_s=read_s,
-        use_ssl=resource.use_ssl,
-        # True is dagster-aws's default, but passed on it would overrule AWS_CA_BUNDLE.
-        verify=None if resource.verify else resource.verify,
-        endpoint_url=resource.endpoint_url,
-        aws_access_key_id=resource.aws_access_key_id,
-        aws_secret_access_key=resource.aws_secret_access_key,
-        aws_session_token=resource.aws_session_token,
+_CLIENT_OPTIONS = ("region_name", "endpoint_url", "use_ssl", "verify", "aws_access_key_id")
+_CLIENT_OPTIONS += ("aws_secret_access_key", "aws_session_token")
+
+
+class AwsResource(dg.ConfigurableResource):
+    """How a boto3 client is made; what is not set comes from boto3's usual environment."""
+
+    region_name: str | None = Field(default=None, description="The region.")
+    endpoint_url: str | None = Field(default=None, description="The service's URL, unless AWS's.")
+    max_attempts: int = Field(default=5, description="How often a call is made at most.")
+    profile_name: str | None = Field(default=None, description="A profile of the AWS files.")
+    use_ssl: bool = Field(default=True, description="Whether to use TLS.")
+    verify: bool | None = Field(
+        default=None, description="Whether to verify TLS certificates; AWS_CA_BUNDLE holds."
     )
+    aws_access_key_id: str | None = Field(default=None, description="The access key's id.")
+    aws_secret_access_key: str | None = Field(default=None, description="The access key.")
+    aws_session_token: str | None = Field(default=None, description="The session's token.")
+
+    def boto3_client(self, service: str, attempts: int, read_s: float = aws.READ_S) -> Any:
+        """A boto3 client, whose calls are made ``attempts`` times at most."""
+        options = {name: getattr(self, name) for name in _CLIENT_OPTIONS}
+        profile = self.profile_name
+        return aws.client(service, profile=profile, attempts=attempts, read_s=read_s, **options)
 
 
-class RekognitionVideoResource(ResourceWithBoto3Configuration):
+class RekognitionVideoResource(AwsResource):
     """The Rekognition Video API: AWS's, or ``rekognition-dagster serve`` by its endpoint.
 
     Example:
@@ -94,7 +97,7 @@ class RekognitionVideoResource(ResourceWithBoto3Configuration):
             return configured
         # A few seconds at most: a sensor's tick waits for it.
         of_the_account = self.model_copy(update={"endpoint_url": None})
-        return quota(_client(of_the_account, "service-quotas", 2, 3.0), warn)
+        return quota(of_the_account.boto3_client("service-quotas", 2, 3.0), warn)
 
     def _api(self, attempts: int, read_s: float) -> RekognitionVideo:
         channel = (
@@ -102,11 +105,11 @@ class RekognitionVideoResource(ResourceWithBoto3Configuration):
             if self.topic_arn and self.role_arn
             else None
         )
-        client = _client(self, "rekognition", attempts, read_s)
+        client = self.boto3_client("rekognition", attempts, read_s)
         return RekognitionVideo(client, channel, self.job_tag, self.parameters)
 
 
-class QueueResource(ResourceWithBoto3Configuration):
+class QueueResource(AwsResource):
     """An SQS queue: that of completions, or that of arrivals.
 
     Example:
@@ -122,10 +125,10 @@ class QueueResource(ResourceWithBoto3Configuration):
         if not self.url:
             return None
         attempts = min(_TICK_ATTEMPTS, self.max_attempts)
-        return MessageQueue(_client(self, "sqs", attempts, TICK_READ_S), self.url)
+        return MessageQueue(self.boto3_client("sqs", attempts, TICK_READ_S), self.url)
 
 
-class VideoBucketResource(ResourceWithBoto3Configuration):
+class VideoBucketResource(AwsResource):
     """The S3 bucket that holds the videos."""
 
     bucket: str | None = Field(default=None, description="The bucket's name.")
@@ -133,11 +136,11 @@ class VideoBucketResource(ResourceWithBoto3Configuration):
 
     def client(self) -> Any:
         """A boto3 ``s3`` client for a tick, which the next tick repeats."""
-        return _client(self, "s3", min(_TICK_ATTEMPTS, self.max_attempts), TICK_READ_S)
+        return self.boto3_client("s3", min(_TICK_ATTEMPTS, self.max_attempts), TICK_READ_S)
 
     def downloader(self) -> Any:
         """A boto3 ``s3`` client for a run."""
-        return _client(self, "s3", self.max_attempts)
+        return self.boto3_client("s3", self.max_attempts)
 
 
 class LakeResource(dg.ConfigurableResource):

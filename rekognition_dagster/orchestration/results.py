@@ -267,7 +267,7 @@ def page_video(
     if there is not None and not lake.has(operation.table, video):
         there = None
     if there is not None and (job is None or _is_kept(there, job, video)):
-        return _written(lake, operation, stand, there)
+        return Written.of(lake, video, operation.name, there)
     if job is None:
         raise JobExpiredError(
             video.uri,
@@ -304,7 +304,6 @@ def _page(
         "token": job["token"],
         "started_at": _time(job["started_at"]),
         "completed_at": _time(job["completed_at"]),
-        "backend": "rekognition",
     }
     video_metadata: dict[str, object] = {}
     backend: tuple[str | None, str | None] = (None, None)
@@ -317,32 +316,23 @@ def _page(
     except (JobFailedError, JobExpiredError) as error:
         if stand.phase is not Phase.ANALYSED:
             failed = {**record, "status": "FAILED", "status_message": error.reason, "rows": 0}
-            lake.write_job(video, operation.name, failed)
+            known = error.backend if isinstance(error, JobFailedError) else (None, None)
+            lake.write_job(video, operation.name, failed | _backend(*known))
         raise
     path = lake.path(operation.table, video)
     lake.write_video(video, video_metadata)
     # Last, for it says that everything else of this job is there.
-    row = {**record, "status": "SUCCEEDED", "rows": writer.rows}
-    row |= {"backend": backend[0] or "rekognition", "software": backend[1]}
+    row = {**record, "status": "SUCCEEDED", "rows": writer.rows} | _backend(*backend)
     lake.write_job(video, operation.name, row)
     before = stand.work["path"]
     if before and before != path:
         lake.remove_former(before, video, operation.name)
-    return _written(lake, operation, stand, row)
+    return Written.of(lake, video, operation.name, row)
 
 
-def _written(lake: Lake, operation: Operation, stand: Stand, row: dict[str, Any]) -> Written:
-    version = stand.video.version or "unknown"
-    path = lake.path(operation.table, stand.video)
-    return Written(
-        operation.name,
-        stand.key,
-        version,
-        row["job_id"],
-        int(row["rows"] or 0),
-        path,
-        row["backend"],
-    )
+def _backend(name: str | None, software: str | None) -> dict[str, str | None]:
+    """What did the work: the service reports it, AWS does not."""
+    return {"backend": name or "rekognition", "software": software}
 
 
 def _time(seconds: float | None) -> datetime | None:

@@ -32,8 +32,13 @@ def build_nightly_batch(deployment: Deployment) -> dg.AssetsDefinition:
     def nightly_batch(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         metadata = _counts(context, deployment)
         with deployment.state(context.instance).write() as connection:
-            max_attempts = deployment.settings.max_attempts
-            open_night(connection, deployment.operation_names, max_attempts, time.time())
+            open_night(
+                connection,
+                deployment.operation_names,
+                deployment.settings.max_attempts,
+                time.time(),
+                deployment.settings.history_days,
+            )
         return dg.MaterializeResult(metadata=metadata)
 
     return nightly_batch

@@ -129,6 +129,11 @@ class Settings(dg.Model, dg.Resolvable):
     max_attempts: int = Field(
         default=3, ge=1, description="How often the nightly batch tries a job that FAILED."
     )
+    history_days: float = Field(
+        default=365,
+        gt=0,
+        description="The nightly batch removes older entries from the history of each video.",
+    )
     deleted: Literal["keep", "mark", "forget"] = Field(
         default="mark",
         description="What becomes of a video whose object is deleted: keep goes on as if it were"

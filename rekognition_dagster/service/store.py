@@ -18,6 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from rekognition_dagster.database import open_engine, without_password
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.operations import OPERATIONS
 from rekognition_dagster.service.database import (
@@ -27,8 +28,6 @@ from rekognition_dagster.service.database import (
     OUTBOX,
     SCHEMA,
     TOKENS,
-    open_engine,
-    without_password,
 )
 
 IN_PROGRESS, SUCCEEDED, FAILED = "IN_PROGRESS", "SUCCEEDED", "FAILED"
@@ -144,7 +143,7 @@ class JobStore:
         self._clock, self._life = clock, job_life_s
         self._turn = threading.Lock()
         try:
-            self._engine = open_engine(url)
+            self._engine = open_engine(url, connections=20)
             with self._write() as connection:
                 if self._engine.dialect.name == "postgresql":
                     # Two hosts that start at once must not both create the tables.
@@ -422,10 +421,13 @@ class JobStore:
                 orders=json.dumps(orders),
             )
 
-    def fail(self, job: Job, owner: str, message: str) -> bool:
+    def fail(
+        self, job: Job, owner: str, message: str, metadata: Mapping[str, Any] | None = None
+    ) -> bool:
         """End a job in FAILED with a message for people; see :meth:`complete`."""
+        text = json.dumps(metadata or {})
         with self._write() as connection:
-            return self._end(connection, job, FAILED, owner=owner, message=message)
+            return self._end(connection, job, FAILED, owner=owner, message=message, metadata=text)
 
     def _end(
         self,

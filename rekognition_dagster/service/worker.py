@@ -182,13 +182,14 @@ class Worker:
     def _end_badly(self, attempt: _Attempt, error: BaseException) -> None:
         """Fail the job, or let it be tried again."""
         job, store, owner = attempt.job, self.store, self.owner
+        backend = _backend(job, self.settings)
         if isinstance(error, _UnfetchedError) and job.attempts < self.settings.attempts:
             log.warning("video not fetched", extra={**attempt.about, "error": error})
             store.release(job, owner, delay_s=2.0**job.attempts, counts=True)
         elif isinstance(error, (_UnfetchedError, RekognitionDagsterError)):
             log.warning("job FAILED", extra={**attempt.about, "error": error})
             text = str(error)
-            store.fail(job, owner, text if job.video in text else f"{job.video}: {text}")
+            store.fail(job, owner, text if job.video in text else f"{job.video}: {text}", backend)
         elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             log.error("job FAILED", extra={**attempt.about, "error": error})
             store.fail(
@@ -196,6 +197,7 @@ class Worker:
                 owner,
                 f"{job.video}: there is no space left where the service keeps videos and results. "
                 "Free some, or name another place with --results, then start the job again",
+                backend,
             )
         else:
             log.error("job FAILED", extra=attempt.about, exc_info=error)
@@ -204,6 +206,7 @@ class Worker:
                 owner,
                 f"{job.video}: the analysis failed ({type(error).__name__}). The service's log "
                 f"says more under job {job.job_id}; start the job again once that is mended",
+                backend,
             )
 
     def _beat(self, attempt: _Attempt) -> None:

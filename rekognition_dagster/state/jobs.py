@@ -5,7 +5,7 @@ Each function is one step of a transaction; what it changes goes to the outbox a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +72,8 @@ class Waiting:
         video: The object.
         attempt: Of the job to be started.
         asked: Whether a person asked for it.
+        lapsed: Whether an earlier reservation lapsed: its job may run already.
+        version: Of the content that the work is for.
     """
 
     operation: str
@@ -80,6 +82,8 @@ class Waiting:
     video: Video
     attempt: int
     asked: bool
+    lapsed: bool = False
+    version: str = "unknown"
 
 
 def in_flight(connection: sa.Connection, now: float) -> int:
@@ -111,8 +115,8 @@ def reserve(
 ) -> list[Waiting]:
     """Reserve work for which slots are free, each operation in turn, the longest waiting first.
 
-    A reservation that is not followed by :func:`started`, :func:`refused` or :func:`release`
-    lapses after ``lease_s``, and its work comes first then.
+    A reservation that :func:`started`, :func:`refused` or :func:`release` does not follow lapses
+    after ``lease_s``, and its work comes first then.
 
     Args:
         connection: A transaction that writes.
@@ -136,14 +140,21 @@ def reserve(
         ]
         for o in operations
     ]
-    chosen: list[Waiting] = []
+    # First what may run already, whatever its operation, or there would be more than ``most``.
+    chosen = [w for turn in turns for w in turn if w.lapsed][:room]
+    turns = [[w for w in turn if not w.lapsed] for turn in turns]
     while len(chosen) < room and any(turns):
         for turn in turns:
             if turn and len(chosen) < room:
                 chosen.append(turn.pop(0))
-    for one in chosen:
-        connection.execute(_of(one).values(lease_until=now + lease_s, priority=RECOVERED))
+    if chosen:
+        reservation = _each(lease_until=now + lease_s, priority=RECOVERED)
+        ours = [{"of_operation": w.operation, "of_key": w.key} for w in chosen]
+        connection.execute(reservation, ours)
     return chosen
+
+
+_OF_VERSION = WORK.c.version.label("of_version")
 
 
 def _waiting(
@@ -155,7 +166,7 @@ def _waiting(
     keys: Sequence[str] | None,
 ) -> list[Waiting]:
     query = (
-        sa.select(VIDEOS, WORK.c.attempt, WORK.c.reason)
+        sa.select(VIDEOS, WORK.c.attempt, WORK.c.reason, WORK.c.priority, _OF_VERSION)
         .join(VIDEOS, VIDEOS.c.key == WORK.c.key)
         .where(
             WORK.c.operation == operation,
@@ -177,6 +188,8 @@ def _waiting(
             video_of(row),
             row["attempt"],
             row["reason"] == BY_HAND,
+            row["priority"] == RECOVERED,
+            row["of_version"],
         )
         for row in connection.execute(query).mappings()
     ]
@@ -198,59 +211,86 @@ def release(connection: sa.Connection, delayed: Iterable[Waiting]) -> None:
         connection.execute(_of(one).values(lease_until=0.0, priority=priority))
 
 
-def started(
-    connection: sa.Connection,
-    work: Waiting,
-    job_id: str,
-    token: str,
-    now: float,
-) -> bool:
-    """Enter a started job. False where this job has ended before for the same work, so that a new
-    attempt is needed; the work then waits for that attempt."""
-    version = work.video.version or "unknown"
-    known = connection.execute(sa.select(JOBS).where(JOBS.c.job_id == job_id)).mappings().first()
-    stands = _row(connection, work.operation, work.key)
-    ended = known is not None and known["status"] != IN_PROGRESS
-    if work.asked and (ended or (stands and stands["results_job_id"] == job_id)):
+@dataclass(frozen=True)
+class Started:
+    """A job that the service started, or found running, for reserved work."""
+
+    work: Waiting
+    job_id: str
+    token: str
+
+
+def started(connection: sa.Connection, starts: Sequence[Started], now: float) -> list[Waiting]:
+    """Enter started jobs.
+
+    Returns:
+        Work that a person asked for and whose job has ended before: it needs another attempt, and
+        waits for it.
+    """
+    ids = [s.job_id for s in starts]
+    known = {j["job_id"]: j for j in _select(connection, JOBS, JOBS.c.job_id, ids)}
+    again = [s.work for s in starts if s.work.asked and _is_over(connection, s, known)]
+    for work in again:
         connection.execute(_of(work).values(attempt=work.attempt + 1, lease_until=0.0))
-        return False
-    if known is None:
-        row = {
-            "job_id": job_id,
-            "operation": work.operation,
-            "key": work.key,
-            "version": version,
-            "attempt": work.attempt,
-            "token": token,
-            "status": IN_PROGRESS,
-            "started_at": now,
-            "check_at": 0.0,
-        }
-        connection.execute(JOBS.insert(), row)
-    connection.execute(
-        _of(work).values(
-            phase=Phase.IN_FLIGHT.value,
-            since=known["started_at"] if known else now,
-            job_id=job_id,
-            attempt=work.attempt,
-            lease_until=0.0,
-            priority=NORMAL,
-            reason=None,
-            shown=True,
-            refusals=0,
-            tries=0,
-            not_before=0.0,
+    new = [s for s in starts if s.work not in again]
+    rows = [_new_job(s, now) for s in new if s.job_id not in known]
+    if rows:
+        connection.execute(JOBS.insert(), rows)
+    if new:
+        since = {job_id: job["started_at"] for job_id, job in known.items()}
+        connection.execute(
+            _each(
+                phase=Phase.IN_FLIGHT.value,
+                since=sa.bindparam("at"),
+                job_id=sa.bindparam("id"),
+                attempt=sa.bindparam("nth"),
+                lease_until=0.0,
+                priority=NORMAL,
+                reason=None,
+                shown=True,
+                refusals=0,
+                tries=0,
+                not_before=0.0,
+            ).where(WORK.c.version == sa.bindparam("of_version")),  # it may have changed meanwhile
+            [
+                {"of_operation": s.work.operation, "of_key": s.work.key}
+                | {"of_version": s.work.version}
+                | {"at": since.get(s.job_id, now), "id": s.job_id, "nth": s.work.attempt}
+                for s in new
+            ],
         )
-    )
-    log.to_report(connection, [(log.job(work.operation), work.partition)])
-    log.remember(connection, "started", [(work.key, work.operation, f"job {job_id}")])
-    early = connection.execute(sa.select(EARLY).where(EARLY.c.job_id == job_id)).mappings().first()
-    if early is not None:
-        connection.execute(EARLY.delete().where(EARLY.c.job_id == job_id))
-        complete(connection, job_id, early["status"], early["completed_at"], now)
-    elif known is not None and known["status"] != IN_PROGRESS:
-        _ended(connection, known, known["status"], known["completed_at"], now)
-    return True
+    log.to_report(connection, ((log.job(s.work.operation), s.work.partition) for s in new))
+    entries = ((s.work.key, s.work.operation, f"job {s.job_id}") for s in new)
+    log.remember(connection, "started", entries)
+    ended = [known[s.job_id] for s in new if s.job_id in known]
+    _end(connection, [(j, _ending(j)) for j in ended if j["status"] != IN_PROGRESS], now)
+    early = _select(connection, EARLY, EARLY.c.job_id, [s.job_id for s in new])
+    if early:
+        connection.execute(EARLY.delete().where(EARLY.c.job_id.in_([e["job_id"] for e in early])))
+        complete(connection, [_ending(e) for e in early], now)
+    return again
+
+
+def _is_over(connection: sa.Connection, start: Started, known: Mapping[str, Row]) -> bool:
+    """Whether this job has ended before, or is the one whose results are in the lake."""
+    job, work = known.get(start.job_id), _row(connection, start.work.operation, start.work.key)
+    if job is not None and job["status"] != IN_PROGRESS:
+        return True
+    return work is not None and work["results_job_id"] == start.job_id
+
+
+def _new_job(start: Started, now: float) -> dict[str, Any]:
+    return {
+        "job_id": start.job_id,
+        "operation": start.work.operation,
+        "key": start.work.key,
+        "version": start.work.version,
+        "attempt": start.work.attempt,
+        "token": start.token,
+        "status": IN_PROGRESS,
+        "started_at": now,
+        "check_at": 0.0,
+    }
 
 
 def refused(connection: sa.Connection, work: Waiting, reason: str, now: float) -> None:
@@ -275,71 +315,141 @@ def refused(connection: sa.Connection, work: Waiting, reason: str, now: float) -
 # -- completions ----------------------------------------------------------------------------------
 
 
-def complete(
-    connection: sa.Connection, job_id: str, status: str, completed_at: float | None, now: float
-) -> bool:
-    """Enter that a job has ended; whether that is news.
+@dataclass(frozen=True)
+class Ending:
+    """How and when a job ended, as its completion or the service reports."""
+
+    job_id: str
+    status: str
+    completed_at: float | None = None
+
+
+def _ending(row: Row) -> Ending:
+    return Ending(row["job_id"], row["status"], row["completed_at"])
+
+
+def complete(connection: sa.Connection, endings: Sequence[Ending], now: float) -> int:
+    """Enter that jobs have ended; of how many that is news.
 
     A completion of a job that is not known here is kept: its start may not be entered yet.
     """
-    job = connection.execute(sa.select(JOBS).where(JOBS.c.job_id == job_id)).mappings().first()
-    if job is None:
-        row = {
-            "job_id": job_id,
-            "status": status,
-            "completed_at": completed_at,
+    first = {e.job_id: e for e in reversed(endings)}
+    known = {j["job_id"]: j for j in _select(connection, JOBS, JOBS.c.job_id, list(first))}
+    early = [
+        {
+            "job_id": e.job_id,
+            "status": e.status,
+            "completed_at": e.completed_at,
             "received_at": now,
         }
-        upsert(connection, EARLY, [row], update=[])
-        return False
-    if job["status"] != IN_PROGRESS:
-        return False
-    return _ended(connection, job, status, completed_at, now)
+        for e in first.values()
+        if e.job_id not in known
+    ]
+    upsert(connection, EARLY, early, update=[])
+    news = [(j, first[i]) for i, j in known.items() if j["status"] == IN_PROGRESS]
+    _end(connection, news, now)
+    return len(news)
 
 
-def _ended(
-    connection: sa.Connection,
-    job: Row,
-    status: str,
-    completed_at: float | None,
-    now: float,
-) -> bool:
-    times = {"completed_at": completed_at, "noticed_at": now}
-    if completed_at is not None and completed_at < job["started_at"]:
-        times["started_at"] = completed_at  # it was started before this state heard of it
+def _end(connection: sa.Connection, ended: Sequence[tuple[Row, Ending]], now: float) -> None:
+    if not ended:
+        return
     connection.execute(
-        JOBS.update().where(JOBS.c.job_id == job["job_id"]).values(status=status, **times)
+        JOBS.update()
+        .where(JOBS.c.job_id == sa.bindparam("of"))
+        .values(
+            status=sa.bindparam("ended_as"),
+            completed_at=sa.bindparam("ended_at"),
+            noticed_at=now,
+            started_at=sa.bindparam("begun_at"),
+        ),
+        [
+            {
+                "of": job["job_id"],
+                "ended_as": e.status,
+                "ended_at": e.completed_at,
+                # A job that ended before this state heard of it was started before that.
+                "begun_at": min(job["started_at"], e.completed_at or job["started_at"]),
+            }
+            for job, e in ended
+        ],
     )
-    work = _row(connection, job["operation"], job["key"])
-    log.remember(connection, "completed", [(job["key"], job["operation"], status)])
-    if work is None or work["job_id"] != job["job_id"]:
-        return True  # of an earlier version or attempt: its slot is free, nothing else changes
-    values: dict[str, Any] = {"since": completed_at or now, "tries": 0, "not_before": 0.0}
-    if status == SUCCEEDED:
-        values |= {"phase": Phase.UNPAGED.value, "reason": None}
-    elif status == EXPIRED and job["attempt"] < EXPIRED_ATTEMPTS:
-        values |= {"phase": Phase.WAITING.value, "attempt": job["attempt"] + 1}
-        values |= {"reason": None, "priority": NORMAL}
-    else:
-        reason = "its results expired" if status == EXPIRED else "the job FAILED"
-        values |= {"phase": Phase.FAILED.value, "reason": reason, "shown": False, "since": now}
-    connection.execute(
+    entries = ((job["key"], job["operation"], e.status) for job, e in ended)
+    log.remember(connection, "completed", entries)
+    works = _works(connection, [job["key"] for job, _ in ended])
+    for job, e in ended:
+        work = works.get((job["operation"], job["key"]))
+        if work is None or work["job_id"] != job["job_id"]:
+            continue  # of an earlier version or attempt: its slot is free, nothing else changes
+        works[job["operation"], job["key"]] = {**work, "next": _next(job, e, now)}
+    moved = [w for w in works.values() if "next" in w]
+    for columns in {tuple(w["next"]) for w in moved}:
+        some = [w for w in moved if tuple(w["next"]) == columns]
+        connection.execute(
+            _each(**{c: sa.bindparam(f"new_{c}") for c in columns}),
+            [
+                {"of_operation": w["operation"], "of_key": w["key"]}
+                | {f"new_{c}": v for c, v in w["next"].items()}
+                for w in some
+            ],
+        )
+    log.to_report(connection, ((log.completion(w["operation"]), w["partition"]) for w in moved))
+
+
+def _next(job: Row, ending: Ending, now: float) -> dict[str, Any]:
+    """New values of the work whose job has ended."""
+    values: dict[str, Any] = {"tries": 0, "not_before": 0.0, "reason": None}
+    if ending.status == SUCCEEDED:
+        return values | {"phase": Phase.UNPAGED.value, "since": ending.completed_at or now}
+    if ending.status == EXPIRED and job["attempt"] < EXPIRED_ATTEMPTS:
+        values |= {"phase": Phase.WAITING.value, "since": ending.completed_at or now}
+        return values | {"attempt": job["attempt"] + 1, "priority": NORMAL}
+    reason = "its results expired" if ending.status == EXPIRED else "the job FAILED"
+    values |= {"phase": Phase.FAILED.value, "since": now}
+    return values | {"reason": reason, "shown": False}
+
+
+def _select(
+    connection: sa.Connection, table: sa.Table, column: sa.Column[Any], values: Sequence[str]
+) -> list[sa.RowMapping]:
+    """Rows of a table by the values of a column."""
+    found: list[sa.RowMapping] = []
+    for start in range(0, len(values), CHUNK):
+        query = sa.select(table).where(column.in_(values[start : start + CHUNK]))
+        found += connection.execute(query).mappings()
+    return found
+
+
+def _works(
+    connection: sa.Connection, keys: Sequence[str]
+) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """Work of videos with their partitions, by operation and key."""
+    found: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for start in range(0, len(keys), CHUNK):
+        query = (
+            sa.select(WORK, VIDEOS.c.partition)
+            .join(VIDEOS, VIDEOS.c.key == WORK.c.key)
+            .where(WORK.c.key.in_(keys[start : start + CHUNK]))
+        )
+        found |= {(w["operation"], w["key"]): w for w in connection.execute(query).mappings()}
+    return found
+
+
+def _each(**values: Any) -> sa.Update:
+    """An update of work, executed with ``of_operation`` and ``of_key`` of each."""
+    return (
         WORK.update()
-        .where(WORK.c.operation == job["operation"], WORK.c.key == job["key"])
+        .where(
+            WORK.c.operation == sa.bindparam("of_operation"),
+            WORK.c.key == sa.bindparam("of_key"),
+        )
         .values(**values)
     )
-    log.to_report(connection, [(log.completion(job["operation"]), _partition(connection, job))])
-    return True
 
 
 def _row(connection: sa.Connection, operation: str, key: str) -> sa.RowMapping | None:
     query = sa.select(WORK).where(WORK.c.operation == operation, WORK.c.key == key)
     return connection.execute(query).mappings().first()
-
-
-def _partition(connection: sa.Connection, job: Row) -> str:
-    found = connection.scalar(sa.select(VIDEOS.c.partition).where(VIDEOS.c.key == job["key"]))
-    return found or job["key"]
 
 
 def overdue(
@@ -475,10 +585,17 @@ def _request(
 
 
 def open_night(
-    connection: sa.Connection, operations: Sequence[str], max_attempts: int, now: float
+    connection: sa.Connection,
+    operations: Sequence[str],
+    max_attempts: int,
+    now: float,
+    history_days: float,
 ) -> None:
-    """Ask again for what is not analysed: held videos, refused starts, and jobs that FAILED, up to
-    ``max_attempts``; and let runs try again what they could not do."""
+    """Ask again for what is not analysed, and purge what is old.
+
+    Held videos wait for a job, and so do refused starts and jobs that FAILED, up to
+    ``max_attempts``. Runs try again what they could not do.
+    """
     ours = WORK.c.operation.in_(operations)
     waits = {"phase": Phase.WAITING.value, "priority": NORMAL, "tries": 0, "not_before": 0.0}
     failed = sa.and_(ours, WORK.c.phase == Phase.FAILED.value)
@@ -507,6 +624,7 @@ def open_night(
     )
     set_fact(connection, "night_opened_at", repr(now))
     purge_early(connection, now)
+    log.purge(connection, now - history_days * 86400)
 
 
 def night_opened_at(connection: sa.Connection) -> float:
@@ -521,7 +639,9 @@ __all__ = [
     "IN_PROGRESS",
     "SUCCEEDED",
     "Coverage",
+    "Ending",
     "Request",
+    "Started",
     "Waiting",
     "check_later",
     "complete",

@@ -110,3 +110,8 @@ def remember(
     ]
     if rows:
         connection.execute(HISTORY.insert(), rows)
+
+
+def purge(connection: sa.Connection, before: float) -> None:
+    """Remove entries of the history that are older than a time."""
+    connection.execute(HISTORY.delete().where(HISTORY.c.at < before))

@@ -43,7 +43,7 @@ def rebuild(
         chosen = [r for r in rows if r["operation"] in operations]
         videos = {r["video"]: _video(r) for r in chosen}
         found = [Found(v, partitioning.partition_of(v)) for v in videos.values()]
-        results = [_result(lake, r, videos[r["video"]]) for r in chosen]
+        results = [Written.of(lake, videos[r["video"]], r["operation"], r) for r in chosen]
         now = time.time()
         with state.write() as connection:
             before = known(connection, [f.video.partition_key for f in found])
@@ -67,16 +67,4 @@ def _video(row: dict[str, Any]) -> Video:
     version = row["version"] or None
     return Video.from_uri(
         row["video"], etag=version, size=row["size"], last_modified=row["last_modified"]
-    )
-
-
-def _result(lake: Lake, row: dict[str, Any], video: Video) -> Written:
-    return Written(
-        row["operation"],
-        video.partition_key,
-        video.version or "unknown",
-        row["job_id"],
-        int(row["rows"] or 0),
-        lake.path(OPERATIONS[row["operation"]].table, video),
-        row["backend"],
     )

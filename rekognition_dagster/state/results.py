@@ -9,6 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from rekognition_dagster.lake import Lake
+from rekognition_dagster.operations import OPERATIONS
 from rekognition_dagster.state import log
 from rekognition_dagster.state.jobs import EXPIRED, EXPIRED_ATTEMPTS
 from rekognition_dagster.state.store import fact, set_fact, upsert
@@ -124,6 +126,19 @@ class Written:
     rows: int
     path: str
     backend: str | None = None
+
+    @classmethod
+    def of(cls, lake: Lake, video: Video, operation: str, job: Mapping[str, Any]) -> Written:
+        """The results of a row of the lake's ``jobs``."""
+        return cls(
+            operation,
+            video.partition_key,
+            video.version or "unknown",
+            job["job_id"],
+            int(job["rows"] or 0),
+            lake.path(OPERATIONS[operation].table, video),
+            job["backend"],
+        )
 
 
 def written(

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from rekognition_dagster.database import open_engine, without_password
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.state.tables import FACTS, SCHEMA, SCHEMA_VERSION, UPGRADES
 
 _VERSION, _DEPLOYMENT = "schema_version", "deployment"
-_BUSY_S = 30
 
 
 class State:
@@ -42,7 +41,7 @@ class State:
         self.deployment = deployment
         self.schema = f"rekognition_{slug(deployment)}"[:63]
         try:
-            self._engine = _engine(url)
+            self._engine = open_engine(url)
             self.is_postgres = self._engine.dialect.name == "postgresql"
             if self.is_postgres:
                 self._engine = self._engine.execution_options(
@@ -50,8 +49,9 @@ class State:
                 )
             self._prepare()
         except (SQLAlchemyError, ArgumentError, OSError, ImportError) as error:
+            reason = str(error).splitlines()[0]
             raise ConfigurationError(
-                f"cannot open the pipeline's state {_shown(url)}: {str(error).splitlines()[0]}. "
+                f"cannot open the pipeline's state {without_password(url)}: {reason}. "
                 "Check REKOGNITION_DAGSTER_STATE, and that this user may write there"
             ) from error
 
@@ -166,34 +166,3 @@ def upsert(
     else:
         statement = statement.on_conflict_do_nothing(index_elements=keys)
     connection.execute(statement, rows)
-
-
-def _engine(url: str) -> sa.Engine:
-    parsed = sa.make_url(url)
-    if parsed.get_backend_name() == "postgresql":
-        return sa.create_engine(parsed, pool_pre_ping=True, pool_size=4, max_overflow=8)
-    if parsed.get_backend_name() != "sqlite" or not parsed.database:
-        raise ArgumentError("it is neither a SQLite file nor a PostgreSQL URL")
-    Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(parsed, connect_args={"timeout": _BUSY_S}, pool_size=4)
-
-    @event.listens_for(engine, "connect")
-    def _open(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # transactions begin below, not in the driver
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")  # what is committed survives a power cut
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: sa.Connection) -> None:
-        # A transaction that reads first and writes later can fail half-way: take the lock at once.
-        writes = connection.get_execution_options().get("writes")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
-
-
-def _shown(url: str) -> str:
-    try:
-        return sa.make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return "(unreadable URL)"

@@ -42,8 +42,8 @@ def state(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             now=time.time(),
             lease_s=60.0,
         )
-        jobs.started(connection, work, "j1", "t", time.time())
-        jobs.complete(connection, "j1", "FAILED", time.time(), time.time())
+        jobs.started(connection, [jobs.Started(work, "j1", "t")], time.time())
+        jobs.complete(connection, [jobs.Ending("j1", "FAILED", time.time())], time.time())
     return opened
 
 

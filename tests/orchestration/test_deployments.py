@@ -6,6 +6,7 @@ Each test stands for a kind of fault that the pipeline once had.
 from __future__ import annotations
 
 import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -338,6 +339,28 @@ def test_an_analysed_video_is_analysed_again_by_hand(deployment: Deployment) -> 
     deployment.run_requested("results_refresh")
     (stand,) = deployment.stands().values()
     assert stand.work["results_job_id"] == "job-1"
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_older_results_never_replace_newer_ones(deployment: Deployment, is_deleted: bool) -> None:
+    (partition,) = deployment.complete("a.mp4")
+    stand = deployment.stands()["a.mp4"]
+    video, lake = stand.video, deployment.lake
+    row = {"video": video.uri, "job_id": "newer", "timestamp_ms": 0, "person_index": 0}
+    with lake.writer("person_detections", video) as writer:
+        writer.write([row])
+    later = datetime.now(timezone.utc) + timedelta(minutes=1)
+    job = {"job_id": "newer", "status": "SUCCEEDED", "rows": 1, "completed_at": later}
+    lake.write_job(video, OPERATION, {**job, "backend": "engine:default"})
+    if is_deleted:
+        s3: Any = boto3.client("s3")
+        s3.delete_object(Bucket=deployment.settings.bucket, Key="a.mp4")
+        deployment.tick("video_discovery")
+    deployment.run_requested("results_refresh")
+    deployment.materialize("person_detections", [partition])
+    assert deployment.rows("SELECT DISTINCT job_id FROM person_detections") == [("newer",)]
+    assert deployment.stands()["a.mp4"].work["results_job_id"] == "newer"
+    assert deployment.stands()["a.mp4"].work["backend"] == "engine:default"
 
 
 def test_results_and_what_is_downstream_are_computed_in_one_run(deployment: Deployment) -> None:

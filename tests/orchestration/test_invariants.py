@@ -14,13 +14,15 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 from deployment import Deployment, killed, put_videos
 from rekognition_double import ApiFault
 
-from rekognition_dagster.api import MessageQueue
+from rekognition_dagster.api import MessageQueue, inbox
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.orchestration import completions, discovery, dispatch
 from rekognition_dagster.orchestration.resources import VideoBucketResource
+from rekognition_dagster.state.tables import EARLY
 from rekognition_dagster.state.videos import Found, register
 from rekognition_dagster.videos import Video
 
@@ -191,6 +193,25 @@ def test_a_message_of_another_deployment_is_left_alone(deployment: Deployment) -
         deployment.tick("completions")
     assert completed(deployment) == []
     assert deployment.queued() == 1
+
+
+def test_messages_of_another_deployment_hold_up_none_of_ours(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "AT_ONCE", 1)  # each message is a batch of its own
+    started(deployment, *(f"{i}.mp4" for i in range(4)))
+    message = {**json.loads(deployment.double.notification("job-0")), "JobTag": "somebody-else"}
+    for job in range(4):
+        deployment.queue.client.send_message(
+            QueueUrl=deployment.queue.url, MessageBody=json.dumps({**message, "JobId": f"x{job}"})
+        )
+        deployment.notify(f"job-{job}")
+    with pytest.raises(ConfigurationError, match="4 of 'somebody-else'"):
+        deployment.tick("completions")
+    assert len(completed(deployment)) == 4
+    assert deployment.queued() == 4, "the other deployment's messages stay"
+    with deployment.state.read() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(EARLY)) == 0
 
 
 # -- I2, I3: starts -------------------------------------------------------------------------------

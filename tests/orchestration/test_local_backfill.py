@@ -13,6 +13,7 @@ from deployment import Deployment
 from made_videos import make_video
 
 from rekognition_dagster import Lake
+from rekognition_dagster.state import Phase
 
 WALKER = "scripted_people:Walker"
 
@@ -175,6 +176,20 @@ def test_a_backfill_of_one_operation_starts_no_other(deployment: Deployment, cli
     assert backfill(deployment, prefix="elsewhere/").success
     deployment.tick("video_discovery")
     assert deployment.dispatch() == 0
+
+
+def test_a_backfill_inside_the_prefix_leaves_the_other_operations_to_discovery(
+    deployment: Deployment, clip: Path
+) -> None:
+    deployment.set(operations=["person_tracking", "face_detection"])
+    upload(deployment, clip, "a.mp4")
+    assert backfill(deployment, prefix="", operations=["person_tracking"]).success
+    assert deployment.dispatch() == 0, "the backfill was asked for one operation"
+    deployment.tick("video_discovery")
+    assert deployment.dispatch() == 1, "the deployment analyses faces of all that it discovers"
+    (job,) = deployment.double.jobs.values()
+    assert job["API"] == "StartFaceDetection"
+    assert deployment.phases() == {"a.mp4": Phase.ANALYSED}
 
 
 def test_another_detectors_results_are_kept_beside(

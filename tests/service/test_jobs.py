@@ -8,6 +8,11 @@ import time
 import pytest
 from service.serving import ended, refused, until
 
+from rekognition_dagster.api import RekognitionVideo
+from rekognition_dagster.errors import JobFailedError
+from rekognition_dagster.operations import FACE_DETECTION
+from rekognition_dagster.videos import Video
+
 
 def test_a_job_goes_from_start_to_notification_to_its_pages(cloud, rekognition):
     before = time.time()
@@ -73,6 +78,12 @@ def test_a_video_that_cannot_be_analysed_fails_its_job_with_a_reason_and_a_remed
     assert page["Faces"] == []
     (message,) = until(cloud.completions)
     assert message["Status"] == "FAILED"
+    where = Video(video["S3Object"]["Bucket"], video["S3Object"]["Name"])
+    with pytest.raises(JobFailedError) as failed:
+        RekognitionVideo(rekognition).page(FACE_DETECTION, where, job["JobId"])
+    backend, software = failed.value.backend
+    assert str(backend).startswith("engine:"), "what found the video bad is known too"
+    assert str(software).startswith("rekognition-dagster ")
 
 
 def test_a_job_in_progress_says_so(cloud, rekognition):

@@ -133,7 +133,7 @@ def test_a_completion_that_the_queue_forgot_is_announced_again(tmp_path: Path) -
                 now=0.0,
                 lease_s=60.0,
             )
-            jobs.started(connection, work, job_id, "t", 1.0)
+            jobs.started(connection, [jobs.Started(work, job_id, "t")], 1.0)
         service = first.processes[-1]
         service.wait_for(lambda: _has_ended(first, job_id), "ended the job", 60.0)
     with LocalStack(home) as second:

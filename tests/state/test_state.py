@@ -18,7 +18,7 @@ from rekognition_dagster.state.tables import GONE, IGNORED, JOBS, OUTBOX, WORK
 from rekognition_dagster.state.videos import Found, Plan, add_operations, mark, register
 from rekognition_dagster.videos import Video
 
-TRACKING = "person_tracking"
+TRACKING, FACES = "person_tracking", "face_detection"
 PLAN = Plan([TRACKING])
 EVERYTHING = Coverage("b")
 PATHS = Model("person_paths", "1", (TRACKING,))
@@ -44,12 +44,14 @@ def reserve(state: State, most: int = 20, **options: object) -> list[jobs.Waitin
 def start(state: State, work: jobs.Waiting, job_id: str) -> bool:
     with state.write() as connection:
         now = time.time()
-        return jobs.started(connection, work, job_id, f"token of {job_id}", now)
+        start = jobs.Started(work, job_id, f"token of {job_id}")
+        return not jobs.started(connection, [start], now)
 
 
 def complete(state: State, job_id: str, status: str = "SUCCEEDED") -> bool:
     with state.write() as connection:
-        return jobs.complete(connection, job_id, status, time.time(), time.time())
+        ending = jobs.Ending(job_id, status, time.time())
+        return bool(jobs.complete(connection, [ending], time.time()))
 
 
 def phases(state: State) -> dict[str, Phase]:
@@ -89,7 +91,7 @@ def test_what_waits_for_the_night_or_is_archived_is_held(state: State) -> None:
         register(connection, [found("cold.mp4", archived=True)], time.time(), PLAN)
     assert set(phases(state).values()) == {Phase.HELD}
     with state.write() as connection:
-        jobs.open_night(connection, [TRACKING], 3, time.time())
+        jobs.open_night(connection, [TRACKING], 3, time.time(), 365)
     assert phases(state) == {"a.mp4": Phase.WAITING, "cold.mp4": Phase.HELD}
     with state.write() as connection:
         register(connection, [found("cold.mp4")], time.time(), PLAN)
@@ -137,6 +139,38 @@ def test_a_reservation_that_nobody_keeps_lapses_and_comes_first(state: State) ->
     later = time.time() + 100
     (again, other) = reserve(state, now=later)
     assert (again.key, other.key) == (lost.key, "b/b.mp4")
+
+
+def test_what_may_run_already_comes_before_another_operations_work(state: State) -> None:
+    names = [f"{i}.mp4" for i in range(4)]
+    discover(state, *names)
+    reserve(state, most=4, lease_s=1.0)  # and its process dies: these jobs may run
+    with state.write() as connection:
+        plan = Plan((TRACKING, FACES))
+        register(connection, [found(f"f{n}") for n in names], time.time(), plan)
+        again = jobs.reserve(
+            connection,
+            [FACES, TRACKING],
+            EVERYTHING,
+            most=4,
+            limit=50,
+            now=time.time() + 2,
+            lease_s=60.0,
+        )
+    assert {(w.operation, w.key) for w in again} == {(TRACKING, f"b/{n}") for n in names}
+
+
+def test_a_version_that_arrives_while_its_predecessor_starts_is_not_lost(state: State) -> None:
+    discover(state, "a.mp4")
+    (work,) = reserve(state)
+    discover(state, "a.mp4", etag="e2")
+    start(state, work, "j1")
+    assert phases(state) == {"a.mp4": Phase.WAITING}
+    (later,) = reserve(state)
+    assert later.video.version == "e2"
+    assert summary(state).counts[Phase.IN_FLIGHT] == 0
+    with state.read() as connection:
+        assert jobs.in_flight(connection, time.time()) == 2, "the old job runs at the service"
 
 
 def test_what_a_person_asked_for_comes_first_and_whatever_is_covered(state: State) -> None:
@@ -205,6 +239,22 @@ def test_a_completion_that_comes_before_its_start_is_entered_is_kept(state: Stat
         assert jobs.in_flight(connection, time.time()) == 0, "its slot is free"
 
 
+def test_completions_of_one_batch_are_entered_each_once(state: State) -> None:
+    discover(state, "a.mp4", "b.mp4", "c.mp4")
+    for i, work in enumerate(reserve(state)):
+        start(state, work, f"j{i}")
+    now = time.time()
+    ends = [jobs.Ending(f"j{i}", s, now) for i, s in enumerate(("SUCCEEDED", "FAILED", "EXPIRED"))]
+    with state.write() as connection:
+        twice = [*ends, *ends, jobs.Ending("unknown", "SUCCEEDED", now)]
+        assert jobs.complete(connection, twice, now) == 3
+        assert jobs.complete(connection, twice, now) == 0
+    expected = (Phase.UNPAGED, Phase.FAILED, Phase.WAITING)
+    assert phases(state) == dict(zip(("a.mp4", "b.mp4", "c.mp4"), expected, strict=True))
+    (retry,) = reserve(state)
+    assert (retry.key, retry.attempt) == ("b/c.mp4", 2)
+
+
 def test_a_completion_of_an_earlier_version_frees_its_slot_and_changes_nothing(
     state: State,
 ) -> None:
@@ -223,7 +273,7 @@ def test_the_times_of_a_job_are_its_own(state: State) -> None:
     (work,) = reserve(state)
     start(state, work, "j1")
     with state.write() as connection:
-        jobs.complete(connection, "j1", "SUCCEEDED", 1000.0, time.time())
+        jobs.complete(connection, [jobs.Ending("j1", "SUCCEEDED", 1000.0)], time.time())
         (job,) = connection.execute(sa.select(JOBS)).mappings()
     assert (job["started_at"], job["completed_at"]) == (1000.0, 1000.0)
     assert summary(state).expiring == 1, "it counts from when the job completed"
@@ -333,3 +383,15 @@ def test_two_processes_reserve_nothing_twice(url: str) -> None:
         process.join()
     assert len(keys) == len(set(keys)) == 100
     state.dispose()
+
+
+def test_the_night_removes_old_history_and_nothing_else(state: State) -> None:
+    discover(state, "a.mp4")
+    now = time.time()
+    with state.write() as connection:
+        jobs.open_night(connection, [TRACKING], 3, now + 86400, history_days=2)
+        assert [h["what"] for h in queries.everything(connection, "b/a.mp4")["history"]]
+        jobs.open_night(connection, [TRACKING], 3, now + 3 * 86400, history_days=2)
+        left = queries.everything(connection, "b/a.mp4")
+    assert left["history"] == []
+    assert [w["phase"] for w in left["work"]] == ["waiting"]
