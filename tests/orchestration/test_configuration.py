@@ -177,3 +177,12 @@ def test_the_component_documents_every_attribute() -> None:
 def test_a_missing_model_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"no SQL for queues.*person_paths"):
         load_models(names=["queues"])
+
+
+def test_aws_resources_have_the_fields_of_dagster_aws() -> None:
+    from dagster_aws.utils import ResourceWithBoto3Configuration
+
+    from rekognition_dagster.orchestration.resources import AwsResource
+
+    theirs = set(ResourceWithBoto3Configuration.model_fields)
+    assert theirs == set(AwsResource.model_fields)

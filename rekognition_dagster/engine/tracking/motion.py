@@ -17,9 +17,9 @@ import numpy.typing as npt
 from rekognition_dagster.engine.frame import Frame
 
 _WIDTH = 160  # pixels of the small picture's longer side
-_SAME = 2.0  # grey levels of the median difference below which nothing moved
+_SAME = 2.0  # grey levels; where half the picture differs by less, nothing moved
 _STILL = 0.35  # pixels of the small picture: what is smaller is the estimate's own error
-_POINTS = 120
+_POINTS = 80
 _FEWEST = 12  # points that agree
 _AGREE = 0.5  # and which part of all
 _OFF = 0.75  # pixels by which a point may be off
@@ -107,12 +107,13 @@ class CameraMotion:
         """Return what takes this picture to the reference, in pixels of the small picture."""
         reference, points = self._reference, self._points
         assert reference is not None
-        if np.median(cv2.absdiff(grey, reference)) < _SAME:
+        changed = cv2.threshold(cv2.absdiff(grey, reference), _SAME, 255, cv2.THRESH_BINARY)[1]
+        if cv2.countNonZero(changed) < grey.size / 2:
             return STILL
         if points is None or len(points) < _FEWEST:
             return None
         flow: Any = cv2.calcOpticalFlowPyrLK(
-            reference, grey, points, np.empty_like(points), winSize=(15, 15), maxLevel=3
+            reference, grey, points, np.empty_like(points), winSize=(11, 11), maxLevel=2
         )
         found = flow[1].ravel() > 0
         before, now = points[found], flow[0][found]
