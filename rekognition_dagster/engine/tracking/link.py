@@ -18,6 +18,7 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from rekognition_dagster.engine.detectors import ScoreScale
 from rekognition_dagster.engine.spool import Spool
 from rekognition_dagster.engine.tracking import appearance
+from rekognition_dagster.engine.tracking.motion import STILL, Similarity
 
 _ROUNDS_S = (1.0, 6.0)  # longest gap that is bridged, round by round
 _END_S = 0.8  # how much of a tracklet's end tells its speed there
@@ -72,6 +73,7 @@ class Tracklet:
     best: float = 0.0
     evidence: float = 0.0
     looked: int = 0
+    view: Similarity = STILL
     early: npt.NDArray = field(default_factory=lambda: _BLANK)
     late: npt.NDArray = field(default_factory=lambda: _BLANK)
     head: list[_Row] | npt.NDArray = field(default_factory=list)
@@ -85,8 +87,11 @@ class Tracklet:
         score: float,
         scale: ScoreScale,
         look: npt.NDArray | None = None,
+        view: Similarity = STILL,
     ) -> None:
-        """Count one detection; ``look`` where it shows nobody else."""
+        """Count one detection; ``look`` where it shows nobody else. ``view`` takes places in the
+        picture to steady coordinates, which places and sizes are in."""
+        self.view = view
         left, top, right, bottom = box
         size = max(right - left, 1.0), max(bottom - top, 1.0)
         row = (time, (left + right) / 2, (top + bottom) / 2, *size)
@@ -150,6 +155,7 @@ class _Ends:
     stop_size: npt.NDArray
     start_look: npt.NDArray
     stop_look: npt.NDArray
+    stop_view: npt.NDArray  # the similarity of the last picture, (n, 2), complex
     looked: npt.NDArray  # how many detections told the appearance
     place_tremble: float  # deviation from a straight walk, in heights
     size_tremble: float  # deviation of the logarithm of the height
@@ -157,7 +163,7 @@ class _Ends:
 
 def link(
     tracklets: Iterable[Tracklet],
-    frame_size: tuple[int, int] | None,
+    frame_size: tuple[int, int],
     cuts: Sequence[float] = (),
     handovers: Collection[tuple[int, int]] = (),
 ) -> dict[int, int]:
@@ -165,8 +171,7 @@ def link(
 
     Args:
         tracklets: All of a video, as the first pass made them.
-        frame_size: Width and height in pixels; None where the camera moves, so that nobody is known
-            to have left.
+        frame_size: Width and height in pixels.
         cuts: Times in seconds, ascending, at which a new shot begins; nobody is joined across.
         handovers: Pairs of tracklets of which the second began on the first one's body before the
             first ended.
@@ -217,6 +222,7 @@ def _joined(chain: list[Tracklet]) -> Tracklet:
         first.number,
         first.first,
         last.last,
+        view=last.view,
         head=head[head[:, 0] <= first.first + _END_S],
         tail=tail[tail[:, 0] >= last.last - _END_S],
         looked=sum(t.looked for t in seen),
@@ -269,7 +275,7 @@ def _palette(items: list[Tracklet]) -> _Palette:
 def _joins(
     ends: _Ends,
     palette: _Palette,
-    frame: npt.NDArray | None,
+    frame: npt.NDArray,
     cuts: npt.NDArray,
     longest: float,
     handovers: list[tuple[int, int]],
@@ -308,7 +314,7 @@ def _cheapest(rows: npt.NDArray, columns: npt.NDArray, costs: npt.NDArray) -> li
 
 
 def _candidates(
-    ends: _Ends, palette: _Palette, frame: npt.NDArray | None, cuts: npt.NDArray, longest: float
+    ends: _Ends, palette: _Palette, frame: npt.NDArray, cuts: npt.NDArray, longest: float
 ) -> tuple[npt.NDArray, npt.NDArray, npt.NDArray]:
     """Which tracklet could go on as which, and at what cost, as three arrays of one length."""
     order = np.argsort(ends.first, kind="stable")
@@ -347,9 +353,7 @@ def _said(ends: _Ends, palette: _Palette, rows: npt.NDArray, columns: npt.NDArra
     return weight * palette.says(far)
 
 
-def _cost(
-    ends: _Ends, rows: npt.NDArray, columns: npt.NDArray, frame: npt.NDArray | None
-) -> npt.NDArray:
+def _cost(ends: _Ends, rows: npt.NDArray, columns: npt.NDArray, frame: npt.NDArray) -> npt.NDArray:
     gap = ends.first[columns] - ends.last[rows]
     height = np.sqrt(ends.stop_size[rows, 1] * ends.start_size[columns, 1])
     lasting = _TURN_S * (1 - np.exp(-gap / _TURN_S))  # how far a speed carries, in seconds
@@ -363,26 +367,33 @@ def _cost(
     size = np.log(ends.start_size[columns, 1] / ends.stop_size[rows, 1])
     cost = 0.5 * (off / deviation) ** 2 + 0.5 * (size / expected_size) ** 2 + gap / _FADE_S
     too_fast = np.hypot(*moved.T) / height > _FAST * gap + 0.7
-    left = too_fast if frame is None else too_fast | _left(ends, rows, gap, frame)
-    return np.where(left, np.inf, cost)
+    return np.where(too_fast | _left(ends, rows, gap, frame), np.inf, cost)
 
 
 def _left(ends: _Ends, rows: npt.NDArray, gap: npt.NDArray, frame: npt.NDArray) -> npt.NDArray:
-    """Whether the earlier one walked out of the picture."""
-    half = ends.stop_size[rows] / 2
-    place, speed = ends.stop[rows], ends.stop_speed[rows]
+    """Whether the earlier one walked out of the picture, as it was then."""
+    turn, shift = ends.stop_view[rows].T
+    half = ends.stop_size[rows] / 2 / np.abs(turn)[:, None]
+    place, speed = _plane(ends.stop[rows], 1 / turn, -shift / turn), ends.stop_speed[rows]
     near = _BORDER * frame
     out = ((place - half < near) & (speed < 0)) | ((place + half > frame - near) & (speed > 0))
     return out.any(axis=1) & (gap > 1.0)
 
 
+def _plane(places: npt.NDArray, turn: npt.NDArray, shift: npt.NDArray) -> npt.NDArray:
+    """Return places, shape (n, 2), under a similarity each."""
+    there = turn * (places[:, 0] + 1j * places[:, 1]) + shift
+    return np.stack([there.real, there.imag], axis=1)
+
+
 def _ends(items: Iterable[Tracklet], count: int) -> _Ends:
     spans, looked = np.zeros((count, 2)), np.zeros(count, int)
+    views = np.zeros((count, 2), complex)
     start, stop = np.zeros((count, 8)), np.zeros((count, 8))
     looks = np.zeros((2, count, appearance.SIZE), np.float32)
     for i, t in enumerate(items):
         spans[i] = t.first, t.last
-        looked[i] = t.looked
+        looked[i], views[i] = t.looked, t.view
         start[i] = _line(np.array(t.head), at_end=False)
         stop[i] = _line(_last_part(np.array(t.tail)), at_end=True)
         looks[:, i] = t.early, t.late
@@ -398,6 +409,7 @@ def _ends(items: Iterable[Tracklet], count: int) -> _Ends:
         stop_size=stop[:, 4:6],
         start_look=looks[0],
         stop_look=looks[1],
+        stop_view=views,
         looked=looked,
         place_tremble=_typical(lines[:, 6]),
         size_tremble=_typical(lines[:, 7]),

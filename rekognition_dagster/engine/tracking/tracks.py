@@ -83,7 +83,6 @@ class PersonTracks:
         self._faces = Spool(face_type)
         self._ends = Spool(ENDS)
         self._size: tuple[int, int] | None = None
-        self._moves = False
 
     def add(
         self,
@@ -104,7 +103,6 @@ class PersonTracks:
         self._begin_s = self._begin_s if self._times.count else time / 1000
         self._end_s = time / 1000 + self._interval_s
         self._times.append(np.array([(time, *motion)], TIME))
-        self._moves = self._moves or motion is not STILL
         self._faces.append(faces)
         if cut:
             self._cuts.append(time / 1000)
@@ -134,7 +132,7 @@ class PersonTracks:
                 self._tracklets[number] = Tracklet(number, time / 1000, time / 1000)
                 self._open[number] = self._tracklets[number]
             look = crowd.looks[k] if telling[k] else None
-            self._tracklets[number].add(time / 1000, box, score, self._scores, look)
+            self._tracklets[number].add(time / 1000, box, score, self._scores, look, motion)
         self._count_doubles(crowd, numbers)
         if time - self._swept_ms > _SWEEP_MS:
             self._swept_ms = time
@@ -204,8 +202,7 @@ class PersonTracks:
             and self._is_handover(self._tracklets[a], self._tracklets[b], times)
         ]
         assert self._size is not None
-        size = None if self._moves else self._size
-        person = link(alone, size, self._cuts, handovers)
+        person = link(alone, self._size, self._cuts, handovers)
         members: dict[int, list[Tracklet]] = {}
         for number, first in person.items():
             members.setdefault(first, []).append(self._tracklets[number])
