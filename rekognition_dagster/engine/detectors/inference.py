@@ -5,6 +5,7 @@ What goes in is an image as the decoder gives it; scaling and layout are part of
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import threading
@@ -24,6 +25,7 @@ from rekognition_dagster.engine.frame import Frame, Image
 T = TypeVar("T")
 Outputs = list[np.ndarray]
 
+_FORM = 1  # of what is made of the weights: another one makes it anew
 _READY = 4  # images beside those that run at once, while results are read and people followed
 _WIDEST = 2.5  # a longer picture is squeezed to this ratio of its sides
 _SIZES = 6  # networks kept for pictures of different sizes
@@ -52,23 +54,39 @@ def stored(weights: Path, name: str, make: Callable[[], ov.Model]) -> ov.Model:
         make: Makes it.
     """
     release = ov.get_version().partition("-")[0]
-    path = models.cache_folder() / "compiled" / f"{weights.stem}-{name}-{release}.xml"
+    name = f"{weights.stem}-{name}-{release}-{_FORM}.xml"
+    path = models.cache_folder() / "compiled" / name
     runtime = ov.Core()
-    if path.is_file():
-        try:
-            return runtime.read_model(path)
-        except RuntimeError:
-            path.unlink(missing_ok=True)  # half a file from a full disk
+    if (sums := _sums(path)) is not None and sums == _read(path.with_suffix(".sums")):
+        return runtime.read_model(path)
     model = make()
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".ir-", dir=path.parent) as scratch:
             made = Path(scratch) / path.name
             ov.save_model(model, made, compress_to_fp16=False)
-            for suffix in (".bin", ".xml"):  # the description last: with it, all is there
+            made.with_suffix(".sums").write_text(_sums(made) or "")
+            for suffix in (".bin", ".xml", ".sums"):  # what verifies the others comes last
                 os.replace(made.with_suffix(suffix), path.with_suffix(suffix))
     except (OSError, RuntimeError):
         pass  # a cache that cannot be written costs a second at each start, nothing else
     return model
+
+
+def _sums(path: Path) -> str | None:
+    """Return the checksums of a network's two files; None where one is missing."""
+    try:
+        parts = [path.with_suffix(suffix).read_bytes() for suffix in (".xml", ".bin")]
+    except OSError:
+        return None
+    return " ".join(hashlib.sha256(part).hexdigest() for part in parts)
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 class Network:
