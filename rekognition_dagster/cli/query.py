@@ -42,16 +42,24 @@ def query(sql: str, url: str | None, form: str) -> None:
     \b
       rekognition-dagster query "SELECT video, people, faces FROM video_summary"
       rekognition-dagster query "SELECT * FROM person_paths" --format csv > paths.csv
-      rekognition-dagster query "FROM jobs" --format json | jq '.[].status'
+      rekognition-dagster query "FROM jobs" --format json | python3 -m json.tool
     """
     import duckdb
 
     from rekognition_dagster.answers import write_answer
     from rekognition_dagster.lake import Lake
+    from rekognition_dagster.lake.storage import lake_errors
 
     if not sql.strip():
         raise click.BadParameter("it is empty", param_hint="SQL")
     lake = Lake(_existing_lake(url))
+    with lake_errors(lake.storage, "", "read"):
+        is_empty = not set(lake.storage.folders()) - {".compaction"}
+    if is_empty:
+        raise ConfigurationError(
+            f"there is no lake in {lake.url}: no table is there. Check the address"
+            + ("" if lake.storage.is_local else ", its bucket and prefix")
+        )
     try:
         with lake.connect() as connection:
             write_answer(connection, sql, form, sys.stdout, rows=_PRINTED_ROWS)
