@@ -28,6 +28,14 @@ PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker
 test: lint ## Lint, types, and every test that a change must pass; ARGS="tests/lake -k sorted".
 	$(PYTEST) $(ARGS)
 
+.PHONY: docs-write
+docs-write: .venv/.test ## Run what the pages show, and write its output back into them.
+	REKOGNITION_DAGSTER_TEST_DOCS=write $(BIN)/pytest tests/docs/test_blocks.py -k shows_works
+
+.PHONY: build
+build: .venv/.test ## A wheel in dist/, to install elsewhere.
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
 .PHONY: postgres
 postgres: .venv/.test ## The orchestration's tests with Dagster's events and the state on a real PostgreSQL.
 	REKOGNITION_DAGSTER_TEST_STORAGE=postgres $(PYTEST) tests/orchestration

@@ -1,4 +1,4 @@
-"""What a lake answers to SQL, written for people (a table) or for machines (CSV, JSON)."""
+"""Results of SQL, written for people (a table) or for machines (CSV, JSON)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write_answer(
 
     Args:
         connection: To the lake.
-        sql: One statement, or several of which the last answers.
+        sql: One statement or several; each result is written, one after another.
         form: ``table``, DuckDB's own box; ``csv`` with a header, lists and structs as JSON, null
             as an empty cell; or ``json``, one array with an object a row, a row a line.
         out: Where to.
@@ -44,10 +44,18 @@ def write_answer(
         duckdb.Error: The SQL is wrong, or a file of the lake is.
     """
     connection.execute("SET TimeZone = 'UTC'")
+    statements = [s.query for s in connection.extract_statements(sql)]
     if form == "table":
-        out.write(_table(connection, sql, rows, width or _width(out)))
+        for statement in statements:
+            out.write(_table(connection, statement, rows, width or _width(out)))
         return
-    answer = connection.execute(sql)
+    for statement in statements:
+        _write_rows(connection.execute(statement), form, out)
+
+
+def _write_rows(answer: duckdb.DuckDBPyConnection, form: str, out: TextIO) -> None:
+    if not answer.description:
+        return
     names = _unique(column[0] for column in answer.description or ())
     if form == "csv":
         writer = csv.writer(out, lineterminator="\n")
@@ -93,6 +101,8 @@ def _rows(answer: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return _json(value) if isinstance(value, (dict, list, tuple)) else value
 
 

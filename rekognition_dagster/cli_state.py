@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rekognition_dagster.cli import options
 from rekognition_dagster.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from rekognition_dagster.orchestration.names import Deployment
     from rekognition_dagster.state import State
-
-_OPERATIONS = ("person-tracking", "face-detection", "label-detection")
 
 
 @contextmanager
@@ -28,8 +28,9 @@ def _opened() -> Iterator[tuple[Deployment, State]]:
     from rekognition_dagster.state import open_state
 
     deployment = Deployment(Settings.from_env())
-    if deployment.settings.state:
-        yield deployment, open_state(deployment.settings.state, deployment.settings.name)
+    url = deployment.settings.state or _local_stack(deployment.settings.name)
+    if url:
+        yield deployment, open_state(url, deployment.settings.name)
         return
     import dagster as dg
 
@@ -42,6 +43,16 @@ def _opened() -> Iterator[tuple[Deployment, State]]:
         ) from error
     with instance:
         yield deployment, deployment.state(instance)
+
+
+def _local_stack(name: str) -> str | None:
+    """The state of the demo's home in this folder, where no Dagster home is set."""
+    from rekognition_dagster.state.store import sqlite_url
+
+    home = options.DEFAULT_HOME.absolute() / "dagster"
+    if "DAGSTER_HOME" in os.environ or not home.is_dir():
+        return None
+    return sqlite_url(str(home), name)
 
 
 @click.command()
@@ -69,11 +80,12 @@ def status(form: str) -> None:
     expiring     of the unpaged: the service forgets their results within two days
     oldest       for how long the first of those before `failed` has been so
 
-    Reads the pipeline's state: REKOGNITION_DAGSTER_STATE, or the file in DAGSTER_HOME.
+    Reads the pipeline's state: REKOGNITION_DAGSTER_STATE, the file in DAGSTER_HOME, or else the
+    demo's.
 
     \b
       rekognition-dagster status
-      rekognition-dagster status --format json | jq '.[].unpaged'
+      rekognition-dagster status --format json | python3 -m json.tool
     """
     from rekognition_dagster.state.queries import summary
     from rekognition_dagster.status_table import write_status
@@ -96,7 +108,7 @@ def show(video: str, form: str) -> None:
     """Print everything that is known of a VIDEO, in order, with times.
 
     \b
-      rekognition-dagster state show s3://cameras/lobby/2026-01-31/0815.mp4
+      rekognition-dagster state show s3://videos/2026-11-25/bikes.mp4
     """
     from rekognition_dagster.state.queries import everything
 
@@ -150,13 +162,7 @@ def rebuild(url: str | None) -> None:
 @click.option("--failed", is_flag=True, help="Videos whose job FAILED or whose start was refused.")
 @click.option("--prefix", metavar="P", help="Videos whose S3 keys begin so.")
 @click.option("--date", "day", metavar="D", help="Videos recorded on that day: 2026-01-31.")
-@click.option(
-    "--operation",
-    "names",
-    type=click.Choice(_OPERATIONS),
-    multiple=True,
-    help="Which operations; the deployment's by default.",
-)
+@options.operations("Which operations; the deployment's by default.")
 @click.option("--detector", metavar="SPEC", help="With the local engine and this detector instead.")
 def rerun(
     failed: bool, prefix: str | None, day: str | None, names: Sequence[str], detector: str | None
@@ -168,7 +174,7 @@ def rerun(
 
     \b
       rekognition-dagster rerun --failed
-      rekognition-dagster rerun --prefix lobby/ --date 2026-01-31 --operation face-detection
+      rekognition-dagster rerun --prefix lobby/ --date 2026-01-31 --operation face_detection
     """
     from rekognition_dagster.operations import operation
     from rekognition_dagster.state.rerun import Choice, ask_again, chosen_keys, uri_of

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import shutil
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -184,7 +185,11 @@ class Lake:
         return connection
 
     def save_catalogue(self, path: str | Path) -> Path:
-        """A DuckDB file with a view per table, for any DuckDB client; replaced whole."""
+        """Write a DuckDB file with a view per table, for any DuckDB client.
+
+        The file is replaced whole; what else a user keeps in it stays. While another process has
+        it open for writing, it is left as it is.
+        """
         import duckdb
 
         if not self.storage.is_local:
@@ -196,6 +201,8 @@ class Lake:
         beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if not _copied(path, beside):
+                return path
             with duckdb.connect(str(beside)) as connection:
                 self._create_views(connection, self.tables(), None)
             os.replace(beside, path)
@@ -278,9 +285,32 @@ class Lake:
         videos: Sequence[Video] | None,
     ) -> None:
         with lake_errors(self.storage, "", verb="read"):
+            own = {
+                name
+                for (name,) in connection.execute(
+                    "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'main'"
+                ).fetchall()
+            }
             for table in tables:
-                rows = self.scan(table, videos)
-                connection.execute(f'CREATE VIEW "{table}" AS SELECT * FROM {rows}')
+                if table not in own:  # a user's table of that name stays
+                    rows = self.scan(table, videos)
+                    connection.execute(f'CREATE OR REPLACE VIEW "{table}" AS SELECT * FROM {rows}')
+
+
+def _copied(path: Path, beside: Path) -> bool:
+    """Copy a DuckDB file as it is between two writes; whether nobody else writes to it."""
+    import duckdb
+
+    if not path.exists():
+        return True
+    try:
+        with duckdb.connect(str(path)):  # writes what is in its log, and keeps others out
+            shutil.copyfile(path, beside)
+    except duckdb.IOException as error:
+        if "lock" not in str(error):
+            raise
+        return False
+    return True
 
 
 def _quoted(text: str) -> str:

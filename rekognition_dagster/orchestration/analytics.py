@@ -1,25 +1,23 @@
-"""Analytics assets: one SQL file, one table, a Parquet file per video, computed by DuckDB.
-
-A model's name is its file's; what it reads is what it mentions; its first comment describes it.
-"""
+"""Analytics assets: an asset per model of :mod:`rekognition_dagster.analytics`, and their job."""
 
 # No postponed annotations here: Dagster reads those of the decorated functions as they stand.
 
-import hashlib
-import re
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 import sqlalchemy as sa
 
-from rekognition_dagster.errors import ConfigurationError
-from rekognition_dagster.lake import TABLES, Lake
+from rekognition_dagster.analytics import (
+    STANDARD_MODELS,
+    SqlModel,
+    compute,
+    in_order,
+    load_models,
+)
+from rekognition_dagster.lake import Lake
 from rekognition_dagster.operations import Operation
 from rekognition_dagster.orchestration.metadata import column_schema, file_metadata
 from rekognition_dagster.orchestration.names import BATCH_SIZE, BATCH_TAG, Deployment
@@ -32,80 +30,7 @@ from rekognition_dagster.state.tables import VIDEOS
 from rekognition_dagster.state.videos import CHUNK, video_of
 from rekognition_dagster.videos import Video
 
-if TYPE_CHECKING:  # not needed to load a code location
-    from duckdb import DuckDBPyConnection
-
-STANDARD_MODELS = Path(__file__).parent.parent / "analytics"
-"""The models that come with the package."""
-_RESERVED = ("audit",)
-
-
-@dataclass(frozen=True)
-class SqlModel:
-    """One analytics table.
-
-    Args:
-        name: The table, named for what a row is.
-        sql: A SELECT with a ``video`` column over tables of the lake. It sees only the rows of the
-            videos being computed, so it must not compare one video with another.
-    """
-
-    name: str
-    sql: str
-
-    @classmethod
-    def read(cls, path: Path) -> "SqlModel":
-        """The model in a .sql file."""
-        return cls(path.stem, path.read_text(encoding="utf-8"))
-
-    def __post_init__(self) -> None:
-        if self.name in TABLES or self.name in _RESERVED or not self.name.isidentifier():
-            raise ConfigurationError(
-                f"a model cannot be called {self.name}: "
-                + (
-                    "that is a table of the lake itself"
-                    if self.name.isidentifier()
-                    else "use letters, digits and underscores"
-                )
-                + ". Rename its .sql file"
-            )
-
-    @property
-    def description(self) -> str:
-        """The comment that the file opens with."""
-        lines = []
-        for line in self.sql.splitlines():
-            if not line.startswith("--"):
-                break
-            lines.append(line.removeprefix("--").strip())
-        return " ".join(lines)
-
-    @property
-    def code_version(self) -> str:
-        """A digest of what the model computes: its text without comments and blank space."""
-        code = " ".join(re.sub(r"--.*", "", self.sql).split())
-        return hashlib.sha256(code.encode()).hexdigest()[:16]
-
-    def mentions(self, tables: Collection[str]) -> list[str]:
-        """Which of some tables the SQL reads."""
-        code = re.sub(r"--.*", "", self.sql)
-        return [t for t in tables if re.search(rf"\b{re.escape(t)}\b", code)]
-
-
-def load_models(
-    folder: Path = STANDARD_MODELS, names: Collection[str] | None = None
-) -> list[SqlModel]:
-    """The models in a folder's .sql files, by name.
-
-    Raises:
-        ConfigurationError: One of ``names`` has no file.
-    """
-    models = {path.stem: SqlModel.read(path) for path in sorted(folder.glob("*.sql"))}
-    if missing := set(names or ()) - set(models):
-        raise ConfigurationError(
-            f"no SQL for {', '.join(sorted(missing))} in {folder}; there are {', '.join(models)}"
-        )
-    return [m for n, m in models.items() if names is None or n in names]
+__all__ = ["STANDARD_MODELS", "SqlModel", "build_analytics", "load_models", "order_models"]
 
 
 @dataclass(frozen=True)
@@ -123,15 +48,10 @@ def order_models(
 ) -> list[tuple[SqlModel, Model]]:
     """Models in the order in which they are computed, with what the state knows of each. A model
     of operations that do not run is left out."""
-    tables = {o.table: o.name for o in operations}
-    sources = {**tables, **{m.name: m.name for m in models}}
-    reads = {m.name: [t for t in m.mentions(sources) if t != m.name] for m in models}
-    by_name = {m.name: m for m in models}
-    order = TopologicalSorter({n: [t for t in r if t in by_name] for n, r in reads.items()})
+    operation_of = {o.table: o.name for o in operations}
     return [
-        (by_name[n], Model(n, by_name[n].code_version, tuple(sources[t] for t in reads[n])))
-        for n in order.static_order()
-        if reads[n]
+        (m, Model(m.name, m.code_version, tuple(operation_of.get(r, r) for r in reads)))
+        for m, reads in in_order(models, operations)
     ]
 
 
@@ -244,27 +164,22 @@ def compute_model(
     if not videos:
         return []
     done: list[dict[str, Any]] = []
-    tables = model.mentions({*lake.tables(), *TABLES} - {model.name})
-    with lake.connect(tables, [v for v, _ in videos.values()]) as duckdb:
-        duckdb.execute(f'CREATE TEMP TABLE "{model.name}" AS {_statement(model.sql)}')
-        rows_of = _by_video(duckdb, model.name)
-        for key, (video, partition) in videos.items():
-            rows = rows_of(video)
-            with lake.writer(model.name, video, schema=rows.schema) as writer:
-                writer.write(rows)
-            revision, before = wanted[key]
-            if before and before != writer.path:
-                lake.remove(before, video)  # the same video, formerly of another date
-            done.append(
-                {
-                    "key": key,
-                    "partition": partition,
-                    "made": revision,
-                    "rows": rows.num_rows,
-                    "path": writer.path,
-                    "schema": rows.schema,
-                }
-            )
+    keys_of = {video.uri: (key, partition) for key, (video, partition) in videos.items()}
+    for video, rows, path in compute(lake, model, [v for v, _ in videos.values()]):
+        key, partition = keys_of[video.uri]
+        revision, before = wanted[key]
+        if before and before != path:
+            lake.remove(before, video)  # the same video, formerly of another date
+        done.append(
+            {
+                "key": key,
+                "partition": partition,
+                "made": revision,
+                "rows": rows.num_rows,
+                "path": path,
+                "schema": rows.schema,
+            }
+        )
     with state.write() as connection:
         result_state.computed(connection, model.name, done, models, time.time())
     return done
@@ -278,21 +193,3 @@ def _videos(connection: sa.Connection, keys: Sequence[str]) -> dict[str, tuple[V
         for row in connection.execute(query).mappings():
             found[row["key"]] = (video_of(row), row["partition"])
     return found
-
-
-def _by_video(duckdb: "DuckDBPyConnection", table: str) -> Callable[[Video], pa.Table]:
-    """The rows of one video, of a table that is sorted once for all of them."""
-    columns = duckdb.sql(f'SELECT * FROM "{table}" LIMIT 0').columns
-    order = ", ".join(f'"{c}"' for c in ["video", *columns])
-    rows = duckdb.sql(f'SELECT * FROM "{table}" ORDER BY {order}').to_arrow_table()
-    counts = duckdb.sql(f'SELECT video, count(*) FROM "{table}" GROUP BY video ORDER BY video')
-    slices: dict[str, tuple[int, int]] = {}
-    start = 0
-    for video, count in counts.fetchall():
-        slices[video] = (start, count)
-        start += count
-    return lambda video: rows.slice(*slices.get(video.uri, (0, 0)))
-
-
-def _statement(sql: str) -> str:
-    return sql.strip().rstrip(";")

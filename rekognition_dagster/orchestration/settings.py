@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 import dagster as dg
@@ -17,6 +18,36 @@ from rekognition_dagster.operations import FACE_DETECTION, OPERATIONS, Operation
 from rekognition_dagster.videos import DATE_PATTERN, Partitioning
 
 ENVIRONMENT_PREFIX = "REKOGNITION_DAGSTER_"
+_OTHERS = (
+    "MAX_LOST_SHARE",
+    "MAX_PIXELS",
+    "MODELS",
+    "STORE",
+    "CREDENTIALS",
+    "CLIENTS",
+    "EXAMPLES",
+    "FUZZ",
+)
+_FOREIGN = re.compile(
+    # Of tests, and what Kubernetes sets for a Service called rekognition-dagster.
+    r"(TEST|CHAOS)_|(\w+_)?(SERVICE_(HOST|PORT)|PORT(_\d+_(TCP|UDP)|$))"
+)
+
+
+def check_names(environment: Mapping[str, str], settings: Collection[str]) -> None:
+    """Refuse variables that look like settings and are none.
+
+    Raises:
+        ConfigurationError: There is such a variable; the text has the nearest name.
+    """
+    known = {*(name.upper() for name in settings), *_OTHERS}
+    for variable in sorted(environment):
+        name = variable.removeprefix(ENVIRONMENT_PREFIX)
+        if name == variable or name in known or _FOREIGN.match(name):
+            continue
+        near = difflib.get_close_matches(name, sorted(known), 1, 0.5)
+        hint = f"did you mean {ENVIRONMENT_PREFIX}{near[0]}?" if near else "unset it"
+        raise ConfigurationError(f"{variable} is no setting; {hint}")
 
 
 class Settings(dg.Model, dg.Resolvable):
@@ -263,6 +294,7 @@ class Settings(dg.Model, dg.Resolvable):
             ConfigurationError: A value is wrong; the text names the variable.
         """
         environment = os.environ if environment is None else environment
+        check_names(environment, cls.model_fields)
         values: dict[str, Any] = {}
         for name in cls.model_fields:
             text = environment.get(ENVIRONMENT_PREFIX + name.upper(), "")

@@ -18,7 +18,13 @@ from rekognition_dagster.service.logs import configure
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=DEFAULT_PORT, show_default=True, help="TCP port; 0 is a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=DEFAULT_PORT,
+    show_default=True,
+    help="TCP port; 0 is a free one.",
+)
 @click.option("--store", default=default_store, help="Folder or SQLAlchemy URL of the jobs.")
 @click.option("--results", help="Folder or s3:// prefix for results; by default in the store.")
 @click.option("--workers", default=1, show_default=True, help="Jobs worked on at once here.")
@@ -41,7 +47,7 @@ def main(**settings: Any) -> None:
     try:
         serve(**settings, on_ready=lambda url: print(url, flush=True))
     except RekognitionDagsterError as error:
-        print(f"rekognition-dagster: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import shlex
+import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -103,16 +106,18 @@ def run_dev(home: Path, paths: Sequence[Path], port: int, console: Console) -> N
             stack.put(path, name)
         stack.start_daemon()
         url = stack.start_webserver(port)
+        lake = shlex.quote(stack.lake.url)
         variables = stack.write_environment()
         console.print(
             f"\nDagster's UI      {url}\n"
             f"S3, SNS, SQS      {stack.endpoint()}\n"
             f"Rekognition       {stack.endpoint('rekognition')}\n"
-            f"videos            lay one into {stack.videos.folder}\n"
-            f"tables            rekognition-dagster query --lake {stack.lake.url} 'FROM jobs'\n"
-            f"any AWS SDK       set -a; . {variables}; set +a\n"
+            f"videos            drop one into {stack.videos.folder}\n"
+            f"tables            {_command()} query --lake {lake} 'FROM jobs'\n"
+            f"any AWS SDK       set -a; . {shlex.quote(str(variables))}; set +a\n"
             "\nCtrl-C stops it all; the next start goes on from here.\n",
             markup=False,
+            soft_wrap=True,
         )
         try:
             while True:
@@ -302,12 +307,23 @@ def print_findings(stack: LocalStack, outcome: Outcome, console: Console) -> Non
         f"Dagster home  {stack.dagster_home}\n"
         f"logs          {stack.home / 'logs'}\n"
         "\n"
-        f"ask more:     rekognition-dagster query --lake {lake.url} 'FROM video_summary'\n"
-        f"Dagster's UI: make dev   (or rekognition-dagster dev --home {stack.home})",
+        f"ask more:     {_command()} query --lake {shlex.quote(lake.url)} 'FROM video_summary'\n"
+        f"Dagster's UI: {_command()} dev --home {shlex.quote(str(stack.home))}",
         markup=False,
+        soft_wrap=True,  # commands to copy stay whole
     )
     for failure in outcome.failures:
         console.print(f"\nfailed: {failure}", markup=False, soft_wrap=True)
+
+
+def _command() -> str:
+    """The command line's name as a shell finds it: its path where it is not on PATH."""
+    name = "rekognition-dagster"
+    if shutil.which(name):
+        return name
+    script = Path(sys.executable).with_name(name)
+    inside = script.is_relative_to(Path.cwd())
+    return shlex.quote(str(script.relative_to(Path.cwd()) if inside else script))
 
 
 def _table_of(lake: Lake, videos: Sequence[Video], outcome: Outcome) -> Table:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -67,7 +69,8 @@ def test_people_and_faces_of_a_video_become_tables(
 def test_the_same_work_gives_the_same_files(command: Command, clip: Path, tmp_path: Path) -> None:
     command("analyze", clip, *PEOPLE, "--output", "lake")
     first = files(tmp_path / "lake")
-    command("analyze", clip, *PEOPLE, "--output", "lake")
+    again = command("analyze", clip, *PEOPLE, "--output", "lake", "--again")
+    assert "rows of" in again.stdout
     assert first
     assert files(tmp_path / "lake") == first
 
@@ -129,7 +132,7 @@ def test_a_bad_video_does_not_stop_the_others(command: Command, clip: Path, tmp_
     (archive / "b.mp4").write_bytes(clip.read_bytes())
     (archive / "notes.txt").write_text("not looked at")
     result = command("analyze", archive, *PEOPLE)
-    assert_told(result, "a.mp4", "1 of 2 videos could not be analysed")
+    assert_told(result, "a.mp4", "1 of 2 videos could not be analyzed")
     assert "b.mp4" in result.stdout
     assert rows(tmp_path / "lake", "SELECT count(*) > 0 FROM person_detections") == [(True,)]
 
@@ -253,3 +256,53 @@ def test_an_unreachable_endpoint_is_named(
 
 def test_missing_credentials_are_told(command: Command) -> None:
     assert_told(command("analyze", "s3://videos/gate.mp4", *PEOPLE), "credentials")
+
+
+def test_what_is_done_is_skipped_and_analytics_are_there(
+    command: Command, clip: Path, tmp_path: Path
+) -> None:
+    first = command("analyze", clip, *PEOPLE)
+    assert "try: rekognition-dagster query --lake lake 'FROM video_summary'" in first.stdout
+    assert rows(tmp_path / "lake", "SELECT people >= 1 FROM video_summary") == [(True,)]
+    assert "done before" in command("analyze", clip, *PEOPLE).stdout
+
+
+def test_a_prefix_is_every_video_below_it(
+    command: Command, bucket: str, aws: boto3.Session
+) -> None:
+    for key in ("gate/a.mp4", "gate/deep/b.mp4", "lobby/c.mp4", "gate/notes.txt"):
+        aws.client("s3").put_object(Bucket=bucket, Key=key, Body=b"no video")
+    result = command("analyze", f"s3://{bucket}/gate/", *PEOPLE)
+    assert_told(result, "gate/a.mp4", "gate/deep/b.mp4", "2 of 2 videos")
+    nothing = command("analyze", f"s3://{bucket}/attic/", *PEOPLE)
+    assert_told(nothing, f"s3://{bucket}/attic/", "no video under this prefix")
+
+
+def test_a_folder_leaves_a_deployments_home_alone(command: Command, tmp_path: Path) -> None:
+    for name in (".rekognition-dagster/videos", "other-home/videos", "other-home/dagster"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "other-home/dagster/dagster.yaml").write_text("")
+    for name in (".rekognition-dagster/videos", "other-home/videos"):
+        write_bad(tmp_path / name / "x.mp4", "noise")
+    assert_told(command("analyze", ".", *PEOPLE), "no video in this folder")
+
+
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
+    command: Command, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rekognition_dagster import backfill
+
+    real = backfill.analyze_into_lake
+
+    def interrupted(video, *args, **more):
+        if video.key.endswith("z.mp4"):
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(video, *args, **more)
+
+    monkeypatch.setattr(backfill, "analyze_into_lake", interrupted)
+    (tmp_path / "z.mp4").write_bytes(clip.read_bytes())
+    result = command("analyze", clip, "z.mp4", *PEOPLE)
+    assert result.exit_code == 130
+    assert "1 of 2 videos are done" in result.stderr
+    assert "The same command goes on" in result.stderr
+    assert rows(tmp_path / "lake", "SELECT count(*) FROM jobs") == [(1,)]

@@ -130,3 +130,16 @@ def test_a_file_of_the_lake_that_is_no_parquet_is_told(command: Command, lake: L
     result = command("query", "FROM jobs", "--lake", lake.url)
     assert result.exit_code == 1
     assert broken.name in result.stderr
+
+
+def test_each_of_several_statements_is_shown(command: Command, lake: Lake) -> None:
+    result = command("query", "SELECT 1 AS a; SELECT 2 AS b", "--lake", lake.url, "--format", "csv")
+    assert result.stdout == "a\n1\nb\n2\n"
+    table = command("query", "SELECT 1 AS first; SELECT 2 AS second", "--lake", lake.url)
+    assert "first" in table.stdout
+    assert "second" in table.stdout
+
+
+def test_csv_has_booleans_as_duckdb_writes_them(command: Command, lake: Lake) -> None:
+    result = command("query", "SELECT true AS yes", "--lake", lake.url, "--format", "csv")
+    assert result.stdout == "yes\ntrue\n"

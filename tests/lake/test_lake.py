@@ -82,3 +82,17 @@ def test_a_catalogue_over_s3_is_refused_with_a_remedy(bucket: str, tmp_path: Pat
 def test_an_unknown_table_is_told_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(LakeError, match="person_detections"):
         Lake(tmp_path).writer("persons", VIDEO)
+
+
+def test_what_a_user_keeps_in_the_catalogue_survives_its_refresh(tmp_path: Path) -> None:
+    import duckdb
+
+    lake, catalogue = Lake(tmp_path / "lake"), tmp_path / "lake.duckdb"
+    video = Video("videos", "gate.mp4", etag="e1")
+    lake.write_job(video, "person_tracking", {"job_id": "j1", "status": "SUCCEEDED"})
+    lake.save_catalogue(catalogue)
+    with duckdb.connect(str(catalogue)) as mine:
+        mine.execute("CREATE TABLE cameras AS SELECT 'gate' AS camera")
+    lake.save_catalogue(catalogue)
+    with duckdb.connect(str(catalogue)) as again:
+        assert again.sql("SELECT camera, job_id FROM cameras, jobs").fetchall() == [("gate", "j1")]

@@ -16,7 +16,7 @@ def said(*arguments: str) -> str:
     """What the command says before it refuses to start."""
     result = CliRunner().invoke(main, list(arguments))
     assert result.exit_code == 1, result.output
-    assert result.stderr.startswith("rekognition-dagster: ")
+    assert result.stderr.startswith("error: ")
     assert len(result.stderr.splitlines()) == 1
     return result.stderr
 

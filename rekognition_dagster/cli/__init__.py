@@ -1,0 +1,41 @@
+"""The command line, a module per command or group of commands.
+
+Heavy libraries load inside the commands that use them, so that ``--help`` is quick. A mistake of
+the user ends as one line on standard error, with status 1, or 2 for a wrong command line.
+"""
+
+from __future__ import annotations
+
+import click
+
+from rekognition_dagster import cli_state
+from rekognition_dagster.cli.analyze import analyze
+from rekognition_dagster.cli.completion import completion
+from rekognition_dagster.cli.endings import Commands
+from rekognition_dagster.cli.models import models
+from rekognition_dagster.cli.provision import provision
+from rekognition_dagster.cli.query import query
+from rekognition_dagster.cli.stack import demo, dev, serve
+
+__all__ = ["main"]
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="rekognition-dagster")
+def main() -> None:
+    """People, faces and labels in an archive of video, as tables.
+
+    \b
+    Run the whole pipeline on this machine:
+      rekognition-dagster demo
+    Analyze a file, then query its tables:
+      rekognition-dagster analyze lobby.mp4 --operation person_tracking --output lake
+      rekognition-dagster query --lake lake "SELECT count(*) FROM person_detections"
+    """
+
+
+for _command in (
+    *(demo, dev, serve, analyze, query, provision, models, completion),
+    *(cli_state.status, cli_state.state, cli_state.rerun),
+):
+    main.add_command(_command)

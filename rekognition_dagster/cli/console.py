@@ -1,0 +1,48 @@
+"""What commands print on: a console of the right width, and progress bars."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+def console() -> Any:
+    """A rich console on standard output, wide where there is no terminal."""
+    from rich.console import Console
+
+    made = Console(highlight=False)
+    if not made.is_terminal:  # a log or a pipe has no width to fold to
+        made.width = 160
+    return made
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str, float], None]]:
+    """A function of a name and its fraction done: bars on a terminal, nothing in a log."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskID,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    to = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=to, transient=True, disable=not to.is_terminal) as bars:
+
+        def progress(what: str, fraction: float) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=1.0)
+            bars.update(tasks[what], completed=fraction, visible=fraction < 1)
+
+        yield progress

@@ -1,0 +1,90 @@
+"""Options that several commands share, and the types of their values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rekognition_dagster.engine import SampleFps, parse_sample_fps
+from rekognition_dagster.engine.specs import SPECS
+
+OPERATIONS = ("person_tracking", "face_detection", "label_detection")
+DEFAULT_HOME = Path(".rekognition-dagster")
+PORT = click.IntRange(0, 65535)
+
+
+class Operation(click.Choice[str]):
+    """The name of an operation; ``-`` counts like ``_``."""
+
+    def __init__(self) -> None:
+        super().__init__(OPERATIONS)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name as the tables have it."""
+        name = str(value).lower().replace("-", "_")
+        if name not in OPERATIONS:
+            known = ", ".join(OPERATIONS)
+            self.fail(
+                f"{value!r} is no operation. Use {known} (person-tracking is the same as "
+                "person_tracking)",
+                param,
+                ctx,
+            )
+        return name
+
+
+class SampleRate(click.ParamType):
+    """Frames per second of video, or ``auto``."""
+
+    name = "rate"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> SampleFps:
+        """The rate as the engine takes it."""
+        try:
+            return parse_sample_fps(value)
+        except ValueError:
+            self.fail(f"{value} is neither a positive number nor auto", param, ctx)
+
+
+home = click.option(
+    "--home",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=DEFAULT_HOME,
+    show_default=True,
+    help="Folder of everything that it keeps: lake, Dagster's home, jobs, logs.",
+)
+videos = click.option(
+    "--video",
+    "videos",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A video of your own instead of the samples; repeatable.",
+)
+detector = click.option(
+    "--detector", metavar="SPEC", help=f"What finds people and labels: {SPECS}."
+)
+sample_fps = click.option(
+    "--sample-fps",
+    type=SampleRate(),
+    metavar="F|auto",
+    help="Frames analyzed per second of video; auto takes as many as the scene needs and "
+    "interpolates between them. Every frame by default.",
+)
+
+
+def operations(help: str, *, required: bool = False) -> Callable[[Any], Any]:  # noqa: A002
+    """The option ``--operation``, which can be repeated."""
+    return click.option(
+        "--operation",
+        "names",
+        type=Operation(),
+        metavar="|".join(OPERATIONS),
+        multiple=True,
+        required=required,
+        help=help,
+    )

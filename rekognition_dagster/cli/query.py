@@ -1,0 +1,86 @@
+"""``query``: SQL over a lake, for people and for machines."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from rekognition_dagster.cli.endings import fail
+from rekognition_dagster.errors import ConfigurationError
+
+_LAKES = ("lake", ".rekognition-dagster/lake")
+_PRINTED_ROWS = 60
+
+
+@click.command()
+@click.argument("sql")
+@click.option(
+    "--lake",
+    "url",
+    metavar="DIR",
+    envvar="REKOGNITION_DAGSTER_LAKE",
+    help="A folder or s3://bucket/prefix. None is ./lake, else the demo's. "
+    "[env: REKOGNITION_DAGSTER_LAKE]",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help=f"table: for reading, at most {_PRINTED_ROWS} rows. csv: with a header. "
+    "json: one array of objects.",
+)
+def query(sql: str, url: str | None, form: str) -> None:
+    """Ask a lake in SQL (DuckDB's), with a view per table.
+
+    Tables: person_detections, face_detections, label_detections, videos, jobs, and what the
+    analytics add: person_paths, video_summary, activity_by_minute.
+
+    \b
+      rekognition-dagster query "SELECT video, people, faces FROM video_summary"
+      rekognition-dagster query "SELECT * FROM person_paths" --format csv > paths.csv
+      rekognition-dagster query "FROM jobs" --format json | python3 -m json.tool
+    """
+    import duckdb
+
+    from rekognition_dagster.answers import write_answer
+    from rekognition_dagster.lake import Lake
+    from rekognition_dagster.lake.storage import lake_errors
+
+    if not sql.strip():
+        raise click.BadParameter("it is empty", param_hint="SQL")
+    lake = Lake(_existing_lake(url))
+    with lake_errors(lake.storage, "", "read"):
+        is_empty = not set(lake.storage.folders()) - {".compaction"}
+    if is_empty:
+        raise ConfigurationError(
+            f"there is no lake in {lake.url}: no table is there. Check the address"
+            + ("" if lake.storage.is_local else ", its bucket and prefix")
+        )
+    try:
+        with lake.connect() as connection:
+            write_answer(connection, sql, form, sys.stdout, rows=_PRINTED_ROWS)
+            sys.stdout.flush()
+    except duckdb.CatalogException as error:
+        fail(f"{error}\ntables of {lake.url}: {', '.join(lake.tables())}")
+    except duckdb.Error as error:
+        fail(str(error))
+
+
+def _existing_lake(url: str | None) -> str:
+    if url is None:
+        url = next((u for u in _LAKES if Path(u).is_dir()), None)
+        if url is None:
+            raise ConfigurationError(
+                "which lake? Name it with --lake or REKOGNITION_DAGSTER_LAKE; "
+                f"there is none in {' or '.join(_LAKES)}"
+            )
+    folder = Path(url).expanduser()
+    if "://" not in url and not folder.is_dir():
+        raise ConfigurationError(f"there is no lake in {url}: no such folder")
+    if "://" not in url and (folder / "lake").is_dir():
+        raise ConfigurationError(f"{url} is no lake; did you mean --lake {folder / 'lake'}?")
+    return url

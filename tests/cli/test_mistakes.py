@@ -1,0 +1,81 @@
+"""The twenty likeliest mistakes: what a person reads, and the exit status."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import boto3
+import pytest
+from clips import write_bad
+from command_line import Command
+
+from rekognition_dagster.lake import Lake
+from rekognition_dagster.videos import Video
+
+PEOPLE = "--operation person_tracking"
+
+MISTAKES = [
+    # command line, exit status, parts of the message
+    ("demoo", 2, ["No such command 'demoo'", "--help"]),
+    ("analyze", 2, ["VIDEO", "--help"]),
+    ("analyze lobby.mp4", 2, ["--operation", "person_tracking"]),
+    ("analyze lobby.mp4 --operation people", 2, ["'people' is no operation", "person_tracking"]),
+    (f"analyze nowhere.mp4 {PEOPLE}", 1, ["nowhere.mp4", "no such file", "Check the path"]),
+    (f"analyze empty.mp4 {PEOPLE}", 1, ["empty.mp4", "empty"]),
+    (f"analyze folder {PEOPLE}", 1, ["folder", "no video in this folder", "Check the path"]),
+    (f"analyze s3://videos {PEOPLE}", 2, ["s3://bucket/key", "s3://bucket/prefix/"]),
+    (f"analyze s3://no-such-bucket/x/ {PEOPLE}", 1, ["NoSuchBucket", "Check the bucket's name"]),
+    (f"analyze noise.mp4 {PEOPLE} --detector magic", 1, ["unknown detector 'magic'", "embedded"]),
+    (f"analyze noise.mp4 {PEOPLE} --sample-fps fast", 2, ["fast", "auto", "--sample-fps"]),
+    ("query", 2, ["SQL", "--help"]),
+    ("query --lake nowhere x", 1, ["no lake in nowhere", "no such folder"]),
+    ("query --lake folder x", 1, ["no lake in", "folder", "Check the address"]),
+    ("query --lake s3://no-such-bucket/lake x", 1, ["s3://no-such-bucket/lake", "bucket"]),
+    ("query --lake home x", 1, ["home is no lake", "--lake home/lake"]),
+    ("query --lake home/lake FROM_peoples", 1, ["FROM_peoples", "syntax error"]),
+    ("serve --port 99999", 2, ["99999", "--port", "65535"]),
+    ("dev --port 99999", 2, ["99999", "--port", "65535"]),
+    ("serve --tls-cert cert.pem", 1, ["certificate", "key"]),
+    ("demo --video notes.txt", 1, ["notes.txt", "not that of a video", ".mp4"]),
+    ("status", 1, ["DAGSTER_HOME", "REKOGNITION_DAGSTER_STATE"]),
+    ("rerun", 2, ["--failed", "--prefix", "--date"]),
+    ("provision --prefix x", 2, ["--prefix goes with --arrivals"]),
+    ("models pull face", 1, ["face", "face-yunet"]),
+    ("completion tcsh", 2, ["tcsh", "bash"]),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the mistakes are made: files that are no videos, a home with a lake."""
+    write_bad(tmp_path / "empty.mp4", "empty")
+    write_bad(tmp_path / "noise.mp4", "noise")
+    write_bad(tmp_path / "notes.txt", "text")
+    (tmp_path / "folder").mkdir()
+    video = Video("videos", "gate/2026-01-31.mp4", etag="e1")
+    lake = Lake(tmp_path / "home" / "lake")
+    lake.write_job(video, "person_tracking", {"job_id": "j1", "status": "SUCCEEDED", "rows": 3})
+    return tmp_path
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(("line", "status", "parts"), MISTAKES, ids=[m[0] for m in MISTAKES])
+def test_a_mistake_is_named_with_its_remedy(
+    command: Command, aws: boto3.Session, line: str, status: int, parts: list[str]
+) -> None:
+    result = command(*line.split())
+    assert result.exit_code == status, result.output
+    [last] = [x for x in result.stderr.splitlines() if x.startswith("error: ")]
+    assert "Traceback" not in result.stderr
+    for part in parts:
+        assert part in result.stderr
+    print(f"{status}  {line}\n   {last}")
+
+
+def test_a_setting_that_there_is_not_is_named_with_the_nearest(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REKOGNITION_DAGSTER_BUCKETT", "cameras")
+    result = command("status")
+    assert result.exit_code == 1
+    assert "did you mean REKOGNITION_DAGSTER_BUCKET?" in result.stderr
