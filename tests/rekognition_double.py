@@ -56,6 +56,7 @@ class RekognitionDouble:
         on_get: Called with each Get request; may raise :class:`ApiFault`, or anything, which
             breaks the connection.
         failed: Keys of videos whose jobs end as FAILED.
+        warnings: What was lost of a video, by key.
     """
 
     rows: int = 10
@@ -63,6 +64,7 @@ class RekognitionDouble:
     on_start: Callable[[dict[str, Any]], None] = lambda request: None
     on_get: Callable[[dict[str, Any]], None] = lambda request: None
     failed: set[str] = field(default_factory=set)
+    warnings: dict[str, str] = field(default_factory=dict)
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     tokens: dict[tuple[str, str], str] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
@@ -95,6 +97,7 @@ class RekognitionDouble:
         make, member = (
             (person_rows, "Persons") if operation == "GetPersonTracking" else (face_rows, "Faces")
         )
+        warning = self.warnings.get(job["Video"]["S3Object"]["Name"])
         rows = make(self.rows)
         start = int(request.get("NextToken") or 0)
         end = start + min(self.page_rows, request.get("MaxResults", 1000))
@@ -103,6 +106,7 @@ class RekognitionDouble:
             "JobStatus": "SUCCEEDED",
             "VideoMetadata": METADATA,
             member: rows[start:end],
+            **({"StatusMessage": warning} if warning else {}),
             **more,
         }
 

@@ -307,11 +307,12 @@ def _page(
     }
     video_metadata: dict[str, object] = {}
     backend: tuple[str | None, str | None] = (None, None)
+    warning = None
     try:
         with lake.writer(operation.table, video) as writer:
             for page in api.pages(operation, video, job_id):
                 video_metadata = video_metadata or page.metadata
-                backend = page.backend, page.software
+                backend, warning = (page.backend, page.software), page.warning
                 writer.write(operation.to_lake(page.rows, video=video.uri, job_id=job_id))
     except (JobFailedError, JobExpiredError) as error:
         if stand.phase is not Phase.ANALYSED:
@@ -322,7 +323,8 @@ def _page(
     path = lake.path(operation.table, video)
     lake.write_video(video, video_metadata)
     # Last, for it says that everything else of this job is there.
-    row = {**record, "status": "SUCCEEDED", "rows": writer.rows} | _backend(*backend)
+    row = {**record, "status": "SUCCEEDED", "status_message": warning, "rows": writer.rows}
+    row |= _backend(*backend)
     lake.write_job(video, operation.name, row)
     before = stand.work["path"]
     if before and before != path:

@@ -30,7 +30,7 @@ def view(place: np.ndarray, x: float, y: float, zoom: float = 1.0, degrees: floa
     turn = cv2.getRotationMatrix2D((x + 320, y + 240), degrees, zoom)
     turn[:, 2] -= (x, y)
     grey = cv2.warpAffine(place, turn, SIZE)
-    return Frame.from_image(np.repeat(grey[:, :, None], 3, axis=2))
+    return Frame.from_image(np.asarray(np.repeat(grey[:, :, None], 3, axis=2), np.uint8))
 
 
 def followed(place: np.ndarray, views: list[tuple[float, ...]]) -> list[np.ndarray]:
@@ -60,7 +60,7 @@ def test_a_thing_that_stands_still_stays_where_it_is(place, views):
 
 def test_zoom_and_turn_are_found(place):
     camera = CameraMotion()
-    camera.update(small_grey(view(place, 160, 120)), NOBODY, SIZE[0])
+    to_steady = camera.update(small_grey(view(place, 160, 120)), NOBODY, SIZE[0])
     for step in range(1, 11):
         seen = view(place, 160, 120, zoom=1.02**step, degrees=0.5 * step)
         to_steady = camera.update(small_grey(seen), NOBODY, SIZE[0])

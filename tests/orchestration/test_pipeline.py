@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from deployment import Deployment, put_videos
+from rekognition_double import RekognitionDouble
 
 pytestmark = pytest.mark.parametrize("instance", ["sqlite", "postgres"], indirect=True)
 
@@ -124,3 +125,18 @@ def test_the_nightly_batch_asks_a_failed_job_again_up_to_its_last_attempt(
         deployment.tick("completions")
         deployment.tick("completions")
     assert len(deployment.double.jobs) == deployment.settings.max_attempts == 3
+
+
+def test_what_was_lost_of_a_video_is_in_its_jobs_row(
+    deployment: Deployment, rekognition: RekognitionDouble
+) -> None:
+    rekognition.warnings["cam/a.mp4"] = "breaks off after 8.00 s"
+    deployment.discover("cam/a.mp4", "cam/b.mp4")
+    deployment.dispatch()
+    deployment.notify()
+    deployment.tick("completions")
+    (run,) = deployment.run_requested("results_refresh")
+    assert run.success
+    assert deployment.rows(
+        "SELECT split_part(video, '/', -1), status, status_message FROM jobs ORDER BY ALL"
+    ) == [("a.mp4", "SUCCEEDED", "breaks off after 8.00 s"), ("b.mp4", "SUCCEEDED", None)]

@@ -143,4 +143,5 @@ def analyze(
         640,
         480,
         script.get("color_range", "LIMITED"),
+        warning=script.get("warning"),
     )

@@ -10,7 +10,7 @@ from service.serving import ended, refused, until
 
 from rekognition_dagster.api import RekognitionVideo
 from rekognition_dagster.errors import JobFailedError
-from rekognition_dagster.operations import FACE_DETECTION
+from rekognition_dagster.operations import FACE_DETECTION, PERSON_TRACKING
 from rekognition_dagster.videos import Video
 
 
@@ -84,6 +84,18 @@ def test_a_video_that_cannot_be_analysed_fails_its_job_with_a_reason_and_a_remed
     backend, software = failed.value.backend
     assert str(backend).startswith("engine:"), "what found the video bad is known too"
     assert str(software).startswith("rekognition-dagster ")
+
+
+def test_a_job_of_a_video_of_which_some_is_lost_succeeds_and_says_what(cloud, rekognition):
+    video = cloud.video(rows=10, warning="breaks off after 8.00 s of 10.00 s")
+    job = rekognition.start_person_tracking(Video=video)
+    page = ended(rekognition, "person_tracking", job["JobId"])
+    assert page["JobStatus"] == "SUCCEEDED"
+    assert page["StatusMessage"] == "breaks off after 8.00 s of 10.00 s"
+    assert len(page["Persons"]) == 10
+    where = Video(video["S3Object"]["Bucket"], video["S3Object"]["Name"])
+    known = RekognitionVideo(rekognition).page(PERSON_TRACKING, where, job["JobId"])
+    assert known.warning == page["StatusMessage"]
 
 
 def test_a_job_in_progress_says_so(cloud, rekognition):
