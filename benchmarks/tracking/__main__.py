@@ -37,6 +37,7 @@ from rekognition_dagster.engine.faces import FACE
 from rekognition_dagster.engine.frame import Frame
 from rekognition_dagster.engine.looking import Look
 from rekognition_dagster.engine.tracking.appearance import APPEARANCE, describe
+from rekognition_dagster.engine.tracking.motion import STILL, Similarity
 from rekognition_dagster.engine.tracking.online import Association, Crowd
 from rekognition_dagster.engine.tracking.tracks import PersonTracks
 
@@ -91,10 +92,15 @@ def first_pass(s: Clip) -> Tracks:
 
 def two_passes(s: Clip) -> Tracks:
     """The engine's tracks."""
+    return person_tracks(s, [STILL] * len(s.seen))
+
+
+def person_tracks(s: Clip, motion: Sequence[Similarity]) -> Tracks:
+    """The engine's tracks where each frame's similarity takes it to steady coordinates."""
     people = PersonTracks(s.scores, s.fps)
     nobody = np.zeros(0, FACE)
-    for time, detections in s.seen:
-        people.add(detections, nobody, Look(time, *s.size))
+    for (time, detections), moved in zip(s.seen, motion, strict=True):
+        people.add(detections, nobody, Look(time, *s.size), motion=moved)
     tracks: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     for records in people.people():
         times, starts = np.unique(records["timestamp_ms"], return_index=True)
@@ -274,13 +280,13 @@ def main(
             for tracker, track in TRACKERS.items():
                 found = score(sequence.truth, track(sequence))
                 results[tracker].append(found)
-                click.echo(f"{name:18} {sequence.name:30} {tracker:10} {_line([found])}")
-        lines += [f"{name:18} {tracker:10} {_line(of)}" for tracker, of in results.items()]
+                click.echo(f"{name:18} {sequence.name:30} {tracker:10} {score_line([found])}")
+        lines += [f"{name:18} {tracker:10} {score_line(of)}" for tracker, of in results.items()]
     click.echo(f"\n{'':29}  HOTA  DetA  AssA  IDF1   MOTA switches identities / true")
     click.echo("\n".join(lines))
 
 
-def _line(scores: Sequence[Score]) -> str:
+def score_line(scores: Sequence[Score]) -> str:
     means = [
         float(np.mean([getattr(s, name) for s in scores]))
         for name in ("hota", "deta", "assa", "idf1", "mota")
