@@ -40,7 +40,7 @@ def query(sql: str, url: str | None, form: str) -> None:
     analytics add: person_paths, video_summary, activity_by_minute.
 
     \b
-      rekognition-dagster query "SELECT video, people, faces FROM video_summary"
+      rekognition-dagster query "SELECT video, people, most_faces_at_once FROM video_summary"
       rekognition-dagster query "SELECT * FROM person_paths" --format csv > paths.csv
       rekognition-dagster query "FROM jobs" --format json | python3 -m json.tool
     """

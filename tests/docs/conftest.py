@@ -86,10 +86,10 @@ def place(demo_lake: Path, lobby: Path, tmp_path: Path) -> Path:
     shutil.copytree(tmp_path / "archive", tmp_path / "mnt" / "archive")
     shutil.copytree(demo_lake, tmp_path / "data" / "lake")
     shutil.copytree(demo_lake, tmp_path / "data" / "lake-yolo11n")
-    for name in ("backfill.yaml", "january.yaml"):
+    for name, op in (("backfill", "rekognition_dagster"), ("january", "cameras")):
         config = {"folder": str(tmp_path / "archive"), "operations": ["person_tracking"]}
-        ops = {"rekognition_dagster_analyze_videos": {"config": config}}
-        (tmp_path / name).write_text(yaml.safe_dump({"ops": ops}))
+        ops = {f"{op}_analyze_videos": {"config": config}}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"ops": ops}))
     _keep_state(tmp_path / ".rekognition-dagster")
     (tmp_path / "home").mkdir()
     (tmp_path / "models").symlink_to(models.cache_folder())
@@ -142,7 +142,7 @@ def _fill_buckets(endpoint: str, lobby: Path) -> None:
         aws_access_key_id="test",
         aws_secret_access_key="test",
     )
-    for bucket in ("cameras", "my-videos", "videos", "footage", "analytics"):
+    for bucket in sorted({"cameras", "my-videos", "videos", "footage", "analytics", "my-lake"}):
         s3.create_bucket(Bucket=bucket)
         for key in ("gate.mp4", "lobby.mp4", "entrance/2026-01-31.mp4"):
             s3.upload_file(str(lobby), bucket, key)

@@ -36,7 +36,7 @@ NOT_RUN = {
     r"kubectl |helm ": "needs a cluster; tests/examples checks the files",
     r"(ssh|scp) ": "needs a second machine",
     r"aws ": "the AWS CLI is not installed; tests/service/test_clients.py runs it",
-    r"psql |.*postgres": "needs a PostgreSQL server; make postgres",
+    r"(?!storage:).*postgres": "needs a PostgreSQL server; make postgres",
     r".*ultralytics": "six gigabytes and AGPL-3.0; make ultralytics",
     r".*my_package|.*onnx:|.*openvino:": "a detector of the reader's own; tests/engine has some",
     r".*--ray |.*ray=": "needs a Ray cluster; make ray",
