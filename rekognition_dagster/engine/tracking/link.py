@@ -194,7 +194,7 @@ def link(
         follows = _joins(
             ends,
             palette,
-            None if frame_size is None else np.array(frame_size, float),
+            np.array(frame_size, float),
             shots,
             longest,
             shared,
