@@ -38,8 +38,8 @@ def _opened() -> Iterator[tuple[Deployment, State]]:
         instance = dg.DagsterInstance.get()
     except dg.DagsterError as error:
         raise ConfigurationError(
-            f"there is no Dagster instance: {error}. Set DAGSTER_HOME to the folder of its "
-            "dagster.yaml, or REKOGNITION_DAGSTER_STATE to the state's database"
+            f"there is no Dagster instance: {str(error).splitlines()[0]} Set DAGSTER_HOME to the "
+            "folder of its dagster.yaml, or REKOGNITION_DAGSTER_STATE to the state's database"
         ) from error
     with instance:
         yield deployment, deployment.state(instance)

@@ -31,6 +31,8 @@ def write_status(summaries: Sequence[Summary], form: str, to: TextIO) -> None:
         to.write("\n")
         return
     console = Console(file=to, highlight=False)
+    if not console.is_terminal:  # no column is cut in a pipe
+        console.width = 160
     table = Table(box=None, pad_edge=False)
     table.add_column("operation")
     for name in (*_COLUMNS.values(), *_LEFT_OUT.values(), "expiring", "oldest"):

@@ -98,3 +98,11 @@ def test_without_a_state_and_an_instance_it_says_what_to_set(
     result = command("status")
     assert result.exit_code == 1
     assert "REKOGNITION_DAGSTER_STATE" in result.stderr
+
+
+@pytest.mark.usefixtures("state")
+def test_no_column_of_a_piped_status_is_cut(command: Command) -> None:
+    heading, line = command("status").stdout.splitlines()[:2]
+    for name in ("operation", "in flight", "unpaged", "analysed", "not covered", "expiring"):
+        assert name in heading
+    assert line.startswith("person_tracking ")
