@@ -25,7 +25,7 @@ from rekognition_dagster.state import jobs as job_state
 from rekognition_dagster.state.jobs import Started, Waiting
 from rekognition_dagster.state.results import Model, Written, written
 
-LEASE_S = 30.0
+LEASE_S = 120.0
 """How long a start is reserved; a tick that lasts longer loses nothing, for it is the same job."""
 _AT_ONCE = 20  # starts reserved together
 _MAX_REFUSED = 20  # in one tick: what refuses so many would refuse all

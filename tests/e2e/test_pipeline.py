@@ -94,7 +94,7 @@ def test_each_job_is_on_record(pipeline: Pipeline) -> None:
     assert jobs == [
         (video.uri, operation, status, backend)
         for video, status, backend in (
-            (pipeline.bad, "FAILED", "rekognition"),
+            (pipeline.bad, "FAILED", "engine:default"),
             (pipeline.good, "SUCCEEDED", "engine:default"),
         )
         for operation in ("face_detection", "person_tracking")
@@ -176,7 +176,7 @@ def test_the_findings_name_people_places_and_times(pipeline: Pipeline) -> None:
         "from the last upload to the last Parquet file",
         str(pipeline.stack.catalogue),
         str(pipeline.stack.dagster_home),
-        "make dev",
+        "Dagster's UI: ",
         f"failed: {pipeline.bad.uri}",
     ):
         assert word in text

@@ -67,7 +67,7 @@ def test_every_operation_of_the_table_is_served(cloud, rekognition, operation, r
 
 
 def test_a_video_that_cannot_be_analysed_fails_its_job_with_a_reason_and_a_remedy(
-    cloud, rekognition
+    cloud, rekognition, service
 ):
     video = cloud.video(error="not a video")
     job = rekognition.start_face_detection(Video=video, NotificationChannel=cloud.channel)
@@ -80,13 +80,13 @@ def test_a_video_that_cannot_be_analysed_fails_its_job_with_a_reason_and_a_remed
     assert message["Status"] == "FAILED"
     where = Video(video["S3Object"]["Bucket"], video["S3Object"]["Name"])
     with pytest.raises(JobFailedError) as failed:
-        RekognitionVideo(rekognition).page(FACE_DETECTION, where, job["JobId"])
+        RekognitionVideo(service.client()).page(FACE_DETECTION, where, job["JobId"])
     backend, software = failed.value.backend
     assert str(backend).startswith("engine:"), "what found the video bad is known too"
     assert str(software).startswith("rekognition-dagster ")
 
 
-def test_a_job_of_a_video_of_which_some_is_lost_succeeds_and_says_what(cloud, rekognition):
+def test_a_job_of_a_video_of_which_some_is_lost_succeeds_and_says_what(cloud, rekognition, service):
     video = cloud.video(rows=10, warning="breaks off after 8.00 s of 10.00 s")
     job = rekognition.start_person_tracking(Video=video)
     page = ended(rekognition, "person_tracking", job["JobId"])
@@ -94,7 +94,8 @@ def test_a_job_of_a_video_of_which_some_is_lost_succeeds_and_says_what(cloud, re
     assert page["StatusMessage"] == "breaks off after 8.00 s of 10.00 s"
     assert len(page["Persons"]) == 10
     where = Video(video["S3Object"]["Bucket"], video["S3Object"]["Name"])
-    known = RekognitionVideo(rekognition).page(PERSON_TRACKING, where, job["JobId"])
+    # Of its own: the plugin reads pages as Arrow from then on.
+    known = RekognitionVideo(service.client()).page(PERSON_TRACKING, where, job["JobId"])
     assert known.warning == page["StatusMessage"]
 
 
