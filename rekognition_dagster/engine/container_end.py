@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 _BOXES = {b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"free", b"skip", b"wide", b"pnot"}
+_PLACEHOLDER = 0x7FFF0000  # what recorders write that never come to write a RIFF chunk's size
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
 
 
 def missing_share(path: Path) -> float:
     """Return which part of an MP4, AVI, Matroska or WebM file is missing at its end, 0 to 1.
 
-    Of a file in fragments only the last one's end is known, so at least as much is missing.
+    An MP4 that is not in fragments lists its samples, and decoding tells which are missing. Of one
+    in fragments only the last one's end is known, so at least as much is missing.
     """
     size = path.stat().st_size
     end = _declared_end(path, size)
@@ -36,14 +38,15 @@ def _declared_end(path: Path, size: int) -> int:
 
 
 def _end_of_boxes(file: BinaryIO, size: int) -> int:
-    """Return where the last box of an MP4 or QuickTime file ends."""
-    place = 0
+    """Return where the last box of an MP4 or QuickTime file in fragments ends."""
+    place, in_fragments = 0, False
     while place < size:
         file.seek(place)
         header = file.read(16)
         if len(header) < 8:
             return place + 8
         length, kind = struct.unpack(">I4s", header[:8])
+        in_fragments = in_fragments or kind == b"moof"
         if not kind.isalnum():
             return size  # something else than boxes from here on
         if length == 0:  # to the end of the file
@@ -55,7 +58,7 @@ def _end_of_boxes(file: BinaryIO, size: int) -> int:
         if length < 8:
             return size
         place += length
-    return place
+    return place if in_fragments else size
 
 
 def _end_of_chunks(file: BinaryIO, size: int) -> int:
@@ -64,7 +67,7 @@ def _end_of_chunks(file: BinaryIO, size: int) -> int:
     while place + 8 <= size:
         file.seek(place)
         kind, length = struct.unpack("<4sI", file.read(8))
-        if kind != b"RIFF" or length in (0, 0xFFFFFFFF):  # being written, or no longer chunks
+        if kind != b"RIFF" or length == 0 or length >= _PLACEHOLDER:  # or no longer chunks
             return size
         place += 8 + length + length % 2
     return place

@@ -99,9 +99,7 @@ def _open(source: str | Path) -> Any:
         options={
             "protocol_whitelist": "file",
             "format_whitelist": _FORMATS,
-            "max_pixels": str(
-                limits.max_pixels()
-            ),  # of frames that are decoded to learn of a stream
+            "max_pixels": str(limits.max_pixels()),  # while the streams are probed
         },
         metadata_errors="replace",
     )

@@ -194,7 +194,7 @@ class _Analysis:
             return False, STILL
         cut = self._cuts.between(thumbnail(seen.scene)) or self._motion.has_drifted
         if cut:
-            self._motion.begin()
+            self._motion = CameraMotion()
         size = [seen.width, seen.height] * 2
         people = np.zeros((0, 4)) if found is None else found.xyxy / size
         return cut, self._motion.update(seen.scene, people, width)

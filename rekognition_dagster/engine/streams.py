@@ -18,6 +18,8 @@ _WIDEST_PIXEL = 4.0  # beyond, the header is wrong
 def moving_stream(container: Any, reopened: Callable[[], Any]) -> Any | None:
     """Return the stream of moving pictures; None where there is no video.
 
+    It may be one that cannot be decoded, where there is no other: its codec context is None.
+
     Cover art, thumbnails and still pictures that accompany it are passed over. Of several that
     move, it is the default one, then the largest, then the first.
 
@@ -25,15 +27,16 @@ def moving_stream(container: Any, reopened: Callable[[], Any]) -> Any | None:
         container: Open, nothing read yet.
         reopened: Opens the container a second time, as a context manager.
     """
-    streams = [s for s in container.streams.video if not _is_still(s)]
+    moving = [s for s in container.streams.video if not _is_still(s)]
+    streams = [s for s in moving if s.codec_context is not None] or moving[:1]
     if len(streams) < 2:
         return streams[0] if streams else None
     counts = [stream.frames for stream in streams]
     if not all(counts):
         with reopened() as probed:
             counts = _packets(probed, [stream.index for stream in streams])
-    moving = [s for s, n in zip(streams, counts, strict=True) if n >= _FEW * max(counts)]
-    return max(moving, key=lambda s: (_has(s, "default"), s.width * s.height, -s.index))
+    full = [s for s, n in zip(streams, counts, strict=True) if n >= _FEW * max(counts)]
+    return max(full, key=lambda s: (_has(s, "default"), s.width * s.height, -s.index))
 
 
 def _packets(container: Any, indices: Sequence[int]) -> list[int]:

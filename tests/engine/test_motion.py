@@ -91,3 +91,11 @@ def test_there_and_back_is_where_it_was():
     there = moved(boxes, 2 + 0j, 5 - 3j)
     assert np.allclose(there, [[25, 37, 105, 197], [5, -3, 13, 13]])
     assert np.allclose(moved(there, 1 / (2 + 0j), -(5 - 3j) / 2), boxes)
+
+
+def test_a_pan_is_found_where_most_of_the_picture_is_sky(place):
+    sky = place.copy()
+    sky[:420] = 200  # two thirds of what the camera sees
+    views = [(160 + 4 * i, 120) for i in range(40)]
+    found = np.array(followed(sky, views))
+    assert np.abs(found - found[0]).max() < 2.5 + 0.05 * 160  # pixels

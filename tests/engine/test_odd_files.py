@@ -207,6 +207,25 @@ def test_a_fragmented_file_that_breaks_off_says_so(tmp_path):
         list(video.frames())
 
 
+def test_a_file_whose_samples_are_all_there_is_whole_whatever_its_last_size_says(tmp_path):
+    path = encode(tmp_path / "f.mp4", container_options={"movflags": "faststart"})
+    content = bytearray(path.read_bytes())
+    place = content.index(b"mdat") - 4
+    size = int.from_bytes(content[place : place + 4], "big")
+    content[place : place + 4] = (size + 4096).to_bytes(4, "big")
+    path.write_bytes(content)
+    assert len(times_of(path)) == 50
+
+
+@pytest.mark.parametrize("size", [0, 0x7FFFFFFF, 0x7FFFF000, 0xFFFFFFFF])
+def test_a_recorder_that_never_wrote_the_size_of_its_avi_lost_nothing(tmp_path, size):
+    path = encode(tmp_path / "r.avi", codec="mpeg4")
+    content = bytearray(path.read_bytes())
+    content[4:8] = size.to_bytes(4, "little")
+    path.write_bytes(content)
+    assert len(times_of(path)) == 50
+
+
 def test_a_live_recording_that_breaks_off_in_a_cluster_is_whole_as_far_as_can_be_told(tmp_path):
     path = encode(tmp_path / "live.mkv", container_options={"live": "1"})
     assert len(times_of(path)) == 50

@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from rekognition_dagster.engine.detectors import ScoreScale
 from rekognition_dagster.engine.spool import Spool
 from rekognition_dagster.engine.tracking import appearance
-from rekognition_dagster.engine.tracking.motion import STILL, Similarity
+from rekognition_dagster.engine.tracking.motion import STILL, Similarity, moved
 
 _ROUNDS_S = (1.0, 6.0)  # longest gap that is bridged, round by round
 _END_S = 0.8  # how much of a tracklet's end tells its speed there
@@ -191,14 +191,7 @@ def link(
         before = {chain[-1].number: i for i, chain in enumerate(chains)}
         after = {chain[0].number: i for i, chain in enumerate(chains)}
         shared = [(before[a], after[b]) for a, b in handovers if a in before and b in after]
-        follows = _joins(
-            ends,
-            palette,
-            np.array(frame_size, float),
-            shots,
-            longest,
-            shared,
-        )
+        follows = _joins(ends, palette, np.array(frame_size, float), shots, longest, shared)
         leader = list(range(len(chains)))
         for earlier, later in follows:
             leader[later] = leader[earlier]
@@ -373,17 +366,11 @@ def _cost(ends: _Ends, rows: npt.NDArray, columns: npt.NDArray, frame: npt.NDArr
 def _left(ends: _Ends, rows: npt.NDArray, gap: npt.NDArray, frame: npt.NDArray) -> npt.NDArray:
     """Whether the earlier one walked out of the picture, as it was then."""
     turn, shift = ends.stop_view[rows].T
-    half = ends.stop_size[rows] / 2 / np.abs(turn)[:, None]
-    place, speed = _plane(ends.stop[rows], 1 / turn, -shift / turn), ends.stop_speed[rows]
+    place, half, speed = ends.stop[rows], ends.stop_size[rows] / 2, ends.stop_speed[rows]
+    boxes = moved(np.concatenate([place - half, place + half], axis=1), 1 / turn, -shift / turn)
     near = _BORDER * frame
-    out = ((place - half < near) & (speed < 0)) | ((place + half > frame - near) & (speed > 0))
+    out = ((boxes[:, :2] < near) & (speed < 0)) | ((boxes[:, 2:] > frame - near) & (speed > 0))
     return out.any(axis=1) & (gap > 1.0)
-
-
-def _plane(places: npt.NDArray, turn: npt.NDArray, shift: npt.NDArray) -> npt.NDArray:
-    """Return places, shape (n, 2), under a similarity each."""
-    there = turn * (places[:, 0] + 1j * places[:, 1]) + shift
-    return np.stack([there.real, there.imag], axis=1)
 
 
 def _ends(items: Iterable[Tracklet], count: int) -> _Ends:
