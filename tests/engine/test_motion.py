@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import pytest
@@ -33,7 +35,7 @@ def view(place: np.ndarray, x: float, y: float, zoom: float = 1.0, degrees: floa
     return Frame.from_image(np.asarray(np.repeat(grey[:, :, None], 3, axis=2), np.uint8))
 
 
-def followed(place: np.ndarray, views: list[tuple[float, ...]]) -> list[np.ndarray]:
+def followed(place: np.ndarray, views: Sequence[tuple[float, ...]]) -> list[np.ndarray]:
     """Where a point of the place that is in the middle of the first view is told to be."""
     camera, found = CameraMotion(), []
     for each in views:
