@@ -118,11 +118,10 @@ def analyze_into_lake(
                     workers=workers,
                     **how,
                 )
-                if metadata.warning and any(_has_succeeded(video, o, lake) for o in jobs):
+                if metadata.warning and any(_has_whole(video, o, lake) for o in jobs):
                     raise VideoError(
                         video.uri,
-                        f"{metadata.warning}; the lake has results of this video already, and "
-                        "they stay",
+                        f"{metadata.warning}; the lake has results of a whole copy, and they stay",
                         "Upload or record it again",
                     )
             except VideoError as error:
@@ -276,6 +275,14 @@ def _write_jobs(
     }
     for o, job in jobs.items():
         lake.write_job(video, o.name, {**job, **ended, "rows": (rows or {}).get(o.name)})
+
+
+def _has_whole(video: Video, operation: Operation, lake: Lake) -> bool:
+    """Return whether the lake has results of a whole copy of the video, of another version."""
+    job = lake.read_job(video, operation.name)
+    if job is None or job["status"] != "SUCCEEDED" or job["status_message"]:
+        return False
+    return job["version"] != video.version
 
 
 def _has_succeeded(video: Video, operation: Operation, lake: Lake) -> bool:

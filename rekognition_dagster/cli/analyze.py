@@ -157,7 +157,14 @@ class _Work:
             tables = {o.name: o.table for o in self.operations}
             counts = ", ".join(f"{rows} rows of {tables[name]}" for name, rows in what.items())
             seconds = time.monotonic() - self.begun[video]
+            if warning := self._warning(video):
+                click.echo(f"warning: {video.uri}: {warning}", err=True)
             click.echo(f"{video.uri}: {counts} in {seconds:.1f} s")
+
+    def _warning(self, video: Video) -> str | None:
+        """Return what was lost of a video, as the lake has it now."""
+        jobs = (self.lake.read_job(video, o.name) for o in self.operations)
+        return next((job["status_message"] for job in jobs if job), None)
 
     def _report(self, error: VideoError) -> None:
         self.bad += 1
@@ -222,15 +229,25 @@ def _videos_at(text: str) -> Iterator[Video]:
     yield from (Video.from_uri(str(p)) for p in files)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Files at any depth, but not of hidden folders or of a deployment's home."""
-    for path in sorted(folder.iterdir()):
+def _files(folder: Path, searched: set[Path] | None = None) -> Iterator[Path]:
+    """Files at any depth, but not of hidden folders or of a deployment's home.
+
+    Links to folders are followed, and each folder is searched once.
+    """
+    searched = set() if searched is None else searched
+    if (place := folder.resolve()) in searched:
+        return
+    searched.add(place)
+    folders = []
+    for path in sorted(folder.iterdir(), key=lambda p: (p.is_symlink(), p)):
         if path.is_file():
             yield path
             continue
         is_home = (path / "dagster" / "dagster.yaml").exists()
         if path.is_dir() and not path.name.startswith(".") and not is_home:
-            yield from _files(path)
+            folders.append(path)
+    for path in folders:
+        yield from _files(path, searched)
 
 
 def _videos_under(prefix: str) -> Iterator[Video]:

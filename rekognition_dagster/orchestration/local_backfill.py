@@ -217,10 +217,17 @@ class _Backfill:
             self._fail(video, what)
         elif isinstance(what, dict):
             self.done += 1
+            self._warn(video)
             self._enter(video)
         elif int(what * 4) > self.quarters.get(video, 0):
             self.quarters[video] = int(what * 4)
             self.context.log.info(f"{video.uri}: {self.quarters[video] * 25}%")
+
+    def _warn(self, video: Video) -> None:
+        """Log what was lost of a video, as the lake has it now."""
+        jobs = [self.lake.read_job(video, o.name) for o in self.operations]
+        for warning in {job["status_message"] for job in jobs if job and job["status_message"]}:
+            self.context.log.warning(f"{video.uri}: {warning}")
 
     def _fail(self, video: Video, error: VideoError) -> None:
         self.context.log.error(str(error))

@@ -218,6 +218,8 @@ class Paging:
             self._not_written(stand, error, None)
         else:
             self.done.append(written)
+            if written.warning:
+                self.context.log.warning(f"{stand.video.uri}: {written.warning}")
         if len(self.done) - self._entered >= _ENTERED_AT_ONCE or (
             time.monotonic() - self._since > _ENTERED_S
         ):

@@ -117,6 +117,7 @@ class Written:
         rows: How many rows.
         path: Their file, relative to the lake.
         backend: What did the work.
+        warning: What was lost of the video.
     """
 
     operation: str
@@ -126,6 +127,7 @@ class Written:
     rows: int
     path: str
     backend: str | None = None
+    warning: str | None = None
 
     @classmethod
     def of(cls, lake: Lake, video: Video, operation: str, job: Mapping[str, Any]) -> Written:
@@ -138,6 +140,7 @@ class Written:
             int(job["rows"] or 0),
             lake.path(OPERATIONS[operation].table, video),
             job["backend"],
+            job.get("status_message"),
         )
 
 

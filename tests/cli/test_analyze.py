@@ -143,7 +143,12 @@ def test_what_could_be_decoded_of_a_truncated_video_is_kept_and_told(
     whole = write_clip(tmp_path / "whole.avi", frames=50)
     cut = tmp_path / "cut.avi"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
-    assert command("analyze", cut, *PEOPLE).exit_code == 0
+    done = command("analyze", cut, *PEOPLE)
+    assert done.exit_code == 0
+    assert "warning: " in done.stderr
+    assert "cut.avi: is damaged: " in done.stderr
+    assert "breaks off after" in done.stderr
+    assert command("analyze", cut, *PEOPLE, "--again").exit_code == 0, "its results may be replaced"
     found = "SELECT status, status_message, rows FROM jobs"
     [(status, message, kept)] = rows(tmp_path / "lake", found)
     assert status == "SUCCEEDED"
@@ -164,6 +169,19 @@ def test_a_damaged_copy_does_not_replace_results_that_are_good(
     video.write_bytes(video.read_bytes()[: video.stat().st_size * 2 // 3])
     assert_told(command("analyze", video, *PEOPLE), "gate.avi")
     assert files(tmp_path / "lake") == before
+
+
+def test_folders_that_link_to_each_other_are_searched_once(
+    command: Command, clip: Path, tmp_path: Path
+) -> None:
+    archive = tmp_path / "archive"
+    (archive / "gate").mkdir(parents=True)
+    (archive / "gate" / "a.mp4").write_bytes(clip.read_bytes())
+    (archive / "gate" / "loop").symlink_to(archive)
+    (archive / "also").symlink_to(archive / "gate")
+    result = command("analyze", archive, *PEOPLE)
+    assert result.exit_code == 0
+    assert rows(tmp_path / "lake", "SELECT count(*) FROM jobs") == [(1,)]
 
 
 def test_a_video_of_which_most_is_lost_fails_and_what_is_left_is_kept(
