@@ -73,6 +73,10 @@ class TransientError(ApiError):
     """Ask again at once: the call was lost, or the service stumbled."""
 
 
+class UnansweredError(TransientError):
+    """The call was sent and no answer came: the service may have done it."""
+
+
 class DelayedError(ApiError):
     """Ask again later: a quota or a rate is used up, or the job still runs. Nothing is wrong."""
 

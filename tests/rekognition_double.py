@@ -53,6 +53,7 @@ class RekognitionDouble:
         rows: Rows of every result.
         page_rows: Rows in a page at most.
         on_start: Called with each Start request; may raise :class:`ApiFault`.
+        on_started: Called after a job was started; may raise anything, which breaks the connection.
         on_get: Called with each Get request; may raise :class:`ApiFault`, or anything, which
             breaks the connection.
         failed: Keys of videos whose jobs end as FAILED.
@@ -62,6 +63,7 @@ class RekognitionDouble:
     rows: int = 10
     page_rows: int = 1000
     on_start: Callable[[dict[str, Any]], None] = lambda request: None
+    on_started: Callable[[dict[str, Any]], None] = lambda request: None
     on_get: Callable[[dict[str, Any]], None] = lambda request: None
     failed: set[str] = field(default_factory=set)
     warnings: dict[str, str] = field(default_factory=dict)
@@ -76,7 +78,9 @@ class RekognitionDouble:
             self.calls[operation] += 1
         if operation.startswith("Start"):
             self.on_start(request)
-            return self._start(operation, request)
+            answer = self._start(operation, request)
+            self.on_started(request)
+            return answer
         self.on_get(request)
         return self._get(operation, request)
 

@@ -24,6 +24,7 @@ from rekognition_dagster.errors import (
     JobExpiredError,
     JobFailedError,
     TransientError,
+    UnansweredError,
 )
 from rekognition_dagster.operations import Operation, snake_case
 from rekognition_dagster.videos import Video, idempotency_token
@@ -288,7 +289,7 @@ def _told(response: Mapping[str, Any], member: str, api: str, video: str) -> str
     """A member that every answer has. botocore takes an answer that broke off on its way for one
     without members, and so for a job without rows."""
     if not (value := response.get(member)):
-        raise TransientError(
+        raise UnansweredError(
             video, f"{api}: the answer broke off", "It is asked again", code="Connection"
         )
     return value
@@ -313,7 +314,8 @@ def _told_apart(api: str, video: str) -> Iterator[None]:
     except ClientError as error:
         raise _from_client_error(error, api, video) from error
     except (boto.ConnectionError, boto.HTTPClientError) as error:
-        raise TransientError(
+        sent = not isinstance(error, (boto.EndpointConnectionError, boto.ConnectTimeoutError))
+        raise (UnansweredError if sent else TransientError)(
             video, f"{api}: {error}", "Check the endpoint and the network", code="Connection"
         ) from error
     except boto.ParamValidationError as error:

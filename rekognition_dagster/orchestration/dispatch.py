@@ -15,7 +15,13 @@ from typing import Any
 import dagster as dg
 
 from rekognition_dagster.api import RekognitionVideo
-from rekognition_dagster.errors import AccessError, ApiError, DelayedError, TransientError
+from rekognition_dagster.errors import (
+    AccessError,
+    ApiError,
+    DelayedError,
+    TransientError,
+    UnansweredError,
+)
 from rekognition_dagster.lake import Lake
 from rekognition_dagster.operations import OPERATIONS
 from rekognition_dagster.orchestration.names import TICK_S, Deployment
@@ -150,6 +156,10 @@ class Starter:
                     break
                 started += self._start(left[0], outcome)
                 left.pop(0)
+        except BaseException:
+            if left:
+                self._unanswered(left.pop(0))  # it may have been sent
+            raise
         finally:
             with self.state.write() as connection:
                 job_state.started(connection, started, time.time())
@@ -192,8 +202,15 @@ class Starter:
     def _delay(self, work: Waiting, error: ApiError, outcome: Outcome) -> None:
         self.log.info(str(error))
         outcome.counts[work.operation, "delayed"] += 1
+        if isinstance(error, UnansweredError):
+            self._unanswered(work)
+            return
         with self.state.write() as connection:
             job_state.release(connection, [work])
+
+    def _unanswered(self, work: Waiting) -> None:
+        with self.state.write() as connection:
+            job_state.unanswered(connection, work, time.time(), LEASE_S)
 
     def _refuse(self, work: Waiting, error: ApiError, outcome: Outcome) -> None:
         self.log.warning(str(error))

@@ -26,6 +26,7 @@ from rekognition_dagster.state.tables import (
     PRESENT,
     RECOVERED,
     SUCCEEDED,
+    UNANSWERED,
     VIDEOS,
     WORK,
     Phase,
@@ -35,6 +36,8 @@ from rekognition_dagster.videos import Video
 
 EXPIRED_ATTEMPTS = 2
 """A job whose results expired is started again by itself up to this attempt."""
+UNANSWERED_STARTS = 5
+"""A start that gets no answer so many times in a row gives its slot back."""
 EARLY_DAYS = 14
 """So long a completion of a job that is not known here is kept."""
 
@@ -72,7 +75,8 @@ class Waiting:
         video: The object.
         attempt: Of the job to be started.
         asked: Whether a person asked for it.
-        lapsed: Whether an earlier reservation lapsed: its job may run already.
+        lapsed: Whether an earlier start broke off or got no answer: its job may run already.
+        has_slot: Whether such a start is still counted as a job in flight.
         version: Of the content that the work is for.
     """
 
@@ -83,6 +87,7 @@ class Waiting:
     attempt: int
     asked: bool
     lapsed: bool = False
+    has_slot: bool = False
     version: str = "unknown"
 
 
@@ -94,7 +99,7 @@ def in_flight(connection: sa.Connection, now: float) -> int:
         .select_from(WORK)
         .where(
             WORK.c.phase == Phase.WAITING.value,
-            WORK.c.priority == RECOVERED,
+            WORK.c.priority.in_((UNANSWERED, RECOVERED)),
             WORK.c.lease_until > now,
         )
     )
@@ -129,19 +134,20 @@ def reserve(
         keys: Only these videos.
         without: Operations and keys to leave out: they were lost in this tick.
     """
-    room = min(most - in_flight(connection, now), limit)
-    if room <= 0:
-        return []
+    room = most - in_flight(connection, now)
     turns = [
         [
             w
-            for w in _waiting(connection, o, coverage, room + len(without), now, keys)
+            for w in _waiting(connection, o, coverage, limit + len(without), now, keys, room <= 0)
             if (w.operation, w.key) not in without
         ]
         for o in operations
     ]
     # First what may run already, whatever its operation, or there would be more than ``most``.
-    chosen = [w for turn in turns for w in turn if w.lapsed][:room]
+    chosen = [w for turn in turns for w in turn if w.has_slot][:limit]
+    room = min(room + len(chosen), limit)
+    chosen += [w for turn in turns for w in turn if w.lapsed and not w.has_slot]
+    chosen = chosen[: max(room, 0)]
     turns = [[w for w in turn if not w.lapsed] for turn in turns]
     while len(chosen) < room and any(turns):
         for turn in turns:
@@ -164,14 +170,16 @@ def _waiting(
     limit: int,
     now: float,
     keys: Sequence[str] | None,
+    only_unanswered: bool,
 ) -> list[Waiting]:
+    columns = (WORK.c.attempt, WORK.c.reason, WORK.c.priority, WORK.c.lease_until, _OF_VERSION)
     query = (
-        sa.select(VIDEOS, WORK.c.attempt, WORK.c.reason, WORK.c.priority, _OF_VERSION)
+        sa.select(VIDEOS, *columns)
         .join(VIDEOS, VIDEOS.c.key == WORK.c.key)
         .where(
             WORK.c.operation == operation,
             WORK.c.phase == Phase.WAITING.value,
-            WORK.c.lease_until <= now,
+            sa.or_(WORK.c.lease_until <= now, WORK.c.priority == UNANSWERED),
             WORK.c.not_before <= now,
             sa.or_(WORK.c.reason == BY_HAND, startable(coverage)),
         )
@@ -180,6 +188,8 @@ def _waiting(
     )
     if keys is not None:
         query = query.where(WORK.c.key.in_(keys[:CHUNK]))
+    if only_unanswered:
+        query = query.where(WORK.c.priority == UNANSWERED)
     return [
         Waiting(
             operation,
@@ -188,7 +198,8 @@ def _waiting(
             video_of(row),
             row["attempt"],
             row["reason"] == BY_HAND,
-            row["priority"] == RECOVERED,
+            row["priority"] in (UNANSWERED, RECOVERED),
+            row["lease_until"] > now,
             row["of_version"],
         )
         for row in connection.execute(query).mappings()
@@ -209,6 +220,20 @@ def release(connection: sa.Connection, delayed: Iterable[Waiting]) -> None:
     for one in delayed:
         priority = ASKED if one.asked else NORMAL
         connection.execute(_of(one).values(lease_until=0.0, priority=priority))
+
+
+def unanswered(connection: sa.Connection, work: Waiting, now: float, lease_s: float) -> None:
+    """Keep the slot of a start that got no answer: its job may run.
+
+    It may be started again at once. It loses the slot after ``lease_s``, and where no answer came
+    :data:`UNANSWERED_STARTS` times in a row.
+    """
+    row = _row(connection, work.operation, work.key)
+    if row is None or row["tries"] + 1 >= UNANSWERED_STARTS:
+        release(connection, [work])
+        return
+    keep = {"priority": UNANSWERED, "lease_until": now + lease_s, "tries": row["tries"] + 1}
+    connection.execute(_of(work).values(**keep))
 
 
 @dataclass(frozen=True)
@@ -655,4 +680,5 @@ __all__ = [
     "reserve",
     "startable",
     "started",
+    "unanswered",
 ]

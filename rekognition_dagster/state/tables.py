@@ -39,8 +39,9 @@ PRESENT, GONE, IGNORED = "present", "gone", "ignored"
 IN_PROGRESS, SUCCEEDED, FAILED, EXPIRED = "IN_PROGRESS", "SUCCEEDED", "FAILED", "EXPIRED"
 """Status of a job; EXPIRED where the service no longer knows the job."""
 
-RECOVERED, ASKED, NORMAL = 0, 1, 2
-"""Order of what waits: a start that broke off, what a person asked for, everything else."""
+UNANSWERED, RECOVERED, ASKED, NORMAL = 0, 1, 2, 3
+"""Order of what waits: a start that got no answer, a start that broke off, what a person asked for,
+everything else."""
 
 # S3 lists keys in the order of their bytes; comparing ranges of keys relies on the same order.
 _KEY = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")

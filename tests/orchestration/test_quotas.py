@@ -146,3 +146,22 @@ def test_a_start_that_is_lost_every_time_holds_up_no_other(deployment: Deploymen
     assert deployment.dispatch() == 1
     (job,) = deployment.double.jobs.values()
     assert job["Video"]["S3Object"]["Name"] == "b.mp4"
+
+
+def test_a_start_whose_answer_is_lost_does_not_exceed_the_quota(deployment: Deployment) -> None:
+    lost: list[str] = []
+
+    def lose(request: dict[str, Any]) -> None:
+        if not lost:
+            lost.append(request["Video"]["S3Object"]["Name"])
+            raise ConnectionAbortedError
+
+    deployment.double.on_started = lose
+    deployment.set(max_jobs_in_flight=2)
+    deployment.discover("a.mp4", "b.mp4", "c.mp4")
+    deployment.dispatch()
+    assert len(deployment.double.jobs) == 2
+    deployment.dispatch()
+    assert len(deployment.double.jobs) == 2
+    assert str(deployment.tick("job_dispatch").skip_message) == "All 2 jobs are in flight"
+    assert deployment.double.calls["StartPersonTracking"] == 3

@@ -141,6 +141,32 @@ def test_a_reservation_that_nobody_keeps_lapses_and_comes_first(state: State) ->
     assert (again.key, other.key) == (lost.key, "b/b.mp4")
 
 
+def test_a_start_without_an_answer_keeps_its_slot_and_is_tried_again_at_once(state: State) -> None:
+    discover(state, *(f"{i}.mp4" for i in range(4)))
+    first, second = reserve(state, most=2)
+    start(state, second, "j2")
+    with state.write() as connection:
+        jobs.unanswered(connection, first, time.time(), 60.0)
+    lost = (first.operation, first.key)
+    assert reserve(state, most=2, without=[lost]) == [], "its job may run"
+    (again,) = reserve(state, most=2)
+    assert again.key == first.key
+    assert again.has_slot
+    assert start(state, again, "j1")
+    assert reserve(state, most=2) == []
+
+
+def test_a_start_that_never_gets_an_answer_gives_its_slot_back(state: State) -> None:
+    discover(state, "a.mp4", "b.mp4")
+    for _ in range(jobs.UNANSWERED_STARTS):
+        (work,) = reserve(state, most=1)
+        assert work.key == "b/a.mp4"
+        with state.write() as connection:
+            jobs.unanswered(connection, work, time.time(), 60.0)
+    (other,) = reserve(state, most=1, without=[(work.operation, work.key)])
+    assert other.key == "b/b.mp4"
+
+
 def test_what_may_run_already_comes_before_another_operations_work(state: State) -> None:
     names = [f"{i}.mp4" for i in range(4)]
     discover(state, *names)
