@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
 
 DEFINITIONS = "rekognition_dagster.definitions"
-"""The module that the daemon and the web server load."""
+"""The module that the code server loads, and the name of its code location."""
 
 _SETTINGS = """\
 # Written by rekognition-dagster for its local stack; written again at each start.
@@ -32,6 +32,20 @@ run_retries:
   max_retries: 2
   retry_on_asset_or_op_failure: false
 """
+
+_WORKSPACE = """\
+# Written by rekognition-dagster for its local stack; written again at each start.
+load_from:
+  - grpc_server:
+      host: 127.0.0.1
+      port: {port}
+      location_name: {location}
+"""
+
+
+def workspace(port: int) -> str:
+    """The text of a workspace file that names the code server at a port."""
+    return _WORKSPACE.format(port=port, location=DEFINITIONS)
 
 
 def prepare(home: Path) -> bool:

@@ -160,8 +160,8 @@ def analyse(
         if all(s.is_settled for s in stages.values()):
             return Outcome(stages, {}, None)
         started = time.time()
+        tell("Dagster is starting")
         daemon = stack.start_daemon()
-        tell("Dagster's daemon is starting")
         with _progress(console, watch.steps_each * len(uploaded)) as show:
             stages = _wait(stack, daemon, watch, started, tell, show)
     written = {v: _written(stack.lake, v) for v, s in stages.items() if not s.failures}
@@ -195,7 +195,7 @@ def _wait(
         show(done, f"{len(waiting)} of {len(stages)} videos under way")
         stack.check()
         for problem in (*watch.failed_runs(started), *watch.failing_sensors(started)):
-            raise StackError(f"{problem}. Dagster's log is {daemon.log}")
+            raise StackError(f"{problem}. Dagster's logs are in {daemon.log.parent}")
         is_working = any(_is_working(s) for s in stages.values())
         if done != open_before or is_working:
             moved, open_before = time.monotonic(), done

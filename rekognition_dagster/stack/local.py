@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 REGION = "us-east-1"
 DEFAULT_HOME = Path(".rekognition-dagster")
 _CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
+_CODE_SERVER = "Dagster's code server"
 _START_S = 60.0
 _LOCK_S = 20.0
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -240,9 +241,8 @@ class LocalStack:
         """Start the Dagster daemon on the pipeline's definitions; sensors and schedules run."""
         return self._start(
             "the Dagster daemon",
-            [_script("dagster-daemon"), "run", "-m", dagster_home.DEFINITIONS],
+            [_script("dagster-daemon"), "run", "-w", str(self._workspace())],
             log="daemon.log",
-            grace_s=10.0,
         )
 
     def start_webserver(self, port: int = 0) -> str:
@@ -251,7 +251,7 @@ class LocalStack:
         server = self._start(
             "Dagster's web server",
             [
-                *(sys.executable, "-m", "dagster_webserver", "-m", dagster_home.DEFINITIONS),
+                *(sys.executable, "-m", "dagster_webserver", "-w", str(self._workspace())),
                 *("--host", "127.0.0.1", "--port", str(port)),
             ],
             log="webserver.log",
@@ -259,6 +259,28 @@ class LocalStack:
         url = f"http://127.0.0.1:{port}"
         server.wait_for(lambda: _answers(f"{url}/server_info"), "answered", 2 * _START_S)
         return url
+
+    def _workspace(self) -> Path:
+        """A workspace file that names the stack's code server, which the first call starts.
+
+        A daemon that loads the module by itself starts a new code server every minute.
+        """
+        workspace = self.dagster_home / "workspace.yaml"
+        if any(p.name == _CODE_SERVER for p in self._processes):
+            return workspace
+        port, location = _free_port(), dagster_home.DEFINITIONS
+        server = self._start(
+            _CODE_SERVER,
+            [
+                *(_script("dagster"), "api", "grpc", "-h", "127.0.0.1", "-p", str(port)),
+                *("-m", location, "--location-name", location),
+            ],
+            log="code-server.log",
+            grace_s=10.0,
+        )
+        server.wait_for(lambda: _listens(port), "listened", _START_S)
+        workspace.write_text(dagster_home.workspace(port))
+        return workspace
 
     def _start_aws(self) -> None:
         for attempt in (1, 2, 3):
@@ -385,6 +407,11 @@ def _answers(url: str) -> bool:
             return answer.status == 200
     except OSError:
         return False
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _printed_url(output: str) -> str | None:
