@@ -111,7 +111,7 @@ def _build(
                 return dg.SkipReason(f"The run of {batch} is at work")
         with state.write() as connection:
             if unfinished is not None:
-                batches.end(connection, unfinished[0])
+                batches.break_off(connection, unfinished[0])
             chosen, counts = launch(connection, now)
         if chosen is None:
             return dg.SkipReason("Nothing is behind")

@@ -132,7 +132,12 @@ def build_results_job(deployment: Deployment, models: Sequence[Model]) -> dg.Job
                 keys = batches.keys_of(connection, batch, name)
                 stands = result_state.stands(connection, name, keys)
             paging = Paging(context, deployment, state, OPERATIONS[name], models, batch)
-            paging.run(stands)
+            try:
+                paging.run(stands)
+            except AccessError:
+                with state.write() as connection:
+                    batches.give_back(connection, batch)
+                raise
             total += len(stands)
             failures |= paging.failures
             what = paging.what_failed if paging.what_failed != NO_RESULTS else what

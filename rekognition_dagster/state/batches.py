@@ -19,6 +19,11 @@ nightly batch."""
 RESULTS, DERIVED = "results", "analytics"
 """Kinds of batches."""
 
+_TO_PAGE = sa.and_(WORK.c.phase == Phase.UNPAGED.value, WORK.c.shown.is_(True))
+_TO_SHOW = sa.and_(WORK.c.phase == Phase.FAILED.value, WORK.c.shown.is_(False))
+_LEFT = ((WORK, sa.or_(_TO_PAGE, _TO_SHOW)), (ANALYTICS, ANALYTICS.c.behind.is_(True)))
+"""What a run of a batch has not done yet, by table."""
+
 
 def open_batch(connection: sa.Connection, kind: str) -> tuple[str, float] | None:
     """The batch that has not ended: its id, and when it last gave a sign of life."""
@@ -39,6 +44,23 @@ def end(connection: sa.Connection, batch: str) -> None:
     connection.execute(BATCHES.update().where(BATCHES.c.id == batch).values(ended=True))
 
 
+def break_off(connection: sa.Connection, batch: str) -> None:
+    """Note that a batch's run died. If it had done some of its work, the rest is due at once, and
+    its tries count anew: nothing is known against those videos."""
+    end(connection, batch)
+    for table, left in _LEFT:
+        ours = table.c.batch == batch
+        if connection.execute(sa.select(table.c.key).where(ours, ~left).limit(1)).first():
+            connection.execute(table.update().where(ours, left).values(tries=0, not_before=0.0))
+
+
+def give_back(connection: sa.Connection, batch: str) -> None:
+    """Do not count this try of a batch's videos: its run could do nothing for any video."""
+    for table, left in _LEFT:
+        fewer = sa.case((table.c.tries > 0, table.c.tries - 1), else_=0)
+        connection.execute(table.update().where(table.c.batch == batch, left).values(tries=fewer))
+
+
 def launch_results(
     connection: sa.Connection,
     operations: Sequence[str],
@@ -53,32 +75,12 @@ def launch_results(
         The batch's id, none where nothing is due; and how many videos of each operation it has.
     """
     batch = f"{RESULTS}-{secrets.token_hex(8)}"
-    unpaged = sa.and_(WORK.c.phase == Phase.UNPAGED.value, WORK.c.shown.is_(True))
-    unshown = sa.and_(WORK.c.phase == Phase.FAILED.value, WORK.c.shown.is_(False))
     counts: dict[str, int] = {}
     for operation in operations:
-        for condition in (unpaged, unshown):
-            chosen = (
-                sa.select(WORK.c.key)
-                .where(
-                    WORK.c.operation == operation,
-                    condition,
-                    WORK.c.tries < TRIES,
-                    WORK.c.not_before <= now,
-                )
-                .order_by(WORK.c.since, WORK.c.key)
-                .limit(limit)
-            )
-            done = connection.execute(
-                WORK.update()
-                .where(WORK.c.operation == operation, WORK.c.key.in_(chosen))
-                .values(
-                    batch=batch,
-                    tries=WORK.c.tries + 1,
-                    not_before=now + patience_s * _powers(WORK.c.tries),
-                )
-            )
-            counts[operation] = counts.get(operation, 0) + done.rowcount
+        for condition in (_TO_PAGE, _TO_SHOW):
+            due = sa.and_(WORK.c.operation == operation, condition)
+            done = _mark(connection, WORK, due, batch, now, limit, patience_s)
+            counts[operation] = counts.get(operation, 0) + done
     return _entered(connection, batch, RESULTS, counts, now)
 
 
@@ -105,27 +107,31 @@ def launch_analytics(
     for model, reads in models:
         if any(counts.get(r) for r in reads):
             continue
-        chosen = (
-            sa.select(ANALYTICS.c.key)
-            .where(
-                ANALYTICS.c.model == model,
-                ANALYTICS.c.behind.is_(True),
-                ANALYTICS.c.tries < TRIES,
-                ANALYTICS.c.not_before <= now,
-            )
-            .limit(limit)
-        )
-        done = connection.execute(
-            ANALYTICS.update()
-            .where(ANALYTICS.c.model == model, ANALYTICS.c.key.in_(chosen))
-            .values(
-                batch=batch,
-                tries=ANALYTICS.c.tries + 1,
-                not_before=now + patience_s * _powers(ANALYTICS.c.tries),
-            )
-        )
-        counts[model] = done.rowcount
+        due = sa.and_(ANALYTICS.c.model == model, ANALYTICS.c.behind.is_(True))
+        counts[model] = _mark(connection, ANALYTICS, due, batch, now, limit, patience_s)
     return _entered(connection, batch, DERIVED, counts, now)
+
+
+def _mark(
+    connection: sa.Connection,
+    table: sa.Table,
+    due: sa.ColumnElement[bool],
+    batch: str,
+    now: float,
+    limit: int,
+    patience_s: float,
+) -> int:
+    """Put what is due into a batch, the longest waiting first; how much that is."""
+    keys = sa.select(table.c.key).where(due, table.c.tries < TRIES, table.c.not_before <= now)
+    if "since" in table.c:
+        keys = keys.order_by(table.c.since, table.c.key)
+    again = now + patience_s * _powers(table.c.tries)
+    marked = connection.execute(
+        table.update()
+        .where(due, table.c.key.in_(keys.limit(limit)))
+        .values(batch=batch, tries=table.c.tries + 1, not_before=again)
+    )
+    return marked.rowcount
 
 
 def _powers(tries: sa.ColumnElement[int]) -> sa.ColumnElement[float]:

@@ -190,7 +190,6 @@ def _written(
         "tries": 0,
         "not_before": 0.0,
         "lease_until": 0.0,
-        "batch": None,
     }
     new = {"attempt": 1, "priority": NORMAL, "refusals": 0, "job_id": None}
     rows = {w.key: _results(w, now) for w in known}
@@ -390,7 +389,6 @@ def computed(
             path=sa.bindparam("p"),
             at=now,
             tries=0,
-            batch=None,
         ),
         [{"k": d["key"], "m": d["made"], "r": d["rows"], "p": d["path"]} for d in done],
     )

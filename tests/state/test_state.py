@@ -336,6 +336,58 @@ def test_analytics_follow_results_and_each_other(state: State) -> None:
     assert launch() == {"person_paths": 1}
 
 
+def completed(state: State, *names: str) -> None:
+    discover(state, *names)
+    for work in reserve(state):
+        start(state, work, f"job of {work.key}")
+        complete(state, f"job of {work.key}")
+
+
+def launch(state: State, now: float) -> list[str]:
+    with state.write() as connection:
+        batch, _ = batches.launch_results(connection, [TRACKING], now, limit=9, patience_s=60.0)
+        return batches.keys_of(connection, batch, TRACKING) if batch else []
+
+
+def open_batch(connection: sa.Connection) -> str:
+    batch = batches.open_batch(connection, batches.RESULTS)
+    assert batch is not None
+    return batch[0]
+
+
+def test_a_run_that_was_killed_after_some_work_costs_the_rest_no_try(state: State) -> None:
+    names = [f"{i}.mp4" for i in range(batches.TRIES + 3)]
+    completed(state, *names)
+    now = time.time()
+    for i, name in enumerate(names):
+        assert launch(state, now) == [f"b/{n}" for n in names[i:]]
+        write(state, f"b/{name}", f"job of b/{name}")
+        with state.write() as connection:
+            batches.break_off(connection, open_batch(connection))
+    assert launch(state, now) == []
+
+
+def test_a_run_that_dies_each_time_before_it_does_anything_is_given_up(state: State) -> None:
+    completed(state, "a.mp4")
+    launched = 0
+    for hour in range(20):
+        launched += bool(launch(state, time.time() + hour * 3600))
+        with state.write() as connection:
+            if found := batches.open_batch(connection, batches.RESULTS):
+                batches.break_off(connection, found[0])
+    assert launched == batches.TRIES
+
+
+def test_a_run_that_could_do_nothing_for_any_video_counts_for_none(state: State) -> None:
+    completed(state, "a.mp4")
+    now = time.time()
+    for day in range(2 * batches.TRIES):
+        assert launch(state, now + day * 86400) == ["b/a.mp4"]
+        assert launch(state, now + day * 86400) == [], "not again at once"
+        with state.write() as connection:
+            batches.give_back(connection, open_batch(connection))
+
+
 def test_a_model_whose_text_changed_and_a_new_one_are_computed_for_all(state: State) -> None:
     discover(state, "a.mp4")
     with state.write() as connection:
