@@ -158,12 +158,13 @@ def test_a_start_without_an_answer_keeps_its_slot_and_is_tried_again_at_once(sta
 
 def test_a_start_that_never_gets_an_answer_gives_its_slot_back(state: State) -> None:
     discover(state, "a.mp4", "b.mp4")
+    lost = (TRACKING, "b/a.mp4")
     for _ in range(jobs.UNANSWERED_STARTS):
         (work,) = reserve(state, most=1)
-        assert work.key == "b/a.mp4"
+        assert (work.operation, work.key) == lost
         with state.write() as connection:
             jobs.unanswered(connection, work, time.time(), 60.0)
-    (other,) = reserve(state, most=1, without=[(work.operation, work.key)])
+    (other,) = reserve(state, most=1, without=[lost])
     assert other.key == "b/b.mp4"
 
 
