@@ -276,7 +276,7 @@ class LocalStack:
                 *("-m", location, "--location-name", location),
             ],
             log="code-server.log",
-            grace_s=10.0,
+            grace_s=1.0,  # it waits for calls that no daemon makes any more
         )
         server.wait_for(lambda: _listens(port), "listened", _START_S)
         workspace.write_text(dagster_home.workspace(port))
