@@ -7,6 +7,7 @@ the same bytes.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import IO, Any, cast
@@ -124,6 +125,7 @@ class TableWriter:
             pa.PythonFile(file, mode="w"),
             self.schema,
             compression="zstd",
+            use_dictionary=_repeating(self.schema),
             sorting_columns=pq.SortingColumn.from_ordering(self.schema, self.order)
             if self.order
             else None,
@@ -185,6 +187,16 @@ class TableWriter:
                     pending = [table.slice(self._row_group_rows)]
             if rest := [t for t in pending if t.num_rows]:
                 parquet.write_table(pa.concat_tables(rest))
+
+
+@functools.cache
+def _repeating(schema: pa.Schema) -> list[str]:
+    """Leaf columns worth a dictionary: all but ratios, which hardly ever repeat."""
+    file = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), file)
+    leaves = pq.read_metadata(pa.BufferReader(file.getvalue())).schema
+    columns = (leaves.column(i) for i in range(len(leaves)))
+    return [c.path for c in columns if c.physical_type not in ("FLOAT", "DOUBLE")]
 
 
 def _key(keys: pa.Table, row: int) -> tuple[Any, ...]:
