@@ -125,7 +125,7 @@ class TableWriter:
             pa.PythonFile(file, mode="w"),
             self.schema,
             compression="zstd",
-            use_dictionary=_repeating(self.schema),
+            use_dictionary=_repeating(self.schema),  # pyright: ignore[reportArgumentType]
             sorting_columns=pq.SortingColumn.from_ordering(self.schema, self.order)
             if self.order
             else None,
