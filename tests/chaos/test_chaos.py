@@ -32,8 +32,8 @@ from rekognition_dagster.lake import TABLES
 from rekognition_dagster.lake.writer import TableWriter
 from rekognition_dagster.orchestration.analytics import load_models
 
-VIDEOS = int(os.environ.get("REKOGNITION_DAGSTER_CHAOS_VIDEOS") or 20)
-KILLS = int(os.environ.get("REKOGNITION_DAGSTER_CHAOS_KILLS") or 8)
+VIDEOS = int(os.environ.get("REKOGNITION_DAGSTER_CHAOS_VIDEOS") or 10)
+KILLS = int(os.environ.get("REKOGNITION_DAGSTER_CHAOS_KILLS") or 5)
 OPERATIONS = os.environ.get("REKOGNITION_DAGSTER_CHAOS_OPERATIONS") or (
     "person_tracking,face_detection"
 )

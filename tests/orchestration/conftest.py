@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import boto3
 import dagster as dg
 import pytest
 import yaml
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from deployment import Deployment
 from postgresql import Cluster
 from rekognition_double import RekognitionDouble
@@ -39,7 +42,7 @@ def instance(request: pytest.FixtureRequest, unique: str) -> Iterator[dg.Dagster
             url = request.getfixturevalue("postgres").create(f"dagster-{unique}", template)
             configure(home, url)
         else:
-            configure(home)
+            shutil.copytree(request.getfixturevalue("dagster_home"), home, dirs_exist_ok=True)
         with dg.DagsterInstance.from_config(home) as instance:
             yield instance
 
@@ -56,6 +59,30 @@ def state_url(
     url = request.getfixturevalue("postgres").create(f"state-{unique}")
     yield url.replace("postgresql:", "postgresql+psycopg:")
     open_state.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def dagster_home() -> Iterator[str]:
+    """A home with Dagster's tables on SQLite, to be copied: making them takes longer."""
+    with tempfile.TemporaryDirectory() as home:
+        configure(home)
+        with dg.DagsterInstance.from_config(home):
+            yield home
+
+
+@pytest.fixture(scope="session", autouse=True)
+def migrations_read_once() -> Iterator[None]:
+    """Alembic reads all of Dagster's migrations whenever an instance or a run's log is opened."""
+    read, known = ScriptDirectory.from_config, dict[str, ScriptDirectory]()
+
+    def from_config(config: Config) -> ScriptDirectory:
+        name = str(config.config_file_name)
+        known[name] = known.get(name) or read(config)
+        return known[name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptDirectory, "from_config", from_config)
+        yield
 
 
 @pytest.fixture(scope="session")
