@@ -248,6 +248,9 @@ def _results(
         metadata = _of_files(lake, rows)
         if len(rows) == 1:
             metadata |= {"job_id": rows[0]["results_job_id"], "backend": rows[0]["backend"]}
+            metadata["warning"] = rows[0]["warning"]
+        elif warned := sum(r["warning"] is not None for r in rows):
+            metadata["videos_with_warnings"] = warned
         yield _materialization(key, partition, metadata, [r["results_job_id"] for r in rows])
 
 

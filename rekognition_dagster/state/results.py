@@ -225,11 +225,11 @@ def _written(
     bump(connection, [(operation, key) for key in changed], models)
 
 
-_RESULTS = ("results_job_id", "results_version", "results_at", "rows", "path", "backend")
+_RESULTS = ("results_job_id", "results_version", "results_at", "rows", "path", "backend", "warning")
 
 
 def _results(one: Written, now: float) -> dict[str, Any]:
-    values = (one.job_id, one.version, now, one.rows, one.path, one.backend)
+    values = (one.job_id, one.version, now, one.rows, one.path, one.backend, one.warning)
     return dict(zip(_RESULTS, values, strict=True))
 
 

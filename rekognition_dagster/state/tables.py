@@ -11,9 +11,7 @@ from enum import Enum
 import sqlalchemy as sa
 
 SCHEMA = sa.MetaData()
-SCHEMA_VERSION = 1
-UPGRADES: Mapping[int, Callable[[sa.Connection], None]] = {}
-"""By the version that an upgrade starts from; each one leads to the next version."""
+SCHEMA_VERSION = 2
 
 
 class Phase(str, Enum):
@@ -90,6 +88,7 @@ WORK = sa.Table(
     sa.Column("rows", sa.BigInteger),
     sa.Column("path", sa.Text),
     sa.Column("backend", sa.Text),
+    sa.Column("warning", sa.Text),
     sa.Column("checks", sa.Text),
     sa.Index("work_by_phase", "operation", "phase", "priority", "since", "key"),
     sa.Index("work_by_video", "key"),
@@ -186,3 +185,15 @@ FACTS = sa.Table(
     sa.Column("name", sa.String(160), primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
 )
+
+
+def _add_warnings(connection: sa.Connection) -> None:
+    """To version 2: what was lost of a video, and a priority before those that there were."""
+    schema = connection.get_execution_options().get("schema_translate_map", {}).get(None)
+    table = f'"{schema}".work' if schema else "work"
+    connection.execute(sa.text(f"ALTER TABLE {table} ADD COLUMN warning TEXT"))
+    connection.execute(WORK.update().values(priority=WORK.c.priority + 1))
+
+
+UPGRADES: Mapping[int, Callable[[sa.Connection], None]] = {1: _add_warnings}
+"""By the version that an upgrade starts from; each one leads to the next version."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dagster as dg
 import pytest
 from deployment import Deployment, put_videos
 from rekognition_double import RekognitionDouble
@@ -127,7 +128,7 @@ def test_the_nightly_batch_asks_a_failed_job_again_up_to_its_last_attempt(
     assert len(deployment.double.jobs) == deployment.settings.max_attempts == 3
 
 
-def test_what_was_lost_of_a_video_is_in_its_jobs_row(
+def test_what_was_lost_of_a_video_is_in_its_jobs_row_and_on_its_partition(
     deployment: Deployment, rekognition: RekognitionDouble
 ) -> None:
     rekognition.warnings["cam/a.mp4"] = "breaks off after 8.00 s"
@@ -140,3 +141,11 @@ def test_what_was_lost_of_a_video_is_in_its_jobs_row(
     assert deployment.rows(
         "SELECT split_part(video, '/', -1), status, status_message FROM jobs ORDER BY ALL"
     ) == [("a.mp4", "SUCCEEDED", "breaks off after 8.00 s"), ("b.mp4", "SUCCEEDED", None)]
+    deployment.tick("reports")
+    found = deployment.instance.fetch_materializations(dg.AssetKey("person_detections"), limit=9)
+    events = [r.asset_materialization for r in found.records]
+    assert sorted(
+        (str(e.partition)[-5:], e.metadata["warning"].value if "warning" in e.metadata else None)
+        for e in events
+        if e is not None
+    ) == [("a.mp4", "breaks off after 8.00 s"), ("b.mp4", None)]

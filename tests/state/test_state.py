@@ -14,7 +14,7 @@ from rekognition_dagster.state import Phase, State, batches, jobs, log, queries,
 from rekognition_dagster.state.jobs import Coverage
 from rekognition_dagster.state.results import Model, Written
 from rekognition_dagster.state.store import set_fact, slug
-from rekognition_dagster.state.tables import GONE, IGNORED, JOBS, OUTBOX, WORK
+from rekognition_dagster.state.tables import GONE, IGNORED, JOBS, OUTBOX, SCHEMA_VERSION, WORK
 from rekognition_dagster.state.videos import Found, Plan, add_operations, mark, register
 from rekognition_dagster.videos import Video
 
@@ -428,7 +428,7 @@ def test_a_later_schema_and_another_deployments_state_are_refused(url: str) -> N
     with pytest.raises(ConfigurationError, match="schema version 99"):
         State(url, "cameras")
     with first.write() as connection:
-        set_fact(connection, "schema_version", "1")
+        set_fact(connection, "schema_version", str(SCHEMA_VERSION))
         set_fact(connection, "deployment", "another")
     with pytest.raises(ConfigurationError, match="belongs to the deployment another"):
         State(url, "cameras")
@@ -474,3 +474,28 @@ def test_the_night_removes_old_history_and_nothing_else(state: State) -> None:
         left = queries.everything(connection, "b/a.mp4")
     assert left["history"] == []
     assert [w["phase"] for w in left["work"]] == ["waiting"]
+
+
+# -- the schema -----------------------------------------------------------------------------------
+
+
+def test_a_state_of_the_first_version_is_upgraded_and_keeps_what_waits(
+    state: State, url: str
+) -> None:
+    discover(state, "a.mp4")
+    with state.write() as connection:
+        schema = f'"{state.schema}".' if state.is_postgres else ""
+        connection.execute(sa.text(f"ALTER TABLE {schema}work DROP COLUMN warning"))
+        connection.execute(WORK.update().values(priority=2))
+        set_fact(connection, "schema_version", "1")
+    upgraded = State(url, "cameras")
+    try:
+        (work,) = reserve(upgraded)
+        assert not work.lapsed
+        start(upgraded, work, "j1")
+        complete(upgraded, "j1")
+        write(upgraded, "b/a.mp4", "j1")
+        assert phases(upgraded) == {"a.mp4": Phase.ANALYSED}
+    finally:
+        upgraded.dispose()
+    State(url, "cameras").dispose()
