@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -82,5 +83,6 @@ def _existing_lake(url: str | None) -> str:
     if "://" not in url and not folder.is_dir():
         raise ConfigurationError(f"there is no lake in {url}: no such folder")
     if "://" not in url and (folder / "lake").is_dir():
-        raise ConfigurationError(f"{url} is no lake; did you mean --lake {folder / 'lake'}?")
+        lake = shlex.quote(str(folder / "lake"))
+        raise ConfigurationError(f"{url} is no lake; did you mean --lake {lake}?")
     return url

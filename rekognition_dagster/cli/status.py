@@ -76,7 +76,7 @@ def status(
 
 
 def _write_failed(rows: Sequence[Sequence[object]], form: str) -> None:
-    from rekognition_dagster.text_table import text_table, width_of
+    from rekognition_dagster.terminal import text_table, width_of
 
     if form == "json":
         named = [dict(zip(WORK_COLUMNS, row, strict=True)) for row in rows]

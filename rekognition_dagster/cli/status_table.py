@@ -9,7 +9,7 @@ from typing import TextIO
 
 from rekognition_dagster.state.queries import Summary
 from rekognition_dagster.state.tables import Phase
-from rekognition_dagster.text_table import Right, text_table, width_of
+from rekognition_dagster.terminal import Right, text_table, width_of
 
 _COLUMNS = {
     Phase.HELD: "held",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rekognition_dagster.errors import ConfigurationError
+from rekognition_dagster.terminal import command
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -85,7 +85,7 @@ def _key(connection: sa.Connection, text: str) -> str:
 def _unknown(text: str) -> str:
     return (
         f"{text}: it is not known to the pipeline. The sensor video_discovery finds what is in the "
-        "bucket; `analyze` records its jobs in its lake only: rekognition-dagster query 'FROM jobs'"
+        "bucket; `analyze` records its jobs in its lake only: " + command("query", "FROM jobs")
     )
 
 
@@ -109,8 +109,7 @@ def what_to_do(work: Mapping[str, Any], video: Mapping[str, Any]) -> str:
     """Return what happens next with a video's work, or what a person has to do."""
     from rekognition_dagster.state.tables import GONE, IGNORED
 
-    operation, prefix = work["operation"], shlex.quote(video["name"])
-    again = f"rekognition-dagster rerun --prefix {prefix} --operation {operation}"
+    again = command("rerun", "--prefix", video["name"], "--operation", work["operation"])
     if video["status"] == GONE:
         return "nothing: the object was deleted from its bucket. Upload it again to analyse it"
     if video["status"] == IGNORED:

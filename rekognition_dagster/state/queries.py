@@ -172,6 +172,17 @@ def failed_work(
     return [(part(r, WORK), part(r, VIDEOS)) for r in connection.execute(query).mappings()]
 
 
+def last_entry(connection: sa.Connection) -> int:
+    """Return the id of the last entry of the history; 0 where there is none."""
+    return int(connection.scalar(sa.select(sa.func.max(HISTORY.c.id))) or 0)
+
+
+def entries_after(connection: sa.Connection, after: int, limit: int = 1000) -> list[dict[str, Any]]:
+    """Return the entries of the history after an id, in order."""
+    query = sa.select(HISTORY).where(HISTORY.c.id > after).order_by(HISTORY.c.id).limit(limit)
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
 def find(connection: sa.Connection, text: str, limit: int = 100) -> list[str]:
     """Return the keys of videos by partition key, by S3 key or path, or by the end of it."""
     for condition in (

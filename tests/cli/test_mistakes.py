@@ -9,7 +9,9 @@ import pytest
 from clips import write_bad
 from command_line import Command
 
+from rekognition_dagster.cli.variables import KNOWN, PREFIX
 from rekognition_dagster.lake import Lake
+from rekognition_dagster.orchestration.settings import Settings, check_names
 from rekognition_dagster.videos import Video
 
 PEOPLE = "--operation person_tracking"
@@ -72,10 +74,23 @@ def test_a_mistake_is_named_with_its_remedy(
     print(f"{status}  {line}\n   {last}")
 
 
-def test_a_setting_that_there_is_not_is_named_with_the_nearest(
-    command: Command, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "line", ["status", "query x", "analyze lobby.mp4", "serve", "demo", "models list", "provision"]
+)
+def test_a_misspelled_setting_is_named_with_the_nearest(
+    command: Command, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
     monkeypatch.setenv("REKOGNITION_DAGSTER_BUCKETT", "cameras")
-    result = command("status")
+    result = command(*line.split())
     assert result.exit_code == 1
-    assert "did you mean REKOGNITION_DAGSTER_BUCKET?" in result.stderr
+    assert result.stderr == (
+        "error: REKOGNITION_DAGSTER_BUCKETT is no setting; "
+        "did you mean REKOGNITION_DAGSTER_BUCKET?\n"
+    )
+    assert command(*line.split(), "--help").exit_code == 0
+
+
+def test_every_setting_is_known_without_loading_dagster() -> None:
+    settings = {PREFIX + name.upper(): "" for name in Settings.model_fields}
+    check_names({PREFIX + name: "" for name in KNOWN}, Settings.model_fields)
+    assert {name.removeprefix(PREFIX) for name in settings} <= KNOWN

@@ -1,9 +1,12 @@
-"""Rows as text: an aligned table where it fits, else each row turned into lines of its own."""
+"""Text for people: tables that fit their terminal, and commands to copy."""
 
 from __future__ import annotations
 
+import shlex
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TextIO
 
 _GAP = "  "
@@ -12,6 +15,19 @@ _GAP = "  "
 def width_of(out: TextIO) -> int | None:
     """Return the characters in a line of a terminal; None for a pipe or file: no limit."""
     return shutil.get_terminal_size().columns if out.isatty() else None
+
+
+def command(*arguments: object) -> str:
+    """Return a command line of this package, quoted for a shell.
+
+    Its name is the path of the script where that is not on PATH, as in a fresh checkout.
+    """
+    name = "rekognition-dagster"
+    script = Path(sys.executable).with_name(name)
+    if shutil.which(name) is None and script.exists():
+        inside = script.is_relative_to(Path.cwd())
+        name = str(script.relative_to(Path.cwd()) if inside else script)
+    return shlex.join([name, *map(str, arguments)])
 
 
 def text_table(
