@@ -131,6 +131,8 @@ class Settings:
         for name, least in (("port", 0), ("workers", 0), ("jobs_in_flight", 1), ("attempts", 1)):
             if getattr(settings, name) < least:
                 raise ConfigurationError(f"the setting {name!r} must be at least {least}")
+        if settings.port > 65535:
+            raise ConfigurationError("the setting 'port' must be at most 65535")
         for name in ("lease_s", "poll_s", "job_life_s", "max_video_bytes", "max_video_ms"):
             if not getattr(settings, name) > 0:
                 raise ConfigurationError(f"the setting {name!r} must be positive")
