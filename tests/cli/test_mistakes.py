@@ -32,6 +32,7 @@ MISTAKES = [
     ("query", 2, ["SQL", "--help"]),
     ("query --lake nowhere x", 1, ["no lake in nowhere", "no such folder"]),
     ("query --lake folder x", 1, ["no lake in", "folder", "Check the address"]),
+    ("query --lake others x", 1, ["no lake in", "others", "Check the address"]),
     ("query --lake s3://no-such-bucket/lake x", 1, ["s3://no-such-bucket/lake", "bucket"]),
     ("query --lake home x", 1, ["home is no lake", "--lake home/lake"]),
     ("query --lake home/lake FROM_peoples", 1, ["FROM_peoples", "syntax error"]),
@@ -54,6 +55,7 @@ def folder(tmp_path: Path) -> Path:
     write_bad(tmp_path / "noise.mp4", "noise")
     write_bad(tmp_path / "notes.txt", "text")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "others" / "pictures" / "2026").mkdir(parents=True)
     video = Video("videos", "gate/2026-01-31.mp4", etag="e1")
     lake = Lake(tmp_path / "home" / "lake")
     lake.write_job(video, "person_tracking", {"job_id": "j1", "status": "SUCCEEDED", "rows": 3})
