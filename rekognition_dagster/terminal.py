@@ -40,25 +40,48 @@ def text_table(
     Args:
         columns: The heading of each column.
         rows: Cells of each row; None is an empty cell. Numbers are aligned on the right.
-        width: Characters in a line. A wider table has a line for each filled cell instead.
+        width: Characters in a line. A wider table is turned, so that each row is a column; where
+            that is too wide as well, each filled cell has a line.
     """
+    table = [list(columns), *([_cell(c) for c in row] for row in rows)]
+    turned = [list(line) for line in zip(*table, strict=True)]
+    if width is None or _width(table) <= width:
+        right = [_is_numeric([row[i] for row in rows]) for i in range(len(columns))]
+        yield from _aligned(table, right)
+    elif _width(turned) <= width:
+        are_numbers = all(_is_numeric(cells) for cells in list(zip(*rows, strict=True))[1:])
+        yield from _aligned(turned, [False] + [are_numbers] * len(rows))
+    else:
+        yield from _listed(columns, table[1:])
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else " ".join(str(value).split())
+
+
+def _sizes(table: Sequence[Sequence[str]]) -> list[int]:
     from rich.cells import cell_len
 
-    texts = [["" if cell is None else " ".join(str(cell).split()) for cell in r] for r in rows]
-    widths = [max(map(cell_len, cells)) for cells in zip(columns, *texts, strict=True)]
-    if width is not None and sum(widths) + len(_GAP) * (len(columns) - 1) > width:
-        yield from _turned(columns, texts)
-        return
-    right = [_is_numeric([row[i] for row in rows]) for i in range(len(columns))]
-    for line in (columns, *texts):
+    return [max(map(cell_len, cells)) for cells in zip(*table, strict=True)]
+
+
+def _width(table: Sequence[Sequence[str]]) -> int:
+    return sum(_sizes(table)) + len(_GAP) * (len(table[0]) - 1)
+
+
+def _aligned(table: Sequence[Sequence[str]], right: Sequence[bool]) -> Iterator[str]:
+    from rich.cells import cell_len
+
+    sizes = _sizes(table)
+    for line in table:
         cells = []
-        for text, size, is_right in zip(line, widths, right, strict=True):
+        for text, size, is_right in zip(line, sizes, right, strict=True):
             padding = " " * (size - cell_len(text))
             cells.append(padding + text if is_right else text + padding)
         yield _GAP.join(cells).rstrip()
 
 
-def _turned(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def _listed(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     size = max(map(len, columns))
     for number, row in enumerate(rows):
         if number:

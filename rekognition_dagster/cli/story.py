@@ -111,23 +111,23 @@ def what_to_do(work: Mapping[str, Any], video: Mapping[str, Any]) -> str:
 
     again = command("rerun", "--prefix", video["name"], "--operation", work["operation"])
     if video["status"] == GONE:
-        return "nothing: the object was deleted from its bucket. Upload it again to analyse it"
+        return "nothing, the object was deleted from its bucket. Upload it again to analyse it"
     if video["status"] == IGNORED:
-        return f"nothing: its partition was deleted in Dagster. To analyse it all the same: {again}"
+        return f"nothing, its partition was deleted in Dagster. To analyse it all the same: {again}"
     if work["phase"] == "held" and work["reason"]:
         return "nothing until that is done"
     if work["phase"] == "failed" and not video["bucket"]:
         return "mend the cause, then run the job local_backfill again"
     return {
-        "held": f"nothing: the nightly batch starts it. To start it now: {again}",
+        "held": f"nothing, the nightly batch starts it. To start it now: {again}",
         "waiting": _when_it_starts(work),
-        "in_flight": "nothing: the sensor completions notices when the job ends",
-        "unpaged": "nothing: the sensor results_refresh pages the results; it tries again by "
+        "in_flight": "nothing, the sensor completions notices when the job ends",
+        "unpaged": "nothing, the sensor results_refresh pages the results; it tries again by "
         "itself",
         "failed": f"mend the cause, then: {again}",
-        "analysed": f"nothing: it is done. To analyse it again: {again}"
+        "analysed": f"nothing, it is done. To analyse it again: {again}"
         if video["bucket"]
-        else "nothing: it is done",
+        else "nothing, it is done",
     }[work["phase"]]
 
 
@@ -135,7 +135,7 @@ def _when_it_starts(work: Mapping[str, Any]) -> str:
     when = "as soon as the quota has room"
     if work["not_before"] > time.time():
         when = f"not before {at(work['not_before'])}"
-    return f"nothing: the sensor job_dispatch starts it {when}, while Dagster runs"
+    return f"nothing, the sensor job_dispatch starts it {when}, while Dagster runs"
 
 
 def _lines(facts: Mapping[str, Any]) -> Iterator[str]:

@@ -40,14 +40,14 @@ QUESTIONS = (
         "Who stayed longest?",
         """\
 SELECT split_part(video, '/', -1) AS video, person_index AS person,
-       first_seen_ms, dwell_ms, round(path_length, 2) AS path_in_frame_widths
+       first_seen_ms, dwell_ms, round(path_length, 2) AS frame_widths
 FROM person_paths ORDER BY dwell_ms DESC, video, person LIMIT 5""",
     ),
     (
         "When is each video busiest?",
         """\
 SELECT split_part(video, '/', -1) AS video, busiest_ms,
-       most_people_at_once, most_faces_at_once
+       most_people_at_once AS people, most_faces_at_once AS faces
 FROM video_summary ORDER BY most_people_at_once DESC, video""",
     ),
     (
@@ -61,7 +61,7 @@ FROM activity_by_minute ORDER BY video, minute LIMIT 10""",
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of the videos.
+    """The outcome of the videos.
 
     Args:
         stages: Each video's last stage.
@@ -284,7 +284,7 @@ def _teller(console: Console) -> Callable[[str], None]:
 
 @contextmanager
 def _progress(console: Console, steps: int) -> Any:
-    """A live line below what is told; nothing where there is no terminal."""
+    """Show a live line below the steps; nothing where there is no terminal."""
     columns = (
         TextColumn("       {task.description}", markup=False),
         BarColumn(),

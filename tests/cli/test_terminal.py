@@ -21,6 +21,15 @@ def test_a_table_that_fits_is_aligned_with_numbers_on_the_right() -> None:
 
 
 def test_a_table_that_does_not_fit_is_turned() -> None:
+    counts = [("person_tracking", 0, 12), ("face_detection", 3, 4)]
+    assert list(text_table(("operation", "waiting, and not started", "done"), counts, 60)) == [
+        "operation                 person_tracking  face_detection",
+        "waiting, and not started                0               3",
+        "done                                   12               4",
+    ]
+
+
+def test_where_that_does_not_fit_either_each_cell_has_a_line() -> None:
     assert list(text_table(COLUMNS, ROWS, 30)) == [
         "video  s3://videos/a.mp4",
         "rows   12",
