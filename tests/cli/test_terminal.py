@@ -21,11 +21,14 @@ def test_a_table_that_fits_is_aligned_with_numbers_on_the_right() -> None:
 
 
 def test_a_table_that_does_not_fit_is_turned() -> None:
-    counts = [("person_tracking", 0, 12), ("face_detection", 3, 4)]
-    assert list(text_table(("operation", "waiting, and not started", "done"), counts, 60)) == [
-        "operation                 person_tracking  face_detection",
-        "waiting, and not started                0               3",
-        "done                                   12               4",
+    columns = ("operation", "waiting", "in flight", "unpaged", "done")
+    counts = [("person_tracking", 0, 0, 0, 12), ("face_detection", 3, 1, 0, 4)]
+    assert list(text_table(columns, counts, 45)) == [
+        "operation  person_tracking  face_detection",
+        "waiting                  0               3",
+        "in flight                0               1",
+        "unpaged                  0               0",
+        "done                    12               4",
     ]
 
 
