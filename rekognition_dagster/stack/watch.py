@@ -42,11 +42,11 @@ class Follower:
     Args:
         state: The pipeline's.
         instance: Dagster's.
-        tell: Called with each line.
+        report: Called with each line.
     """
 
-    def __init__(self, state: State, instance: dg.DagsterInstance, tell: Callable[[str], None]):
-        self._state, self._instance, self._tell = state, instance, tell
+    def __init__(self, state: State, instance: dg.DagsterInstance, report: Callable[[str], None]):
+        self._state, self._instance, self._report = state, instance, report
         self._since = time.time()
         self._problems: set[str] = set()
         with state.read() as connection:
@@ -59,7 +59,7 @@ class Follower:
         for entry in entries:
             self._last = entry["id"]
             if line := _line(entry):
-                self._tell(f"{Video.from_partition_key(entry['key']).key}: {line}")
+                self._report(f"{Video.from_partition_key(entry['key']).key}: {line}")
 
     def look_for_problems(self) -> None:
         """Print each failed run and failing sensor once."""
@@ -68,7 +68,7 @@ class Follower:
             *failing_sensors(self._instance, self._since),
         }
         for problem in sorted(found - self._problems):
-            self._tell(f"error: {problem}")
+            self._report(f"error: {problem}")
         self._problems = found
 
 

@@ -41,6 +41,8 @@ MISTAKES = [
     ("serve --tls-cert cert.pem", 1, ["certificate", "key"]),
     ("demo --video notes.txt", 1, ["notes.txt", "not that of a video", ".mp4"]),
     ("status", 1, ["DAGSTER_HOME", "REKOGNITION_DAGSTER_STATE"]),
+    ("status --home folder", 1, ["folder", "no home of a demo or dev", "--home"]),
+    ("status a.mp4 --failed", 2, ["VIDEO", "--failed"]),
     ("rerun", 2, ["--failed", "--prefix", "--date"]),
     ("provision --prefix x", 2, ["--prefix goes with --arrivals"]),
     ("models pull face", 1, ["face", "face-yunet"]),
