@@ -28,7 +28,7 @@ def show(video: str, home: Path | None, form: str) -> None:
       rekognition-dagster state show s3://videos/2026-11-25/bikes.mp4
     """
     with opened(home) as (_, state):
-        show_story(state, video, (), "table" if form == "text" else form)
+        show_story(state, video, (), "table" if form == "text" else form, home)
 
 
 @state.command()

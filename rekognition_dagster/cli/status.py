@@ -60,7 +60,7 @@ def status(
         raise click.UsageError("name a VIDEO, or ask for --failed ones, not both")
     with opened(home) as (deployment, state):
         if video:
-            show(state, video, names, form)
+            show(state, video, names, form, home)
             return
         from rekognition_dagster.cli.status_table import write_status
         from rekognition_dagster.state.queries import failed_work, summary
@@ -71,7 +71,7 @@ def status(
                 summaries = [summary(connection, n, deployment.coverage) for n in operations]
                 write_status(summaries, form, sys.stdout)
                 return
-            rows = [work_row(work, of) for work, of in failed_work(connection, operations)]
+            rows = [work_row(work, of, home) for work, of in failed_work(connection, operations)]
     _write_failed(rows, form)
 
 

@@ -26,7 +26,9 @@ WORK_COLUMNS = (
 """The columns of a video's work, in tables, CSV and JSON."""
 
 
-def show(state: State, text: str, operations: Sequence[str], form: str) -> None:
+def show(
+    state: State, text: str, operations: Sequence[str], form: str, home: Path | None = None
+) -> None:
     """Print everything that is recorded about a video.
 
     Args:
@@ -34,6 +36,7 @@ def show(state: State, text: str, operations: Sequence[str], form: str) -> None:
         text: The video: a URI, a path, a partition key, or the end of its key.
         operations: Only these; none is all.
         form: ``table`` for people, ``json`` or ``csv``.
+        home: The home that the user named, for commands to copy.
 
     Raises:
         ConfigurationError: There is no such video, or there are several.
@@ -49,13 +52,13 @@ def show(state: State, text: str, operations: Sequence[str], form: str) -> None:
         for part in ("work", "jobs", "history"):
             facts[part] = [f for f in facts[part] if f["operation"] in (*operations, None)]
     if form == "csv":
-        write_csv(WORK_COLUMNS, [work_row(w, video) for w in facts["work"]])
+        write_csv(WORK_COLUMNS, [work_row(w, video, home) for w in facts["work"]])
     elif form == "json":
         for work in facts["work"]:
-            work["what_to_do"] = what_to_do(work, video)
+            work["what_to_do"] = what_to_do(work, video, home)
         click.echo(json.dumps(facts, indent=2))
     else:
-        for line in _lines(facts):
+        for line in _lines(facts, home):
             click.echo(line)
 
 
@@ -89,7 +92,9 @@ def _unknown(text: str) -> str:
     )
 
 
-def work_row(work: Mapping[str, Any], video: Mapping[str, Any]) -> list[object]:
+def work_row(
+    work: Mapping[str, Any], video: Mapping[str, Any], home: Path | None = None
+) -> list[object]:
     """Return the cells of :data:`WORK_COLUMNS`."""
     return [
         work["operation"],
@@ -101,15 +106,16 @@ def work_row(work: Mapping[str, Any], video: Mapping[str, Any]) -> list[object]:
         work["rows"],
         work["backend"],
         work["reason"],
-        what_to_do(work, video),
+        what_to_do(work, video, home),
     ]
 
 
-def what_to_do(work: Mapping[str, Any], video: Mapping[str, Any]) -> str:
+def what_to_do(work: Mapping[str, Any], video: Mapping[str, Any], home: Path | None = None) -> str:
     """Return what happens next with a video's work, or what a person has to do."""
     from rekognition_dagster.state.tables import GONE, IGNORED
 
-    again = command("rerun", "--prefix", video["name"], "--operation", work["operation"])
+    place = ("--home", home) if home else ()
+    again = command("rerun", *place, "--prefix", video["name"], "--operation", work["operation"])
     if video["status"] == GONE:
         return "nothing, the object was deleted from its bucket. Upload it again to analyse it"
     if video["status"] == IGNORED:
@@ -138,7 +144,7 @@ def _when_it_starts(work: Mapping[str, Any]) -> str:
     return f"nothing, the sensor job_dispatch starts it {when}, while Dagster runs"
 
 
-def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
+def _lines(facts: Mapping[str, Any], home: Path | None) -> Iterator[str]:
     video: Mapping[str, Any] = facts["video"] or {}
     jobs = facts["jobs"]
     if video:
@@ -147,13 +153,13 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         yield f"{work['operation']}  {work['phase'].replace('_', ' ')} since {at(work['since'])}"
         for job in (j for j in jobs if j["operation"] == work["operation"]):
-            yield f"  {_job(job)}"
+            yield f"  {_job(job, work['reason'])}"
         if work["results_job_id"]:
             by = f" by {work['backend']}" if work["backend"] else ""
             yield f"  {work['rows']} rows{by} in {work['path']}, since {at(work['results_at'])}"
         if work["reason"]:
             yield f"  why: {work['reason']}"
-        yield f"  what to do: {what_to_do(work, video)}"
+        yield f"  what to do: {what_to_do(work, video, home)}"
     if facts["analytics"]:
         yield ""
     for model in facts["analytics"]:
@@ -166,9 +172,9 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         yield f"{at(entry['at'])}  {what}{detail}"
 
 
-def _job(job: Mapping[str, Any]) -> str:
+def _job(job: Mapping[str, Any], reason: str | None) -> str:
     end = f", completed {at(job['completed_at'])}" if job["completed_at"] else ""
-    message = f": {job['message']}" if job["message"] else ""
+    message = f": {job['message']}" if job["message"] not in (None, reason) else ""
     return (
         f"job {job['job_id']}  attempt {job['attempt']}, started {at(job['started_at'])}{end}: "
         f"{job['status']}{message}"
