@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import shutil
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TextIO
 
 import orjson
 
+from rekognition_dagster.terminal import width_of
+
 if TYPE_CHECKING:
     import duckdb
 
 _BATCH = 1000
+_NO_LIMIT = 1_000_000
 _JSON = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z
 
 
@@ -37,8 +39,8 @@ def write_answer(
             as an empty cell; or ``json``, one array with an object a row, a row a line.
         out: Where to.
         rows: The most that a table shows; it says how many there are.
-        width: Characters in a line of a table; None fits the terminal, or is wide where there is
-            none.
+        width: Characters in a line of a table; None is the terminal's. In a pipe or file no column
+            is cut.
 
     Raises:
         duckdb.Error: The SQL is wrong, or a file of the lake is.
@@ -47,7 +49,7 @@ def write_answer(
     statements = [s.query for s in connection.extract_statements(sql)]
     if form == "table":
         for statement in statements:
-            out.write(_table(connection, statement, rows, width or _width(out)))
+            out.write(_table(connection, statement, rows, width or width_of(out) or _NO_LIMIT))
         return
     for statement in statements:
         _write_rows(connection.execute(statement), form, out)
@@ -89,10 +91,6 @@ def _table(connection: duckdb.DuckDBPyConnection, sql: str, rows: int, width: in
     with contextlib.redirect_stdout(text):  # DuckDB only prints
         answer.show(max_rows=rows, max_width=width)
     return text.getvalue().rstrip("\n") + "\n"
-
-
-def _width(out: TextIO) -> int:
-    return shutil.get_terminal_size().columns if out.isatty() else 200
 
 
 def _rows(answer: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import click
 
-from rekognition_dagster import cli_state
 from rekognition_dagster.cli.analyze import analyze
 from rekognition_dagster.cli.completion import completion
 from rekognition_dagster.cli.endings import Commands
@@ -16,6 +15,8 @@ from rekognition_dagster.cli.models import models
 from rekognition_dagster.cli.provision import provision
 from rekognition_dagster.cli.query import query
 from rekognition_dagster.cli.stack import demo, dev, serve
+from rekognition_dagster.cli.state import rerun, state
+from rekognition_dagster.cli.status import status
 
 __all__ = ["main"]
 
@@ -36,6 +37,6 @@ def main() -> None:
 
 for _command in (
     *(demo, dev, serve, analyze, query, provision, models, completion),
-    *(cli_state.status, cli_state.state, cli_state.rerun),
+    *(status, state, rerun),
 ):
     main.add_command(_command)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -14,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rekognition_dagster.cli import options
-from rekognition_dagster.cli.console import progress_bars
 from rekognition_dagster.cli.endings import INTERRUPTED, fail
+from rekognition_dagster.cli.progress import progress_bars
 from rekognition_dagster.engine import FaceAttributes, SampleFps, open_detector
 from rekognition_dagster.errors import ConfigurationError, VideoError
+from rekognition_dagster.terminal import command
 
 if TYPE_CHECKING:
     from rekognition_dagster.lake import Lake
@@ -199,8 +199,7 @@ class _Work:
         if self.done:
             table = "video_summary" if self.operations[0].table != "label_detections" else "jobs"
             click.echo(f"tables: {self.lake.url}")
-            lake = shlex.quote(output)
-            click.echo(f"try: rekognition-dagster query --lake {lake} 'FROM {table}'")
+            click.echo(f"try: {command('query', '--lake', output, f'FROM {table}')}")
         if self.bad:
             many = len(self.found) > 1
             fail(f"{self.bad} of {len(self.found)} videos could not be analyzed" if many else None)

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
+from rekognition_dagster.cli.variables import check_environment
 from rekognition_dagster.errors import RekognitionDagsterError
 
 INTERRUPTED = 130
@@ -36,6 +37,8 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; end its errors with one line."""
         try:
+            if not {"-h", "--help"}.intersection(ctx.args):
+                check_environment()
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
@@ -74,11 +77,11 @@ def ended_by_sigterm() -> Iterator[None]:
 
 
 def _print_mistake(error: click.ClickException) -> None:
+    text = error.format_message().rstrip(".")
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context is not None:
-        click.echo(context.get_usage(), err=True)
-        click.echo(f"Try '{context.command_path} --help' for help.\n", err=True)
-    click.echo(f"error: {error.format_message()}", err=True)
+        text = f"{text}. See {context.command_path} --help"
+    click.echo(f"error: {text}", err=True)
 
 
 def _earlier(error: BaseException | None) -> RekognitionDagsterError | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from rekognition_dagster.cli.console import console, progress_bars
+from rekognition_dagster.cli.progress import progress_bars
+from rekognition_dagster.terminal import Right, text_table, width_of
 
 if TYPE_CHECKING:
     from rekognition_dagster.engine.models import ModelStatus
@@ -70,41 +72,39 @@ def _model_facts(model: ModelStatus) -> dict[str, Any]:
 
 
 def _print_models() -> None:
-    from rich.table import Table
-
     from rekognition_dagster.engine.models import cache_folder, list_models
 
-    columns = ("name", "purpose", "MB", "licence", "cost", "source", "cached", "note")
-    table = Table(*columns, box=None, pad_edge=False)
-    for model in list_models():
-        file = model.file
-        table.add_row(
-            file.name,
-            file.purpose,
-            f"{file.size / 1e6:.1f}",
-            file.licence,
-            f"{file.cost:.2f}" if file.cost else "",
-            str(file.sources[0]),
+    rows = [
+        (
+            model.file.name,
+            model.file.purpose,
+            Right(f"{model.file.size / 1e6:.1f}"),
+            model.file.licence,
+            Right(f"{model.file.cost:.2f}") if model.file.cost else None,
+            model.file.sources[0],
             "yes" if model.cached else "no",
-            file.note,
+            model.file.note,
         )
-    console().print(table)
+        for model in list_models()
+    ]
+    columns = ("name", "purpose", "MB", "licence", "cost", "source", "cached", "note")
+    for line in text_table(columns, rows, width_of(sys.stdout)):
+        click.echo(line)
     click.echo(f"cache: {cache_folder()}")
 
 
 def _print_speeds(specs: Sequence[str]) -> None:
-    from rich.table import Table
-
     from rekognition_dagster.engine import open_detector
     from rekognition_dagster.engine.detectors.yunet import shared
     from rekognition_dagster.engine.speed import frames_per_second
 
-    table = Table("detector", "frames/s here, of 1280x720", box=None, pad_edge=False)
+    rows = []
     for spec in specs:
         detector = shared() if spec == "faces" else open_detector(spec)
-        table.add_row(spec, f"{frames_per_second(detector):.1f}")
+        rows.append((spec, Right(f"{frames_per_second(detector):.1f}")))
     click.echo()
-    console().print(table)
+    for line in text_table(("detector", "frames/s here, of 1280x720"), rows, width_of(sys.stdout)):
+        click.echo(line)
 
 
 @models.command("pull")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from rekognition_dagster.cli.endings import fail
 from rekognition_dagster.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from rekognition_dagster.lake.storage import Storage
 
 _LAKES = ("lake", ".rekognition-dagster/lake")
 _PRINTED_ROWS = 60
@@ -34,10 +39,11 @@ _PRINTED_ROWS = 60
     "json: one array of objects.",
 )
 def query(sql: str, url: str | None, form: str) -> None:
-    """Ask a lake in SQL (DuckDB's), with a view per table.
+    """Run SQL (DuckDB's) over a lake, with a view per table.
 
     Tables: person_detections, face_detections, label_detections, videos, jobs, and what the
-    analytics add: person_paths, video_summary, activity_by_minute.
+    analytics add: person_paths, video_summary, activity_by_minute. Of several statements,
+    separated by semicolons, each result is shown.
 
     \b
       rekognition-dagster query "SELECT video, people, most_faces_at_once FROM video_summary"
@@ -54,12 +60,11 @@ def query(sql: str, url: str | None, form: str) -> None:
         raise click.BadParameter("it is empty", param_hint="SQL")
     lake = Lake(_existing_lake(url))
     with lake_errors(lake.storage, "", "read"):
-        is_empty = not set(lake.storage.folders()) - {".compaction"}
-    if is_empty:
-        raise ConfigurationError(
-            f"there is no lake in {lake.url}: no table is there. Check the address"
-            + ("" if lake.storage.is_local else ", its bucket and prefix")
-        )
+        if not any(_is_table(lake.storage, f) for f in lake.storage.folders()):
+            raise ConfigurationError(
+                f"there is no lake in {lake.url}: no table is there. Check the address"
+                + ("" if lake.storage.is_local else ", its bucket and prefix")
+            )
     try:
         with lake.connect() as connection:
             write_answer(connection, sql, form, sys.stdout, rows=_PRINTED_ROWS)
@@ -68,6 +73,10 @@ def query(sql: str, url: str | None, form: str) -> None:
         fail(f"{error}\ntables of {lake.url}: {', '.join(lake.tables())}")
     except duckdb.Error as error:
         fail(str(error))
+
+
+def _is_table(storage: Storage, folder: str) -> bool:
+    return folder.isidentifier() and any(d.startswith("date=") for d in storage.folders(folder))
 
 
 def _existing_lake(url: str | None) -> str:
@@ -82,5 +91,6 @@ def _existing_lake(url: str | None) -> str:
     if "://" not in url and not folder.is_dir():
         raise ConfigurationError(f"there is no lake in {url}: no such folder")
     if "://" not in url and (folder / "lake").is_dir():
-        raise ConfigurationError(f"{url} is no lake; did you mean --lake {folder / 'lake'}?")
+        lake = shlex.quote(str(folder / "lake"))
+        raise ConfigurationError(f"{url} is no lake; did you mean --lake {lake}?")
     return url

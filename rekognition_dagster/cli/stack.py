@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from rekognition_dagster.cli import options
-from rekognition_dagster.cli.console import console
 from rekognition_dagster.cli.endings import ended_by_sigterm
 
 
@@ -27,10 +26,12 @@ def demo(videos: Sequence[Path], home: Path) -> None:
       rekognition-dagster demo
       rekognition-dagster demo --video lobby.mp4 --video gate.mp4
     """
+    from rich.console import Console
+
     from rekognition_dagster.stack.demo import run_demo
 
     with ended_by_sigterm():
-        failed = run_demo(home, videos, console())
+        failed = run_demo(home, videos, Console(highlight=False))
     if failed:
         sys.exit(1)
 
@@ -55,10 +56,12 @@ def dev(videos: Sequence[Path], home: Path, port: int) -> None:
       rekognition-dagster dev
       cp lobby.mp4 .rekognition-dagster/videos/
     """
+    from rich.console import Console
+
     from rekognition_dagster.stack.demo import run_dev
 
     with ended_by_sigterm():
-        run_dev(home, videos, port, console())
+        run_dev(home, videos, port, Console(highlight=False))
 
 
 @click.command(

@@ -188,7 +188,7 @@ class Lake:
         """Write a DuckDB file with a view per table, for any DuckDB client.
 
         The file is replaced whole; what else a user keeps in it stays. While another process has
-        it open for writing, it is left as it is.
+        it open for writing, it is left as it is; those that read it go on with the former one.
         """
         import duckdb
 
@@ -298,19 +298,29 @@ class Lake:
 
 
 def _copied(path: Path, beside: Path) -> bool:
-    """Copy a DuckDB file as it is between two writes; whether nobody else writes to it."""
+    """Copy a DuckDB file between two writes; return whether no other process writes to it."""
     import duckdb
 
     if not path.exists():
         return True
-    try:
-        with duckdb.connect(str(path)):  # writes what is in its log, and keeps others out
-            shutil.copyfile(path, beside)
-    except duckdb.IOException as error:
-        if "lock" not in str(error):
-            raise
-        return False
-    return True
+    for only_reads in (False, True):
+        try:
+            # Writing empties the log beside the file, and keeps others out. Where others read, a
+            # log that is there stays, and with it what the file alone lacks.
+            with duckdb.connect(str(path), read_only=only_reads):
+                if not _log_of(path).exists():
+                    shutil.copyfile(path, beside)
+                    return True
+        except duckdb.IOException as error:
+            if "lock" not in str(error):
+                raise
+        except duckdb.ConnectionException:  # this process has it open
+            return False
+    return False
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.wal")
 
 
 def _quoted(text: str) -> str:

@@ -52,4 +52,10 @@ def main(**settings: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main(standalone_mode=False)
+    except click.ClickException as mistake:
+        print(f"error: {mistake.format_message()}", file=sys.stderr)
+        sys.exit(mistake.exit_code)
+    except click.Abort:
+        sys.exit(130)

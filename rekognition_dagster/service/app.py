@@ -43,16 +43,16 @@ BODY_TIMEOUT_S = 20.0
 
 
 def application(
-    jobs: Jobs, credentials: Credentials | None, workers_alive: Callable[[], int]
+    jobs: Jobs, credentials: Credentials | None, workers_ready: Callable[[], int]
 ) -> Starlette:
     """The ASGI application.
 
     Args:
         jobs: The calls it serves.
         credentials: Whom it serves; None is anyone.
-        workers_alive: How many workers are up, for ``/ready``.
+        workers_ready: How many workers have loaded their detector, for ``/ready``.
     """
-    metrics = Metrics(jobs.store, workers_alive)
+    metrics = Metrics(jobs.store, workers_ready)
     settings = jobs.settings
     api = _Api(
         jobs,
@@ -74,10 +74,11 @@ def application(
         except Exception as error:
             log.warning("not ready", extra={"error": error})
             return JSONResponse({"status": "the job store cannot be reached"}, 503)
-        up, wanted = workers_alive(), settings.workers
+        up = workers_ready()
+        is_ready = up > 0 or settings.workers == 0
         return JSONResponse(
-            {"status": "ok" if up >= wanted else "workers are starting", "workers": up},
-            200 if up >= wanted else 503,
+            {"status": "ok" if is_ready else "no worker has loaded the detector", "workers": up},
+            200 if is_ready else 503,
         )
 
     async def measured(_: Request) -> Response:

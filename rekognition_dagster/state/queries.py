@@ -21,6 +21,7 @@ from rekognition_dagster.state.tables import (
     WORK,
     Phase,
 )
+from rekognition_dagster.videos import Video
 
 RESULTS_LIVE_DAYS = 7
 """So long the service keeps results."""
@@ -99,7 +100,7 @@ def summary(connection: sa.Connection, operation: str, coverage: Coverage) -> Su
             .limit(MAX_REASONS)
         )
         for bucket, name, reason in connection.execute(query):
-            reasons[f"s3://{bucket}/{name}"] = reason
+            reasons[Video(bucket, name).uri] = reason
     late = time.time() - (RESULTS_LIVE_DAYS - _EXPIRING_DAYS) * 86400
     found.expiring = count_unpaged(connection, operation, before=late)
     return found
@@ -151,3 +152,45 @@ def everything(connection: sa.Connection, key: str) -> dict[str, Any]:
         "analytics": rows(ANALYTICS, ANALYTICS.c.model),
         "history": rows(HISTORY, HISTORY.c.id),
     }
+
+
+def failed_work(
+    connection: sa.Connection, operations: Sequence[str]
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Return the rows of ``work`` that failed, each with its video's, the first failed first."""
+    query = (
+        sa.select(WORK, VIDEOS)
+        .set_label_style(sa.LABEL_STYLE_TABLENAME_PLUS_COL)
+        .join(VIDEOS, VIDEOS.c.key == WORK.c.key)
+        .where(WORK.c.operation.in_(operations), WORK.c.phase == Phase.FAILED.value)
+        .order_by(WORK.c.since, WORK.c.key, WORK.c.operation)
+    )
+
+    def part(row: sa.RowMapping, table: sa.Table) -> dict[str, Any]:
+        return {c.name: row[f"{table.name}_{c.name}"] for c in table.columns}
+
+    return [(part(r, WORK), part(r, VIDEOS)) for r in connection.execute(query).mappings()]
+
+
+def last_entry(connection: sa.Connection) -> int:
+    """Return the id of the last entry of the history; 0 where there is none."""
+    return int(connection.scalar(sa.select(sa.func.max(HISTORY.c.id))) or 0)
+
+
+def entries_after(connection: sa.Connection, after: int, limit: int = 1000) -> list[dict[str, Any]]:
+    """Return the entries of the history after an id, in order."""
+    query = sa.select(HISTORY).where(HISTORY.c.id > after).order_by(HISTORY.c.id).limit(limit)
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def find(connection: sa.Connection, text: str, limit: int = 100) -> list[str]:
+    """Return the keys of videos by partition key, by S3 key or path, or by the end of it."""
+    for condition in (
+        sa.or_(VIDEOS.c.key == text, VIDEOS.c.name == text),
+        # Not LIKE: a name may contain % and _.
+        sa.func.substr(VIDEOS.c.name, sa.func.length(VIDEOS.c.name) - len(text)) == f"/{text}",
+    ):
+        found = connection.scalars(sa.select(VIDEOS.c.key).where(condition).limit(limit)).all()
+        if found:
+            return sorted(found)
+    return []

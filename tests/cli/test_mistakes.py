@@ -9,7 +9,9 @@ import pytest
 from clips import write_bad
 from command_line import Command
 
+from rekognition_dagster.cli.variables import KNOWN, PREFIX
 from rekognition_dagster.lake import Lake
+from rekognition_dagster.orchestration.settings import Settings, check_names
 from rekognition_dagster.videos import Video
 
 PEOPLE = "--operation person_tracking"
@@ -30,6 +32,7 @@ MISTAKES = [
     ("query", 2, ["SQL", "--help"]),
     ("query --lake nowhere x", 1, ["no lake in nowhere", "no such folder"]),
     ("query --lake folder x", 1, ["no lake in", "folder", "Check the address"]),
+    ("query --lake others x", 1, ["no lake in", "others", "Check the address"]),
     ("query --lake s3://no-such-bucket/lake x", 1, ["s3://no-such-bucket/lake", "bucket"]),
     ("query --lake home x", 1, ["home is no lake", "--lake home/lake"]),
     ("query --lake home/lake FROM_peoples", 1, ["FROM_peoples", "syntax error"]),
@@ -38,6 +41,8 @@ MISTAKES = [
     ("serve --tls-cert cert.pem", 1, ["certificate", "key"]),
     ("demo --video notes.txt", 1, ["notes.txt", "not that of a video", ".mp4"]),
     ("status", 1, ["DAGSTER_HOME", "REKOGNITION_DAGSTER_STATE"]),
+    ("status --home folder", 1, ["folder", "no home of a demo or dev", "--home"]),
+    ("status a.mp4 --failed", 2, ["VIDEO", "--failed"]),
     ("rerun", 2, ["--failed", "--prefix", "--date"]),
     ("provision --prefix x", 2, ["--prefix goes with --arrivals"]),
     ("models pull face", 1, ["face", "face-yunet"]),
@@ -52,6 +57,7 @@ def folder(tmp_path: Path) -> Path:
     write_bad(tmp_path / "noise.mp4", "noise")
     write_bad(tmp_path / "notes.txt", "text")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "others" / "pictures" / "2026").mkdir(parents=True)
     video = Video("videos", "gate/2026-01-31.mp4", etag="e1")
     lake = Lake(tmp_path / "home" / "lake")
     lake.write_job(video, "person_tracking", {"job_id": "j1", "status": "SUCCEEDED", "rows": 3})
@@ -72,10 +78,23 @@ def test_a_mistake_is_named_with_its_remedy(
     print(f"{status}  {line}\n   {last}")
 
 
-def test_a_setting_that_there_is_not_is_named_with_the_nearest(
-    command: Command, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "line", ["status", "query x", "analyze lobby.mp4", "serve", "demo", "models list", "provision"]
+)
+def test_a_misspelled_setting_is_named_with_the_nearest(
+    command: Command, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
     monkeypatch.setenv("REKOGNITION_DAGSTER_BUCKETT", "cameras")
-    result = command("status")
+    result = command(*line.split())
     assert result.exit_code == 1
-    assert "did you mean REKOGNITION_DAGSTER_BUCKET?" in result.stderr
+    assert result.stderr == (
+        "error: REKOGNITION_DAGSTER_BUCKETT is no setting; "
+        "did you mean REKOGNITION_DAGSTER_BUCKET?\n"
+    )
+    assert command(*line.split(), "--help").exit_code == 0
+
+
+def test_every_setting_is_known_without_loading_dagster() -> None:
+    settings = {PREFIX + name.upper(): "" for name in Settings.model_fields}
+    check_names({PREFIX + name: "" for name in KNOWN}, Settings.model_fields)
+    assert {name.removeprefix(PREFIX) for name in settings} <= KNOWN

@@ -143,3 +143,9 @@ def test_each_of_several_statements_is_shown(command: Command, lake: Lake) -> No
 def test_csv_has_booleans_as_duckdb_writes_them(command: Command, lake: Lake) -> None:
     result = command("query", "SELECT true AS yes", "--lake", lake.url, "--format", "csv")
     assert result.stdout == "yes\ntrue\n"
+
+
+def test_no_column_of_a_piped_table_is_cut(command: Command, lake: Lake) -> None:
+    columns = ", ".join(f"'{'x' * 30}' AS column_{i}" for i in range(20))
+    heading = command("query", f"SELECT {columns}", "--lake", lake.url).stdout.splitlines()[1]
+    assert all(f" column_{i} " in heading for i in range(20))

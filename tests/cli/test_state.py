@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import time
 from pathlib import Path
@@ -11,6 +13,7 @@ from command_line import Command
 
 from rekognition_dagster import Lake
 from rekognition_dagster.state import State, jobs
+from rekognition_dagster.state.store import sqlite_url
 from rekognition_dagster.state.videos import Found, Plan, register
 from rekognition_dagster.videos import Video
 
@@ -60,7 +63,7 @@ def test_status_counts_videos(command: Command) -> None:
 def test_show_prints_everything_in_order(command: Command) -> None:
     result = command("state", "show", URI)
     assert result.exit_code == 0, result.stderr
-    order = ("present", "job j1", "  discovered", "tracking started")
+    order = ("present", "job j1", "FAILED", "what to do: mend", "  discovered", "tracking started")
     found = [result.stdout.index(words) for words in order]
     assert found == sorted(found)
     assert json.loads(command("state", "show", URI, "--format", "json").stdout)["jobs"]
@@ -106,3 +109,53 @@ def test_no_column_of_a_piped_status_is_cut(command: Command) -> None:
     for name in ("operation", "in flight", "unpaged", "analysed", "not covered", "expiring"):
         assert name in heading
     assert line.startswith("person_tracking ")
+
+
+@pytest.mark.usefixtures("state")
+def test_the_story_of_a_video_has_its_error_and_what_to_do(command: Command) -> None:
+    story = command("status", "a.mp4").stdout
+    assert story == command("state", "show", URI).stdout
+    assert "job j1  attempt 1" in story
+    retry = "rekognition-dagster rerun --prefix lobby/2026-01-31/a.mp4 --operation person_tracking"
+    assert retry in story
+    facts = json.loads(command("status", URI, "--format", "json").stdout)
+    assert retry in facts["work"][0]["what_to_do"]
+    assert command("status", "b.mp4").exit_code == 1
+    assert command("status", "a.mp4", "--failed").exit_code == 2
+
+
+@pytest.mark.usefixtures("state")
+def test_failed_videos_are_listed_whole(command: Command) -> None:
+    [row] = csv.DictReader(io.StringIO(command("status", "--failed", "--format", "csv").stdout))
+    assert (row["video"], row["phase"], row["attempt"]) == (URI, "failed", "1")
+    [listed] = json.loads(command("status", "--failed", "--format", "json").stdout)
+    assert listed["error"] == row["error"]
+    _, line = command("status", "--failed").stdout.splitlines()
+    assert row["error"] in line
+    assert line.endswith(row["what_to_do"])
+    none = command("status", "--failed", "--operation", "label_detection")
+    assert none.stdout == "nothing failed\n"
+
+
+@pytest.mark.usefixtures("state")
+def test_counts_are_csv_too(command: Command) -> None:
+    [row] = csv.DictReader(io.StringIO(command("status", "--format", "csv").stdout))
+    assert (row["operation"], row["failed"], row["analysed"]) == ("person_tracking", "1", "0")
+
+
+def test_the_home_of_a_stack_is_found(command: Command, tmp_path: Path) -> None:
+    home = tmp_path / "the home"
+    assert "no home of a demo" in command("status", "--home", home).stderr
+    (home / "dagster").mkdir(parents=True)
+    assert "no state of the deployment" in command("status", "--home", home).stderr
+    (home / "environment").write_text(
+        "REKOGNITION_DAGSTER_NAME=gates\nREKOGNITION_DAGSTER_OPERATIONS='label_detection'\n"
+    )
+    state = State(sqlite_url(home / "dagster", "gates"), "gates")
+    with state.write() as connection:
+        video = Video("videos", "2026-01-31/a.mp4", etag="e1")
+        register(connection, [Found(video, video.partition_key)], 0.0, Plan(["label_detection"]))
+    [counts] = json.loads(command("status", "--home", home, "--format", "json").stdout)
+    assert (counts["operation"], counts["waiting"]) == ("label_detection", 1)
+    home.rename(tmp_path / ".rekognition-dagster")
+    assert "label_detection" in command("status").stdout

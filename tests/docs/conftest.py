@@ -114,6 +114,7 @@ def shell(place: Path, aws_endpoint: str, lobby: Path) -> Iterator[Shell]:
     """A shell without any settings but AWS on loopback, where there are the pages' buckets."""
     environment = {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),  # this checkout's code, whichever is installed
         "HOME": str(place / "home"),
         "LANG": "C.UTF-8",
         "XDG_CACHE_HOME": str(models.cache_folder().parents[1]),

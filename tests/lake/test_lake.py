@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -96,3 +98,37 @@ def test_what_a_user_keeps_in_the_catalogue_survives_its_refresh(tmp_path: Path)
     lake.save_catalogue(catalogue)
     with duckdb.connect(str(catalogue)) as again:
         assert again.sql("SELECT camera, job_id FROM cameras, jobs").fetchall() == [("gate", "j1")]
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_the_catalogue_is_refreshed_beside_readers_and_left_alone_beside_a_writer(
+    tmp_path: Path, reads: bool
+) -> None:
+    import duckdb
+
+    lake, catalogue = Lake(tmp_path / "lake"), tmp_path / "lake.duckdb"
+    lake.save_catalogue(catalogue)
+    with duckdb.connect(str(catalogue)) as mine:
+        mine.execute("CREATE TABLE cameras AS SELECT 'gate' AS camera")
+    code = (
+        "import duckdb, sys\n"
+        f"held = duckdb.connect({str(catalogue)!r}, read_only={reads})\n"
+        f"if not {reads}: held.execute('CREATE TABLE doors AS SELECT 1 AS door')\n"
+        "print('open', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "open\n"
+    (tmp_path / "lake" / "counts" / "date=2026-01-31").mkdir(parents=True)
+    counts = tmp_path / "lake" / "counts" / "date=2026-01-31" / "a.parquet"
+    duckdb.execute(f"COPY (SELECT 'a' AS video) TO '{counts}'")
+    lake.save_catalogue(catalogue)
+    holder.communicate("")
+    with duckdb.connect(str(catalogue)) as again:
+        tables = again.execute("SELECT table_name FROM duckdb_tables() ORDER BY 1").fetchall()
+        views = again.execute("SELECT view_name FROM duckdb_views()").fetchall()
+    assert tables == ([("cameras",)] if reads else [("cameras",), ("doors",)])
+    assert (("counts",) in views) is reads
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["lake", "lake.duckdb"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from made_videos import make_video
 
 from rekognition_dagster import Lake
 from rekognition_dagster.state import Phase
+from rekognition_dagster.state.queries import summary
 
 WALKER = "scripted_people:Walker"
 
@@ -190,6 +192,23 @@ def test_a_backfill_inside_the_prefix_leaves_the_other_operations_to_discovery(
     (job,) = deployment.double.jobs.values()
     assert job["API"] == "StartFaceDetection"
     assert deployment.phases() == {"a.mp4": Phase.ANALYSED}
+
+
+def test_local_files_that_are_analysed_are_counted_so(
+    deployment: Deployment, clip: Path, tmp_path: Path
+) -> None:
+    deployment.set(operations=["person_tracking", "face_detection"])
+    (tmp_path / "archive").mkdir()
+    path = tmp_path / "archive" / "a.mp4"
+    path.write_bytes(clip.read_bytes())
+    for time_of_change in (1e9, 2e9):
+        os.utime(path, (time_of_change, time_of_change))
+        assert backfill(deployment, folder=str(path.parent)).success
+        deployment.tick("video_discovery")
+        for operation, analysed in (("person_tracking", 1), ("face_detection", 0)):
+            with deployment.state.read() as connection:
+                found = summary(connection, operation, deployment.ours.coverage)
+            assert (found.counts[Phase.ANALYSED], found.counts[Phase.HELD]) == (analysed, 0)
 
 
 def test_another_detectors_results_are_kept_beside(

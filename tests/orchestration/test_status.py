@@ -11,9 +11,9 @@ import pytest
 from deployment import Deployment
 from rekognition_double import ApiFault
 
+from rekognition_dagster.cli.status_table import write_status
 from rekognition_dagster.state import Phase, queries
 from rekognition_dagster.state.queries import Summary
-from rekognition_dagster.status_table import write_status
 
 
 def summary(deployment: Deployment) -> Summary:

@@ -205,6 +205,10 @@ class Service:
         """A request as it is given, valid or not; see :func:`post`."""
         return post(self.url, operation, body, sign=sign, **headers)
 
+    def status(self, path: str) -> int:
+        """The HTTP status of one of the pages for operators."""
+        return _pool.request("GET", self.url + path).status
+
     def logged(self) -> str:
         return self.log.read_text()
 
@@ -215,7 +219,7 @@ def starter(folder: Path, aws_endpoint: str, started: list[Service]) -> Callable
             **{k: v for k, v in os.environ.items() if not k.startswith("AWS_")},
             **ENV,
             "AWS_ENDPOINT_URL": aws_endpoint,
-            "PYTHONPATH": str(HERE),
+            "PYTHONPATH": os.pathsep.join((str(HERE), *sys.path)),
             **settings.pop("environment", {}),
         }
         settings = {

@@ -11,6 +11,8 @@ from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.service import Settings
 from rekognition_dagster.service.__main__ import main
 
+LOCKED_KEY = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"
+
 
 def said(*arguments: str) -> str:
     """What the command says before it refuses to start."""
@@ -45,6 +47,25 @@ def test_a_store_that_cannot_be_written_is_told(tmp_path):
     assert "cannot open the job store" in said("--store", str(tmp_path / "file"))
 
 
+def test_a_detector_that_cannot_work_is_refused_before_the_address_is_printed(tmp_path):
+    store = ("--port", "0", "--no-auth", "--store", str(tmp_path))
+    assert "unknown detector 'magic'" in said("--detector", "magic", *store)
+
+
+def test_results_that_cannot_be_written_are_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    text = said("--results", str(tmp_path / "file" / "results"), "--store", str(tmp_path / "store"))
+    assert f"results cannot be written to {tmp_path / 'file' / 'results'}" in text
+
+
+@pytest.mark.parametrize("name", ["nothing.pem", "text.pem", "locked.pem"])
+def test_certificates_that_cannot_work_are_refused(tmp_path, name):
+    (tmp_path / "text.pem").write_text("no certificate")
+    (tmp_path / "locked.pem").write_text(LOCKED_KEY)
+    files = ("--tls-cert", str(tmp_path / "text.pem"), "--tls-key", str(tmp_path / name))
+    assert "Both must be PEM files" in said(*files, "--port", "0", "--store", str(tmp_path / "s"))
+
+
 def test_half_of_tls_is_told(tmp_path):
     assert "key file" in said("--tls-cert", "cert.pem", "--store", str(tmp_path))
 
@@ -52,6 +73,7 @@ def test_half_of_tls_is_told(tmp_path):
 @pytest.mark.parametrize(
     "wrong",
     [
+        {"port": 99999},
         {"workers": -1},
         {"lease_s": 0},
         {"jobs_in_flight": 0},

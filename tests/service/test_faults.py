@@ -7,11 +7,12 @@ import json
 import os
 import random
 import signal
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from service.serving import ended, until
+from service.serving import HERE, ended, until
 
 
 @pytest.fixture
@@ -202,6 +203,7 @@ def test_health_readiness_and_metrics_tell_of_the_service(cloud, service):
             return answer.read().decode()
 
     assert json.loads(page("/health")) == {"status": "ok"}
+    until(lambda: service.status("/ready") == 200)
     assert json.loads(page("/ready")) == {"status": "ok", "workers": 1}
     text = page("/metrics")
     for name in (
@@ -212,6 +214,22 @@ def test_health_readiness_and_metrics_tell_of_the_service(cloud, service):
         "rekognition_workers 1.0",
     ):
         assert name in text
+
+
+def test_it_is_ready_once_a_worker_has_loaded_what_analyzes(make_service, tmp_path):
+    loaded = tmp_path / "loaded"
+    (tmp_path / "slow.py").write_text(
+        "import pathlib, time\n"
+        f"while not pathlib.Path({str(loaded)!r}).exists():\n    time.sleep(0.05)\n"
+        "from scripted_engine import analyze\n"
+    )
+    paths = os.pathsep.join((str(tmp_path), str(HERE), *sys.path))
+    service = make_service(analyzer="slow:analyze", environment={"PYTHONPATH": paths})
+    until(service.children)
+    assert service.status("/health") == 200
+    assert service.status("/ready") == 503
+    loaded.touch()
+    until(lambda: service.status("/ready") == 200)
 
 
 def test_results_may_lie_in_s3(cloud, make_service):

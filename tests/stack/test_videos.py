@@ -58,7 +58,36 @@ def test_a_video_that_was_removed_is_left_out(folder: VideoFolder, tmp_path: Pat
     assert folder.add(video(path, b"another"))[1] == "2026-01-01/gate.mp4"
 
 
-def test_files_laid_in_by_hand_are_given_once_they_no_longer_grow(folder: VideoFolder) -> None:
+def test_another_file_never_takes_the_key_of_a_video_that_was_removed(
+    folder: VideoFolder, tmp_path: Path
+) -> None:
+    path = video(tmp_path / "a" / "gate.mp4")
+    folder.add(path)
+    path.unlink()
+    other = video(tmp_path / "b" / "gate.mp4", b"another")
+    assert folder.add(other)[1] == "2026-01-01/gate-2.mp4"
+
+
+def test_a_file_that_changed_keeps_its_key(folder: VideoFolder, tmp_path: Path) -> None:
+    path = video(tmp_path / "gate.mp4")
+    folder.add(path)
+    path.write_bytes(b"recorded again on another day")
+    assert folder.add(path)[1] == "2026-01-01/gate.mp4"
+    assert [key for _, key in folder.files()] == ["2026-01-01/gate.mp4"]
+
+
+def test_a_dropped_file_does_not_replace_another(folder: VideoFolder, tmp_path: Path) -> None:
+    folder.add(video(tmp_path / "gate.mp4", b"north"))
+    for content, key in ((b"south", "gate-2"), (b"west", "gate-3"), (b"south", "gate-2")):
+        video(folder.folder / "gate.mp4", content)
+        assert list(folder.settled_since()) == []
+        assert [key for _, key in folder.settled_since()] == [f"2026-01-01/{key}.mp4"]
+    for again in (folder, VideoFolder(folder.folder)):
+        assert [path.read_bytes() for path, _ in again.files()] == [b"south", b"west", b"north"]
+        assert list(again.settled_since()) == []
+
+
+def test_files_dropped_in_are_given_once_they_no_longer_grow(folder: VideoFolder) -> None:
     assert list(folder.settled_since()) == []
     path = video(folder.folder / "by-hand.mp4", b"fra")
     video(folder.folder / "notes.txt")
@@ -66,5 +95,6 @@ def test_files_laid_in_by_hand_are_given_once_they_no_longer_grow(folder: VideoF
     path.write_bytes(b"frames")
     os.utime(path, (NEW_YEAR, NEW_YEAR))
     assert list(folder.settled_since()) == []
-    assert list(folder.settled_since()) == [(path, "2026-01-01/by-hand.mp4")]
+    own = folder.folder / "2026-01-01" / "by-hand.mp4"
+    assert list(folder.settled_since()) == [(own, "2026-01-01/by-hand.mp4")]
     assert list(folder.settled_since()) == []

@@ -1,20 +1,9 @@
-"""What commands print on: a console of the right width, and progress bars."""
+"""Progress bars of long commands."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
-
-
-def console() -> Any:
-    """A rich console on standard output, wide where there is no terminal."""
-    from rich.console import Console
-
-    made = Console(highlight=False)
-    if not made.is_terminal:  # a log or a pipe has no width to fold to
-        made.width = 160
-    return made
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""How all videos stand, printed for the person who runs the pipeline."""
+"""How many videos there are in each phase, as a table, JSON or CSV."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import time
 from collections.abc import Sequence
 from typing import TextIO
 
-from rich.console import Console
-from rich.table import Table
-
 from rekognition_dagster.state.queries import Summary
 from rekognition_dagster.state.tables import Phase
+from rekognition_dagster.terminal import Right, text_table, width_of
 
 _COLUMNS = {
     Phase.HELD: "held",
@@ -25,32 +23,46 @@ _LEFT_OUT = {"gone": "gone", "ignored": "ignored", "not_covered": "not covered"}
 
 
 def write_status(summaries: Sequence[Summary], form: str, to: TextIO) -> None:
-    """Print summaries as ``table`` or ``json``."""
+    """Write summaries as ``table``, ``json`` or ``csv``."""
     if form == "json":
         json.dump([_plain(s) for s in summaries], to, indent=2)
         to.write("\n")
-        return
-    console = Console(file=to, highlight=False)
-    if not console.is_terminal:  # no column is cut in a pipe
-        console.width = 160
-    table = Table(box=None, pad_edge=False)
-    table.add_column("operation")
-    for name in (*_COLUMNS.values(), *_LEFT_OUT.values(), "expiring", "oldest"):
-        table.add_column(name, justify="right")
-    for summary in summaries:
-        table.add_row(
+    elif form == "csv":
+        _write_csv(summaries, to)
+    else:
+        _write_table(summaries, to)
+
+
+def _write_table(summaries: Sequence[Summary], to: TextIO) -> None:
+    names = ("operation", *_COLUMNS.values(), *_LEFT_OUT.values(), "expiring", "oldest")
+    rows = [
+        (
             summary.operation,
-            *(str(summary.counts[phase]) for phase in _COLUMNS),
-            *(str(summary.left_out[name]) for name in _LEFT_OUT),
-            str(summary.expiring),
-            _age(min((t for p, t in summary.since.items() if p is not Phase.FAILED), default=None)),
+            *(summary.counts[phase] for phase in _COLUMNS),
+            *(summary.left_out[name] for name in _LEFT_OUT),
+            summary.expiring,
+            Right(
+                _age(min((t for p, t in summary.since.items() if p is not Phase.FAILED), default=0))
+            ),
         )
-    console.print(table)
+        for summary in summaries
+    ]
+    to.writelines(f"{line}\n" for line in text_table(names, rows, width_of(to)))
     for summary in summaries:
         for title, named in (("failed", summary.failed), ("not paged", summary.unpaged)):
             for uri, reason in named.items():
                 text = reason if uri in reason else f"{uri}: {reason}"
-                console.print(f"{summary.operation} {title}: {text}", markup=False, soft_wrap=True)
+                to.write(f"{summary.operation} {title}: {text}\n")
+
+
+def _write_csv(summaries: Sequence[Summary], to: TextIO) -> None:
+    import csv
+
+    plain = [_plain(s) for s in summaries]
+    names = [n for n in plain[0] if n not in ("since", "reasons")]
+    writer = csv.DictWriter(to, names, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(plain)
 
 
 def _plain(summary: Summary) -> dict[str, object]:
@@ -64,9 +76,9 @@ def _plain(summary: Summary) -> dict[str, object]:
     }
 
 
-def _age(since: float | None) -> str:
-    """How long ago, in its largest unit."""
-    if since is None:
+def _age(since: float) -> str:
+    """Return how long ago a time was, in its largest unit; ``-`` for no time."""
+    if not since:
         return "-"
     seconds = max(0.0, time.time() - since)
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):

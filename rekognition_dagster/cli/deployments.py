@@ -1,0 +1,126 @@
+"""Which deployment a command is about, and where its state is."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rekognition_dagster.cli.options import DEFAULT_HOME
+from rekognition_dagster.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from rekognition_dagster.orchestration.names import Deployment
+    from rekognition_dagster.state import State
+
+home_option: Callable[[Any], Any] = click.option(
+    "--home",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The home of a demo or dev. None is the deployment of REKOGNITION_DAGSTER_STATE or "
+    f"DAGSTER_HOME, else {DEFAULT_HOME}.",
+)
+
+
+@contextmanager
+def opened(home: Path | None, *, may_be_new: bool = False) -> Iterator[tuple[Deployment, State]]:
+    """Open the state of a stack's home, or of the deployment that the environment describes.
+
+    Args:
+        home: The home of a demo or dev; None finds the deployment.
+        may_be_new: Make a state that is not there.
+
+    Raises:
+        ConfigurationError: There is no such deployment, or no state of it.
+    """
+    if home is not None or _is_demo():
+        with _of_stack(home or DEFAULT_HOME, may_be_new) as found:
+            yield found
+        return
+    from rekognition_dagster.orchestration.names import Deployment
+    from rekognition_dagster.orchestration.settings import Settings
+    from rekognition_dagster.state import open_state
+
+    deployment = Deployment(Settings.from_env())
+    if url := deployment.settings.state:
+        yield deployment, open_state(url, deployment.settings.name)
+        return
+    import dagster as dg
+
+    try:
+        instance = dg.DagsterInstance.get()
+    except dg.DagsterError as error:
+        raise ConfigurationError(
+            f"there is no Dagster instance: {str(error).splitlines()[0]} Set DAGSTER_HOME to the "
+            "folder of its dagster.yaml, REKOGNITION_DAGSTER_STATE to the state's database, or "
+            "name the home of a demo with --home"
+        ) from error
+    with instance:
+        _check(Path(instance.root_directory), deployment.settings.name, may_be_new)
+        yield deployment, deployment.state(instance)
+
+
+def _is_demo() -> bool:
+    """Return whether the demo's home is here and the environment names no deployment."""
+    names = ("DAGSTER_HOME", "REKOGNITION_DAGSTER_STATE")
+    return not any(os.environ.get(n) for n in names) and (DEFAULT_HOME / "dagster").is_dir()
+
+
+@contextmanager
+def _of_stack(home: Path, may_be_new: bool) -> Iterator[tuple[Deployment, State]]:
+    from rekognition_dagster.orchestration.names import Deployment
+    from rekognition_dagster.orchestration.settings import Settings
+    from rekognition_dagster.state import open_state
+    from rekognition_dagster.state.store import sqlite_url
+
+    home = home.expanduser().absolute()
+    dagster = home / "dagster"
+    if not dagster.is_dir():
+        raise ConfigurationError(
+            f"{home} is no home of a demo or dev: it has no folder dagster. Check --home"
+        )
+    deployment = Deployment(Settings.from_env({**os.environ, **_environment(home)}))
+    settings = deployment.settings
+    if settings.state is None:
+        _check(dagster, settings.name, may_be_new)
+    yield (
+        deployment,
+        open_state(settings.state or sqlite_url(dagster, settings.name), settings.name),
+    )
+
+
+def _environment(home: Path) -> Mapping[str, str]:
+    """Return the settings with which a stack last ran in its home."""
+    found = {
+        "REKOGNITION_DAGSTER_BUCKET": "videos",
+        "REKOGNITION_DAGSTER_LAKE": str(home / "lake"),
+    }
+    written = home / "environment"
+    for line in written.read_text().splitlines() if written.exists() else ():
+        name, _, value = line.partition("=")
+        if name.startswith("REKOGNITION_DAGSTER_"):
+            found[name] = "".join(shlex.split(value))
+    return found
+
+
+def _check(dagster_home: Path, name: str, may_be_new: bool) -> None:
+    """Refuse a home without a state of this deployment.
+
+    Raises:
+        ConfigurationError: There is none; the text names those that are there.
+    """
+    from rekognition_dagster.state.store import sqlite_url
+
+    path = Path(sqlite_url(dagster_home, name).removeprefix("sqlite:///"))
+    if may_be_new or path.exists():
+        return
+    others = ", ".join(sorted(p.stem for p in path.parent.glob("*.sqlite")))
+    raise ConfigurationError(
+        f"{dagster_home} has no state of the deployment {name} yet"
+        + (f", but of {others}: set REKOGNITION_DAGSTER_NAME" if others else "")
+        + ". Its sensors make it once Dagster runs"
+    )

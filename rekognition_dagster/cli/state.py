@@ -1,0 +1,109 @@
+"""The commands that act on the pipeline's state: ``state show|rebuild`` and ``rerun``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from rekognition_dagster.cli import options
+from rekognition_dagster.cli.deployments import home_option, opened
+from rekognition_dagster.cli.story import show as show_story
+
+
+@click.group()
+def state() -> None:
+    """Look at the pipeline's state, or rebuild it."""
+
+
+@state.command()
+@click.argument("video")
+@home_option
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+def show(video: str, home: Path | None, form: str) -> None:
+    """Print everything that is recorded about a VIDEO; the same as `status VIDEO`.
+
+    \b
+      rekognition-dagster state show s3://videos/2026-11-25/bikes.mp4
+    """
+    with opened(home) as (_, state):
+        show_story(state, video, (), "table" if form == "text" else form, home)
+
+
+@state.command()
+@click.option(
+    "--lake",
+    "url",
+    metavar="DIR",
+    help="The lake to read; the deployment's by default.",
+)
+@home_option
+def rebuild(url: str | None, home: Path | None) -> None:
+    """Enter the results that the lake has, so that none is paid for again.
+
+    For a lost database, or a new Dagster instance over an old lake. Discovery does the same for
+    each video before it starts a job; this command does it for all at once.
+
+    \b
+      rekognition-dagster state rebuild
+    """
+    from rekognition_dagster.lake import Lake
+    from rekognition_dagster.orchestration.analytics import load_models, order_models
+    from rekognition_dagster.state.rebuild import rebuild as rebuild_state
+
+    with opened(home, may_be_new=True) as (deployment, state):
+        settings = deployment.settings
+        models = [m for _, m in order_models(load_models(), settings.operation_list)]
+        lake = Lake(url or settings.lake, date_pattern=settings.date_pattern)
+        entered = rebuild_state(state, lake, settings.partitioning, models)
+    for operation, count in sorted(entered.items()):
+        click.echo(f"{operation}: {count} results entered")
+    if not entered:
+        click.echo(f"{lake.url}: there are no results to enter")
+
+
+@click.command()
+@click.option("--failed", is_flag=True, help="Videos whose job FAILED or whose start was refused.")
+@click.option("--prefix", metavar="P", help="Videos whose S3 keys begin so.")
+@click.option("--date", "day", metavar="D", help="Videos recorded on that day: 2026-01-31.")
+@options.operations("Which operations; the deployment's by default.")
+@click.option("--detector", metavar="SPEC", help="With the local engine and this detector instead.")
+@home_option
+def rerun(
+    failed: bool,
+    prefix: str | None,
+    day: str | None,
+    names: Sequence[str],
+    detector: str | None,
+    home: Path | None,
+) -> None:
+    """Analyse videos again: a new attempt of each, before all that waits.
+
+    Writes to the pipeline's state; the sensor job_dispatch starts the jobs while Dagster runs. With
+    --detector, prints how to run the local backfill for the same videos.
+
+    \b
+      rekognition-dagster rerun --failed
+      rekognition-dagster rerun --prefix lobby/ --date 2026-01-31 --operation face_detection
+    """
+    from rekognition_dagster.operations import operation
+    from rekognition_dagster.state.rerun import Choice, ask_again, chosen_keys, uri_of
+
+    if not (failed or prefix is not None or day is not None):
+        raise click.UsageError("say which: --failed, --prefix P or --date D")
+    with opened(home) as (deployment, state):
+        pattern = deployment.settings.date_pattern
+        operations = [operation(n).name for n in names] or deployment.operation_names
+        choice = Choice(operations, failed, prefix, day)
+        if detector is None:
+            for line in ask_again(state, choice, pattern):
+                click.echo(line)
+            return
+        click.echo(
+            f"The engine runs in Dagster. Launch the job {deployment.scoped('rerun')} with this "
+            f"choice and detector: {detector}. It analyses:"
+        )
+        for name in operations:
+            for key in chosen_keys(state, choice, name, pattern):
+                click.echo(f"{name} {uri_of(key)}")

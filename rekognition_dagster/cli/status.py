@@ -1,0 +1,90 @@
+"""``status``: the state of all videos, of those that failed, or of one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from rekognition_dagster.cli import options
+from rekognition_dagster.cli.deployments import home_option, opened
+from rekognition_dagster.cli.story import WORK_COLUMNS, show, work_row, write_csv
+
+
+@click.command()
+@click.argument("video", required=False)
+@click.option("--failed", is_flag=True, help="List the videos that failed, each with its error.")
+@options.operations("Only these; the deployment's by default.")
+@home_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "csv"]),
+    default="table",
+    show_default=True,
+    help="table: for reading. json: an array, or an object for one VIDEO. csv: with a header.",
+)
+def status(
+    video: str | None, failed: bool, names: Sequence[str], home: Path | None, form: str
+) -> None:
+    """Count the videos by what is next for them, or tell the story of one VIDEO.
+
+    VIDEO is its URI, its path or the end of its key. Its story has each operation's jobs, attempts,
+    rows and last error, what to do about it, and its history.
+
+    \b
+    held         discovered; waits for the nightly batch, or is archived
+    waiting      to be started, as soon as the quota has room
+    in flight    started, and not completed
+    unpaged      completed; its results are not in the lake yet
+    failed       the job FAILED or its start was refused
+    analysed     its results are in the lake
+    gone         deleted from the bucket
+    ignored      its partition was deleted in Dagster
+    not covered  not started, and outside the configured bucket and prefix
+    expiring     of the unpaged: the service forgets their results within two days
+    oldest       how long the first of those before `failed` has been there
+
+    Reads the state of REKOGNITION_DAGSTER_STATE or DAGSTER_HOME, else of the demo's home.
+
+    \b
+      rekognition-dagster status
+      rekognition-dagster status bikes.mp4 --operation person_tracking
+      rekognition-dagster status --failed --format csv > failed.csv
+      rekognition-dagster status --format json | python3 -m json.tool
+    """
+    if video and failed:
+        raise click.UsageError("name a VIDEO, or ask for --failed ones, not both")
+    with opened(home) as (deployment, state):
+        if video:
+            show(state, video, names, form, home)
+            return
+        from rekognition_dagster.cli.status_table import write_status
+        from rekognition_dagster.state.queries import failed_work, summary
+
+        operations = list(names) or deployment.operation_names
+        with state.read() as connection:
+            if not failed:
+                summaries = [summary(connection, n, deployment.coverage) for n in operations]
+                write_status(summaries, form, sys.stdout)
+                return
+            rows = [work_row(work, of, home) for work, of in failed_work(connection, operations)]
+    _write_failed(rows, form)
+
+
+def _write_failed(rows: Sequence[Sequence[object]], form: str) -> None:
+    from rekognition_dagster.terminal import text_table, width_of
+
+    if form == "json":
+        named = [dict(zip(WORK_COLUMNS, row, strict=True)) for row in rows]
+        click.echo(json.dumps(named, indent=2))
+    elif form == "csv":
+        write_csv(WORK_COLUMNS, rows)
+    elif not rows:
+        click.echo("nothing failed")
+    else:
+        for line in text_table(WORK_COLUMNS, rows, width_of(sys.stdout)):
+            click.echo(line)

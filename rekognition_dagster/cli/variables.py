@@ -1,0 +1,68 @@
+"""Refuse misspelled settings in the environment, in every command."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+PREFIX = "REKOGNITION_DAGSTER_"
+KNOWN = frozenset(
+    [
+        "ARRIVALS_QUEUE_URL",
+        "ASSET_PREFIX",
+        "BUCKET",
+        "CATALOGUE",
+        "COMPACTION",
+        "CREDENTIALS",
+        "DATE_PATTERN",
+        "DELETED",
+        "DETECTOR",
+        "FACE_ATTRIBUTES",
+        "HISTORY_DAYS",
+        "LAKE",
+        "LISTING_HOURS",
+        "MAX_ATTEMPTS",
+        "MAX_JOBS_IN_FLIGHT",
+        "MAX_LOST_SHARE",
+        "MAX_PIXELS",
+        "MODELS",
+        "NAME",
+        "NIGHTLY",
+        "OPERATIONS",
+        "OVERDUE_MINUTES",
+        "PAGES_AT_ONCE",
+        "PARTITION_BY",
+        "PREFIX",
+        "QUEUE_URL",
+        "RAY",
+        "RETRY_MINUTES",
+        "ROLE_ARN",
+        "SAMPLE_FPS",
+        "SENSORS",
+        "SENSOR_INTERVAL",
+        "STALLED_MINUTES",
+        "START",
+        "STATE",
+        "STORE",
+        "TIMEZONE",
+        "TOPIC_ARN",
+        "VISIBILITY_SECONDS",
+        "WORKERS",
+    ]
+)
+"""Names that need no look at the pipeline's own settings, which would load Dagster."""
+
+
+def check_environment(environment: Mapping[str, str] | None = None) -> None:
+    """Refuse variables that look like settings and are none.
+
+    Raises:
+        ConfigurationError: There is such a variable; the text has the nearest name.
+    """
+    environment = os.environ if environment is None else environment
+    names = [name.removeprefix(PREFIX) for name in environment if name.startswith(PREFIX)]
+    if KNOWN.issuperset(names):
+        return
+    from rekognition_dagster.orchestration.settings import Settings, check_names
+
+    check_names(environment, Settings.model_fields)
