@@ -68,7 +68,7 @@ fuzz: .venv/.test ## Thousands of made requests, and hundreds of broken videos.
 chaos: .venv/.test ## 300 videos while everything is killed and fails; SEED=n, STORAGE=postgres.
 	REKOGNITION_DAGSTER_CHAOS_VIDEOS=300 REKOGNITION_DAGSTER_CHAOS_KILLS=50 \
 		REKOGNITION_DAGSTER_CHAOS_STORAGE=$(STORAGE) \
-		REKOGNITION_DAGSTER_CHAOS_LIMIT=1200 REKOGNITION_DAGSTER_CHAOS_SEED=$(SEED) \
+		REKOGNITION_DAGSTER_CHAOS_LIMIT=1800 REKOGNITION_DAGSTER_CHAOS_SEED=$(SEED) \
 		$(BIN)/pytest -s tests/chaos
 
 .PHONY: lint
