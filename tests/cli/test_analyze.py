@@ -280,7 +280,7 @@ def test_what_is_done_is_skipped_and_analytics_are_there(
     command: Command, clip: Path, tmp_path: Path
 ) -> None:
     first = command("analyze", clip, *PEOPLE)
-    assert "try: rekognition-dagster query --lake lake 'FROM video_summary'" in first.stdout
+    assert "rekognition-dagster query --lake lake 'FROM video_summary'" in first.stdout
     assert rows(tmp_path / "lake", "SELECT people >= 1 FROM video_summary") == [(True,)]
     assert "done before" in command("analyze", clip, *PEOPLE).stdout
 
