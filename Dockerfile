@@ -18,7 +18,7 @@ WORKDIR /opt/rekognition-dagster
 COPY pyproject.toml README.md LICENSE build/
 COPY rekognition_dagster build/rekognition_dagster
 RUN pip install --no-cache-dir './build[engine,service,postgres]' \
-        'dagster-webserver>=1.13,<2' 'dagster-k8s>=0.29' \
+        'dagster-webserver>=1.13.14,<1.14' 'dagster-k8s>=0.29.14,<0.30' \
     && rm -rf build
 COPY definitions.py workspace.yaml ./
 COPY assets assets

@@ -157,6 +157,8 @@ def _lines(facts: Mapping[str, Any], home: Path | None) -> Iterator[str]:
         if work["results_job_id"]:
             by = f" by {work['backend']}" if work["backend"] else ""
             yield f"  {work['rows']} rows{by} in {work['path']}, since {at(work['results_at'])}"
+        if work["warning"]:
+            yield f"  warning: {work['warning']}"
         if work["reason"]:
             yield f"  why: {work['reason']}"
         yield f"  what to do: {what_to_do(work, video, home)}"
