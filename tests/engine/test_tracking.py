@@ -31,10 +31,11 @@ def clothes(colour):
     return appearance.describe(frame, np.array([[5, 5, 30, 45]]))
 
 
-def tracked(frames, fps=10.0, cuts=()):
+def tracked(frames, fps=10.0, cuts=(), times=None):
     """Records of the people in frames, each a list of (box, score) or (box, score, appearance).
 
-    A new shot begins with each of the frames in ``cuts``."""
+    A new shot begins with each of the frames in ``cuts``; ``times`` in milliseconds are the frames'
+    own, else they are ``fps`` a second."""
     people = PersonTracks(SCORES, fps)
     for index, found in enumerate(frames):
         boxes = np.array([f[0] for f in found], np.float32).reshape(-1, 4)
@@ -45,7 +46,8 @@ def tracked(frames, fps=10.0, cuts=()):
         )
         if found and len(found[0]) > 2:
             detections.data[appearance.APPEARANCE] = np.concatenate([f[2] for f in found])
-        frame = Frame(index, round(index * 1000 / fps), *SIZE, None, _image=BLANK)
+        time = round(index * 1000 / fps) if times is None else times[index]
+        frame = Frame(index, time, *SIZE, None, _image=BLANK)
         people.add(detections, np.zeros(0, FACE), frame, cut=index in cuts)
     stretches = list(people.people())
     people.close()
@@ -106,6 +108,20 @@ def test_ghosts_of_a_frame_and_things_that_are_never_sure_are_nobody():
     found = tracked(frames)
     assert set(found["index"]) == {0}
     assert len(found) == 100
+
+
+def test_a_pause_makes_nobody_of_ghosts_and_things():
+    frames = []
+    for i in range(200):
+        found = [(walker(100 + 2 * i), 0.9)] if i < 100 else [(walker(700 - 3 * i, y=60), 0.9)]
+        if i % 30 == 7:
+            found.append((walker(320, y=350), 0.9))
+        found.append((walker(600, y=20, height=80), 0.45 if i % 12 == 3 else 0.25))
+        frames.append(found)
+    times = [100 * i + 600_000 * (i >= 100) for i in range(200)]
+    found = tracked(frames, fps=200 / 620, times=times)
+    assert set(found["index"]) == {0, 1}
+    assert len(found) == 200
 
 
 def test_in_a_short_shot_somebody_is_seen_for_no_longer_than_it_lasts():

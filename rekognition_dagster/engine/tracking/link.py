@@ -61,8 +61,9 @@ class Tracklet:
     """What linking needs to know of one tracklet, however long it is: two kilobytes, and a few
     numbers once it is closed and its ends lie on disk. A long video has many.
 
-    ``evidence`` sums how far scores are above noise, in steps from noise to sure. Times in seconds,
-    places (centre) and sizes in pixels.
+    ``seconds`` is for how long it was seen; ``evidence`` the same, weighted by how far the scores
+    were above noise, in steps from noise to sure. Times in seconds, places (centre) and sizes in
+    pixels.
     """
 
     number: int
@@ -71,6 +72,7 @@ class Tracklet:
     count: int = 0
     sure: int = 0
     best: float = 0.0
+    seconds: float = 0.0
     evidence: float = 0.0
     looked: int = 0
     view: Similarity = STILL
@@ -88,9 +90,11 @@ class Tracklet:
         scale: ScoreScale,
         look: npt.NDArray | None = None,
         view: Similarity = STILL,
+        seconds: float = 0.0,
     ) -> None:
-        """Count one detection; ``look`` where it shows nobody else. ``view`` takes places in the
-        picture to steady coordinates, which places and sizes are in."""
+        """Count one detection, which stands for some seconds; ``look`` where it shows nobody else.
+        ``view`` takes places in the picture to steady coordinates, which places and sizes are in.
+        """
         self.view = view
         left, top, right, bottom = box
         size = max(right - left, 1.0), max(bottom - top, 1.0)
@@ -104,7 +108,8 @@ class Tracklet:
         self.count += 1
         self.sure += score >= scale.sure
         above = (score - scale.noise) / max(scale.sure - scale.noise, 1e-6)
-        self.evidence += min(max(above, 0.0), _MOST_EVIDENCE)
+        self.seconds += seconds
+        self.evidence += min(max(above, 0.0), _MOST_EVIDENCE) * seconds
         self.best = max(self.best, score)
         if look is not None:
             self.looked += 1
@@ -112,6 +117,10 @@ class Tracklet:
             self.late = self.late + share * (look - self.late)
             if self.looked <= _LOOKS:
                 self.early = self.late
+
+    def weigh(self, seconds: float) -> None:
+        """Correct the time that the only detection stands for."""
+        self.seconds, self.evidence = seconds, self.evidence / self.seconds * seconds
 
     def close(self, kept: Spool) -> None:
         """Nothing more is coming: put the ends away, as a record of type ``ENDS``."""

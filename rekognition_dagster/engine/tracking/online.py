@@ -111,8 +111,10 @@ class Association:
         self._time: float | None = None
         self._next = 0
 
-    def update(self, crowd: Crowd, timestamp_ms: int) -> npt.NDArray:
+    def update(self, crowd: Crowd, timestamp_ms: int, interval_s: float = 0.0) -> npt.NDArray:
         """Which tracklet each of the people found in a frame belongs to.
+
+        ``interval_s`` is the usual time from look to look: who misses none is not missing.
 
         Returns:
             Shape (len(crowd),); -1 for those that belong to none. Where it is not certain that

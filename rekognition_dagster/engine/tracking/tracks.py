@@ -8,9 +8,11 @@ not to depend on where a stretch begins.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from math import isnan
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -49,6 +51,8 @@ _MARGIN_MS = round((smooth.FILL_S + smooth.REACH_S) * 1000)
 _EVIDENCE_S = 2.0  # seconds of just sure detections, or less of surer ones: somebody was there
 _EVIDENCE_SHARE = 0.5  # but of a short shot no more than this
 _RARE_S = 0.5  # between two looks
+_USUAL = 9  # steps from look to look of which the median is the usual one
+_PAUSE = 3.0  # of the usual step: no look stands for a longer time
 _SURE_SHARE = 0.15  # of somebody's detections that have to be sure
 _THING_S = 5.0  # what stays in its place for so long
 _THING_MOVES = 0.5  # within so many heights
@@ -64,13 +68,13 @@ class PersonTracks:
 
     Args:
         scores: The detector's scale.
-        frame_rate: Frames looked at in a second.
+        frame_rate: Frames looked at in a second, by the header; time stamps correct it.
         face_type: The type of the faces' records: ``FACE`` or ``DETAILED``.
     """
 
     def __init__(self, scores: ScoreScale, frame_rate: float, face_type: np.dtype = FACE) -> None:
         self._scores = scores
-        self._interval_s = 1 / frame_rate
+        self._pace = _Pace(1 / frame_rate)
         self._association = Association(scores)
         self._cuts: list[float] = []
         self._begin_s = self._end_s = 0.0
@@ -101,7 +105,7 @@ class PersonTracks:
         """
         time = frame.timestamp_ms
         self._begin_s = self._begin_s if self._times.count else time / 1000
-        self._end_s = time / 1000 + self._interval_s
+        self._end_s = time / 1000 + self._pace.usual_s
         self._times.append(np.array([(time, *motion)], TIME))
         self._faces.append(faces)
         if cut:
@@ -112,8 +116,9 @@ class PersonTracks:
         people = self._in_first_size(people, frame)
         if motion is not STILL:
             people = replace(people, xyxy=moved(people.xyxy, *motion).astype(np.float32))
+        step = self._step(time / 1000)
         crowd = Crowd(people)
-        numbers = self._association.update(crowd, time)
+        numbers = self._association.update(crowd, time, self._pace.usual_s)
         ours = np.flatnonzero(numbers >= 0)
         if not len(ours):
             return
@@ -132,11 +137,19 @@ class PersonTracks:
                 self._tracklets[number] = Tracklet(number, time / 1000, time / 1000)
                 self._open[number] = self._tracklets[number]
             look = crowd.looks[k] if telling[k] else None
-            self._tracklets[number].add(time / 1000, box, score, self._scores, look, motion)
+            self._tracklets[number].add(time / 1000, box, score, self._scores, look, motion, step)
         self._count_doubles(crowd, numbers)
         if time - self._swept_ms > _SWEEP_MS:
             self._swept_ms = time
             self._sweep(time / 1000 - _SWEEP_MS / 1000)
+
+    def _step(self, time: float) -> float:
+        """Return the seconds that a look at a time, in seconds, stands for."""
+        step = self._pace.add(time)
+        if self._pace.looks == 2:  # only now it is known how long the first one stood for
+            for first in self._tracklets.values():
+                first.weigh(step)
+        return step
 
     def _in_first_size(self, people: sv.Detections, frame: Moment) -> sv.Detections:
         """Return boxes in pixels of the first frame: a stream's size may change."""
@@ -214,18 +227,19 @@ class PersonTracks:
         shared = a.last - b.first
         if not (a.first < b.first <= a.last < b.last) or shared > _HANDOVER_S:
             return False
-        return times >= _DOUBLE_SHARE * (shared / self._interval_s + 1)
+        return times >= _DOUBLE_SHARE * (shared / (a.seconds / a.count) + 1)
 
     def _is_real(self, parts: list[Tracklet]) -> bool:
         if max(t.best for t in parts) < self._scores.clear:
             return False
         count, sure = sum(t.count for t in parts), sum(t.sure for t in parts)
-        if self._interval_s > _RARE_S:  # one look at a time is all there is
+        interval = sum(t.seconds for t in parts) / count
+        if interval > _RARE_S:  # one look at a time is all there is
             return sure > 0
-        lasted = sum(t.last - t.first for t in parts) + self._interval_s
+        lasted = sum(t.last - t.first for t in parts) + interval
         if lasted > _THING_S and sure < _THING_SHARE * count and _stays(parts):
             return False
-        evidence = sum(t.evidence for t in parts) * self._interval_s
+        evidence = sum(t.evidence for t in parts)
         # in a shot of a second, nobody can be seen for two
         needed = min(_EVIDENCE_S, _EVIDENCE_SHARE * self._shot_s(parts[0].first))
         return evidence > needed and sure >= 2 and sure > _SURE_SHARE * count
@@ -258,6 +272,29 @@ class PersonTracks:
         """Give the disk space back."""
         for spool in (self._detections, self._times, self._faces, self._ends):
             spool.close()
+
+
+class _Pace:
+    """The time from look to look, by the time stamps.
+
+    Args:
+        usual_s: What it is until two looks tell.
+    """
+
+    def __init__(self, usual_s: float) -> None:
+        self.usual_s = usual_s
+        self.looks = 0
+        self._last: float | None = None
+        self._steps: deque[float] = deque(maxlen=_USUAL)
+
+    def add(self, time: float) -> float:
+        """Return how long a look stands for: since the one before, or less after a pause."""
+        before, self._last, self.looks = self._last, time, self.looks + 1
+        if before is None:
+            return self.usual_s
+        self._steps.append(time - before)
+        self.usual_s = median(self._steps)
+        return min(time - before, _PAUSE * self.usual_s)
 
 
 def _stays(parts: list[Tracklet]) -> bool:
