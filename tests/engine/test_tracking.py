@@ -153,13 +153,26 @@ def test_somebody_who_left_is_not_who_comes_later_elsewhere():
     assert set(tracked(first + away + second)["index"]) == {0, 1}
 
 
-@pytest.mark.parametrize("fps", [5.0, 10.0, 30.0])
+@pytest.mark.parametrize("fps", [1.0, 2.0, 5.0, 10.0, 30.0])
 def test_numbers_do_not_depend_on_the_frame_rate(fps):
     frames = [
         [(walker(60 + 60 * i / fps), 0.9), (walker(580 - 60 * i / fps, y=60), 0.9)]
         for i in range(int(8 * fps))
     ]
     assert set(tracked(frames, fps)["index"]) == {0, 1}
+
+
+@pytest.mark.parametrize("fps", [1.0, 2.0])
+def test_few_frames_a_second_show_a_crowd_that_goes_to_and_fro(fps):
+    times = np.arange(0, 30, 1 / fps)
+    ways = [320 + 160 * np.sin(0.25 * times + k) for k in range(6)]
+    frames = [
+        [(walker(x, y=15 + 65 * k, height=60), 0.9) for k, x in enumerate(at)]
+        for at in zip(*ways, strict=True)
+    ]
+    found = tracked(frames, fps)
+    assert set(found["index"]) == set(range(6))
+    assert len(found) == 6 * len(times)
 
 
 def test_the_result_does_not_depend_on_where_stretches_begin(monkeypatch):

@@ -22,7 +22,8 @@ from rekognition_dagster.engine.tracking.motion import STILL, Similarity, moved
 
 _ROUNDS_S = (1.0, 6.0)  # longest gap that is bridged, round by round
 _END_S = 0.8  # how much of a tracklet's end tells its speed there
-_SAMPLES = 40  # at most so many of its detections
+_FEWEST = 3  # at least so many of its detections, however far apart
+_SAMPLES = 40  # and at most so many
 _BASE = 0.20  # deviation of the place after no time, in heights, of a detector without tremble
 _WANDER = 0.2  # and what each second adds
 _FAST = 1.8  # heights per second that nobody walks
@@ -101,7 +102,8 @@ class Tracklet:
         row = (time, (left + right) / 2, (top + bottom) / 2, *size)
         assert isinstance(self.head, list)
         assert isinstance(self.tail, deque)
-        if len(self.head) < _SAMPLES and time <= self.first + _END_S:
+        near = len(self.head) < _SAMPLES and time <= self.first + _END_S
+        if near or len(self.head) < _FEWEST:
             self.head.append(row)
         self.tail.append(row)
         self.last = time
@@ -225,8 +227,8 @@ def _joined(chain: list[Tracklet]) -> Tracklet:
         first.first,
         last.last,
         view=last.view,
-        head=head[head[:, 0] <= first.first + _END_S],
-        tail=tail[tail[:, 0] >= last.last - _END_S],
+        head=_first_part(head),
+        tail=_last_part(tail),
         looked=sum(t.looked for t in seen),
         early=_blend([(t.early, t.looked) for t in seen]),
         late=_blend([(t.late, t.looked) for t in reversed(seen)]),
@@ -390,7 +392,7 @@ def _ends(items: Iterable[Tracklet], count: int) -> _Ends:
     for i, t in enumerate(items):
         spans[i] = t.first, t.last
         looked[i], views[i] = t.looked, t.view
-        start[i] = _line(np.array(t.head), at_end=False)
+        start[i] = _line(_first_part(np.array(t.head)), at_end=False)
         stop[i] = _line(_last_part(np.array(t.tail)), at_end=True)
         looks[:, i] = t.early, t.late
     lines = np.concatenate([start, stop])
@@ -417,8 +419,12 @@ def _typical(values: npt.NDArray) -> float:
     return float(np.median(known)) if len(known) else 0.0
 
 
+def _first_part(rows: npt.NDArray) -> npt.NDArray:
+    return rows[: max(_FEWEST, int((rows[:, 0] <= rows[0, 0] + _END_S).sum()))]
+
+
 def _last_part(rows: npt.NDArray) -> npt.NDArray:
-    return rows[rows[:, 0] >= rows[-1, 0] - _END_S]
+    return rows[-max(_FEWEST, int((rows[:, 0] >= rows[-1, 0] - _END_S).sum())) :]
 
 
 def _line(rows: npt.NDArray, at_end: bool) -> npt.NDArray:

@@ -233,15 +233,16 @@ class PersonTracks:
         if max(t.best for t in parts) < self._scores.clear:
             return False
         count, sure = sum(t.count for t in parts), sum(t.sure for t in parts)
-        interval = sum(t.seconds for t in parts) / count
+        seconds = sum(t.seconds for t in parts)
+        interval = seconds / count
+        # in a shot of a second, nobody can be seen for two
+        needed = min(_EVIDENCE_S, _EVIDENCE_SHARE * self._shot_s(parts[0].first))
         if interval > _RARE_S:  # one look at a time is all there is
-            return sure > 0
+            return sure > 0 and seconds > 0.9 * needed
         lasted = sum(t.last - t.first for t in parts) + interval
         if lasted > _THING_S and sure < _THING_SHARE * count and _stays(parts):
             return False
         evidence = sum(t.evidence for t in parts)
-        # in a shot of a second, nobody can be seen for two
-        needed = min(_EVIDENCE_S, _EVIDENCE_SHARE * self._shot_s(parts[0].first))
         return evidence > needed and sure >= 2 and sure > _SURE_SHARE * count
 
     def _shot_s(self, time: float) -> float:
