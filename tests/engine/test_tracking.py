@@ -130,6 +130,29 @@ def test_in_a_short_shot_somebody_is_seen_for_no_longer_than_it_lasts():
     assert len(tracked(shown, cuts=(38, 54))) == 10
 
 
+def test_who_sits_and_was_once_clearly_a_person_stays_one_and_a_statue_goes():
+    frames = []
+    for i in range(600):
+        sits = 0.8 if 3 <= i < 15 else 0.45 if i % 25 == 0 else 0.25
+        stands = 0.45 if i % 6 == 0 else 0.3
+        frames.append([(walker(150), sits), (walker(450), stands)])
+    found = tracked(frames)
+    assert set(found["index"]) == {0}
+    assert len(found) == 600
+    assert found["box"][:, 0].max() < 0.3
+
+
+def test_a_track_ends_where_it_was_sure_not_on_a_thing_beside_the_way():
+    ways = [walker(60 + 6 * i) for i in range(50)]
+    frames = [[(box, 0.9)] for box in ways]
+    frames += [[(walker(365, y=205, height=95), 0.2)] for _ in range(15)]
+    frames += [[] for _ in range(20)]
+    found = tracked(frames)
+    assert found["timestamp_ms"].max() < 5200
+    backwards = tracked(frames[::-1])
+    assert backwards["timestamp_ms"].min() > 3300
+
+
 def test_two_boxes_on_one_person_are_one_person():
     frames = [
         [(walker(100 + 3 * i), 0.9), (walker(101 + 3 * i, y=205, height=90), 0.6)]
@@ -138,9 +161,10 @@ def test_two_boxes_on_one_person_are_one_person():
     assert set(tracked(frames)["index"]) == {0}
 
 
-def test_doubtful_detections_carry_on_what_sure_ones_began():
+@pytest.mark.parametrize("fps", [1.0, 2.0, 10.0])
+def test_doubtful_detections_carry_on_what_sure_ones_began(fps):
     frames = [[(walker(60 + 5 * i), 0.9 if i % 4 == 0 else 0.2)] for i in range(80)]
-    found = tracked(frames)
+    found = tracked(frames, fps)
     assert set(found["index"]) == {0}
     assert len(found) == 80
     assert not np.isnan(found["confidence"]).any()
@@ -151,6 +175,23 @@ def test_somebody_who_left_is_not_who_comes_later_elsewhere():
     first = [[(walker(x), 0.9)] for x in range(300, 650, 10)]
     second = [[(walker(x), 0.9)] for x in range(5, 300, 10)]
     assert set(tracked(first + away + second)["index"]) == {0, 1}
+
+
+@pytest.mark.parametrize(("colour", "is_same"), [((180, 30, 40), True), ((60, 90, 170), False)])
+def test_who_was_long_away_and_stands_there_again_is_the_same_if_the_clothes_are(colour, is_same):
+    red, other = clothes((180, 30, 40)), clothes(colour)
+    before, after = ([[(walker(300), 0.9, worn)] for _ in range(40)] for worn in (red, other))
+    passes = [[(walker(60 + 5 * i, y=20), 0.9, other)] for i in range(100)]
+    found = tracked(before + passes + [[]] * 50 + after)
+    first, last = (found["index"][found["timestamp_ms"] == t] for t in (0, 22_900))
+    assert (first == last).all() == is_same
+
+
+def test_who_was_away_for_minutes_is_somebody_else():
+    red = clothes((180, 30, 40))
+    stands = [[(walker(300), 0.9, red)] for _ in range(40)]
+    times = [100 * i + 120_000 * (i >= 40) for i in range(80)]
+    assert set(tracked(stands * 2, times=times)["index"]) == {0, 1}
 
 
 @pytest.mark.parametrize("fps", [1.0, 2.0, 5.0, 10.0, 30.0])

@@ -7,7 +7,7 @@ at the same size. All joins of a stretch are decided together, as an assignment.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -21,6 +21,12 @@ from rekognition_dagster.engine.tracking import appearance
 from rekognition_dagster.engine.tracking.motion import STILL, Similarity, moved
 
 _ROUNDS_S = (1.0, 6.0)  # longest gap that is bridged, round by round
+_ABSENT_S = 60.0  # and for whoever stands where they stood, in the same clothes
+_NEAR = 0.75  # within so many heights
+_STOOD = 0.25  # at less than so many a second
+_AS_TALL = 0.25  # and by the logarithm of the height
+_SURELY = 1.5  # if appearances say so much for it
+_MARGIN = 1.0  # and nobody else could be meant, by as much
 _END_S = 0.8  # how much of a tracklet's end tells its speed there
 _FEWEST = 3  # at least so many of its detections, however far apart
 _SAMPLES = 40  # and at most so many
@@ -33,6 +39,8 @@ _FADE_S = 1.0  # a longer gap is the less likely by this
 _ACCEPT = 2.5
 _HANDOVER = 0.3  # cost where two boxes lay on one body and one of them goes on
 _BORDER = 0.015
+_DOUBTFUL_S, _DOUBTFUL = 0.9, 3  # longer, and of more detections: a doubtful end is nobody
+_STANDS = 0.25  # but for who stood before it, and moves by less than this, in heights
 _MOST_EVIDENCE = 3.0  # of one detection; one that is just sure has 1
 _LOOKS = 10  # detections that make an end's appearance
 _SAME, _OTHER, _LOOK_SPREAD = 0.15, 0.36, 0.08  # distances of appearances, where none were learnt
@@ -72,6 +80,7 @@ class Tracklet:
     last: float
     count: int = 0
     sure: int = 0
+    obvious: int = 0
     best: float = 0.0
     seconds: float = 0.0
     evidence: float = 0.0
@@ -81,6 +90,8 @@ class Tracklet:
     late: npt.NDArray = field(default_factory=lambda: _BLANK)
     head: list[_Row] | npt.NDArray = field(default_factory=list)
     tail: deque[_Row] | npt.NDArray = field(default_factory=lambda: deque(maxlen=_SAMPLES))
+    doubtful: deque[_Row] | None = None
+    doubtful_count: int = 0
     _kept: tuple[Spool, int] | None = None
 
     def add(
@@ -96,19 +107,30 @@ class Tracklet:
         """Count one detection, which stands for some seconds; ``look`` where it shows nobody else.
         ``view`` takes places in the picture to steady coordinates, which places and sizes are in.
         """
-        self.view = view
         left, top, right, bottom = box
         size = max(right - left, 1.0), max(bottom - top, 1.0)
         row = (time, (left + right) / 2, (top + bottom) / 2, *size)
         assert isinstance(self.head, list)
         assert isinstance(self.tail, deque)
+        if score >= scale.sure:
+            if not self.sure and self._is_doubtful(time - self.first, self.count):
+                self._begin_anew(time)
+            self.tail.extend(self.doubtful or ())
+            self.tail.append(row)
+            self.doubtful, self.doubtful_count = None, 0
+            self.sure += 1
+            self.obvious += score >= scale.obvious
+        else:
+            self.doubtful = self.doubtful or deque(maxlen=_SAMPLES)
+            self.doubtful.append(row)
+            self.doubtful_count += 1
+        if score >= scale.sure or not self.sure:
+            self.view = view
         near = len(self.head) < _SAMPLES and time <= self.first + _END_S
         if near or len(self.head) < _FEWEST:
             self.head.append(row)
-        self.tail.append(row)
         self.last = time
         self.count += 1
-        self.sure += score >= scale.sure
         above = (score - scale.noise) / max(scale.sure - scale.noise, 1e-6)
         self.seconds += seconds
         self.evidence += min(max(above, 0.0), _MOST_EVIDENCE) * seconds
@@ -124,8 +146,36 @@ class Tracklet:
         """Correct the time that the only detection stands for."""
         self.seconds, self.evidence = seconds, self.evidence / self.seconds * seconds
 
+    def _is_doubtful(self, lasted: float, count: int) -> bool:
+        """Whether so many doubtful detections, over so many seconds, are nobody at an end."""
+        return lasted > _DOUBTFUL_S and count > _DOUBTFUL
+
+    def _begin_anew(self, time: float) -> None:
+        """Forget the doubtful beginning: the first sure detection is at a time, in seconds."""
+        self.first, self.head = time, []
+        self.count, self.seconds, self.evidence = 0, 0.0, 0.0
+        self.doubtful = None
+
+    def _end(self) -> None:
+        """Decide whether the doubtful detections at the end belong to it."""
+        assert isinstance(self.tail, deque)
+        doubtful, self.doubtful = self.doubtful, None
+        if not doubtful:
+            return
+        until = self.tail[-1][0] if self.sure else self.last
+        if self._is_doubtful(self.last - until, self.doubtful_count) and not _stands(
+            [*self.tail, doubtful[-1]]
+        ):
+            self.last = until
+            self.seconds *= 1 - self.doubtful_count / self.count
+            self.count -= self.doubtful_count
+            self.head = [row for row in self.head if row[0] <= until]
+        else:
+            self.tail.extend(doubtful)
+
     def close(self, kept: Spool) -> None:
         """Nothing more is coming: put the ends away, as a record of type ``ENDS``."""
+        self._end()
         record = np.zeros(1, ENDS)
         tail = _last_part(np.array(self.tail))
         record["heads"], record["tails"] = len(self.head), len(tail)
@@ -203,14 +253,22 @@ def link(
         after = {chain[0].number: i for i, chain in enumerate(chains)}
         shared = [(before[a], after[b]) for a, b in handovers if a in before and b in after]
         follows = _joins(ends, palette, np.array(frame_size, float), shots, longest, shared)
-        leader = list(range(len(chains)))
-        for earlier, later in follows:
-            leader[later] = leader[earlier]
-            chains[leader[earlier]] += chains[later]
-        chains = [chain for i, chain in enumerate(chains) if leader[i] == i]
+        chains = _followed(chains, follows)
+    if len(chains) > 1:
+        ends = _ends((_joined(chain) for chain in chains), len(chains))
+        chains = _followed(chains, _returns(ends, palette, shots))
     for chain in chains:
         person.update((t.number, chain[0].number) for t in chain)
     return person
+
+
+def _followed(chains: list[list[Tracklet]], follows: list[tuple[int, int]]) -> list[list[Tracklet]]:
+    """The chains after pairs of them, in order of the later one's beginning, were joined."""
+    leader = list(range(len(chains)))
+    for earlier, later in follows:
+        leader[later] = leader[earlier]
+        chains[leader[earlier]] += chains[later]
+    return [chain for i, chain in enumerate(chains) if leader[i] == i]
 
 
 def _joined(chain: list[Tracklet]) -> Tracklet:
@@ -321,26 +379,64 @@ def _candidates(
     ends: _Ends, palette: _Palette, frame: npt.NDArray, cuts: npt.NDArray, longest: float
 ) -> tuple[npt.NDArray, npt.NDArray, npt.NDArray]:
     """Which tracklet could go on as which, and at what cost, as three arrays of one length."""
-    order = np.argsort(ends.first, kind="stable")
-    starts = ends.first[order]
-    low = np.searchsorted(starts, ends.last, side="right")
-    high = np.searchsorted(starts, ends.last + longest, side="right")
-    counts = np.maximum(high - low, 0)
-    shot, next_shot = (np.searchsorted(cuts, t, side="right") for t in (ends.last, ends.first))
     found = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
-    for block in _blocks(counts):
-        some = counts[block]
-        rows = np.repeat(block, some)
-        within = np.arange(len(rows)) - np.repeat(np.cumsum(some) - some, some)
-        columns = order[np.repeat(low[block], some) + within]
-        good = shot[rows] == next_shot[columns]
-        rows, columns = rows[good], columns[good]
+    for rows, columns in _pairs(ends, cuts, 0.0, longest):
         costs = _cost(ends, rows, columns, frame)
         costs -= _APPEARANCE * _said(ends, palette, rows, columns)
         good = costs < _ACCEPT
         found.append((rows[good], columns[good], costs[good]))
     rows, columns, costs = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return rows, columns, costs
+
+
+def _pairs(
+    ends: _Ends, cuts: npt.NDArray, shortest: float, longest: float
+) -> Iterator[tuple[npt.NDArray, npt.NDArray]]:
+    """Tracklets, and others that begin within some seconds after them in the same shot, in runs."""
+    order = np.argsort(ends.first, kind="stable")
+    starts = ends.first[order]
+    low = np.searchsorted(starts, ends.last + shortest, side="right")
+    high = np.searchsorted(starts, ends.last + longest, side="right")
+    counts = np.maximum(high - low, 0)
+    shot, next_shot = (np.searchsorted(cuts, t, side="right") for t in (ends.last, ends.first))
+    for block in _blocks(counts):
+        some = counts[block]
+        rows = np.repeat(block, some)
+        within = np.arange(len(rows)) - np.repeat(np.cumsum(some) - some, some)
+        columns = order[np.repeat(low[block], some) + within]
+        good = shot[rows] == next_shot[columns]
+        yield rows[good], columns[good]
+
+
+def _returns(ends: _Ends, palette: _Palette, cuts: npt.NDArray) -> list[tuple[int, int]]:
+    """Pairs of whoever was long away and stands where they stood, if nobody else could be meant, in
+    order of the later one's beginning."""
+    found = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
+    for rows, columns in _pairs(ends, cuts, _ROUNDS_S[-1], _ABSENT_S):
+        height = np.sqrt(ends.stop_size[rows, 1] * ends.start_size[columns, 1])
+        off = np.hypot(*(ends.start[columns] - ends.stop[rows]).T) / height
+        size = np.abs(np.log(ends.start_size[columns, 1] / ends.stop_size[rows, 1]))
+        known = np.minimum(ends.looked[rows], ends.looked[columns]) >= _LOOKS
+        speeds = np.hypot(*ends.stop_speed[rows].T), np.hypot(*ends.start_speed[columns].T)
+        stood = np.maximum(*speeds) < _STOOD * height
+        near = np.flatnonzero(known & stood & (off < _NEAR) & (size < _AS_TALL))
+        said = _said(ends, palette, rows[near], columns[near])
+        near, said = near[said > _SURELY], said[said > _SURELY]
+        found.append((rows[near], columns[near], off[near] - said))
+    rows, columns, costs = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    count = len(ends.first)
+    clear = costs < np.minimum(_others(rows, costs, count), _others(columns, costs, count))
+    pairs = zip(rows[clear].tolist(), columns[clear].tolist(), strict=True)
+    return sorted(pairs, key=lambda pair: (ends.first[pair[1]], pair[1]))
+
+
+def _others(group: npt.NDArray, costs: npt.NDArray, count: int) -> npt.NDArray:
+    """What each pair has to cost less than: the cheapest other one of its group, less a margin."""
+    best, second = np.full(count, np.inf), np.full(count, np.inf)
+    np.minimum.at(best, group, costs)
+    is_best = costs == best[group]
+    np.minimum.at(second, group[~is_best], costs[~is_best])
+    return np.where(is_best, second[group], best[group]) - _MARGIN
 
 
 def _blocks(counts: npt.NDArray) -> list[npt.NDArray]:
@@ -417,6 +513,13 @@ def _ends(items: Iterable[Tracklet], count: int) -> _Ends:
 def _typical(values: npt.NDArray) -> float:
     known = values[values >= 0]
     return float(np.median(known)) if len(known) else 0.0
+
+
+def _stands(rows: Sequence[_Row]) -> bool:
+    """Whether somebody stood, and still does in the last row."""
+    some = [row for row in rows[:-1] if row[0] >= rows[-2][0] - _END_S]
+    places = np.array([*some, rows[-1]])[:, 1:3]
+    return bool(np.ptp(places, axis=0).max() < _STANDS * rows[-1][4])
 
 
 def _first_part(rows: npt.NDArray) -> npt.NDArray:

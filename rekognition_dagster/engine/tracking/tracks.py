@@ -46,7 +46,7 @@ PERSON = np.dtype(
 
 _STRETCH_MS = 60_000
 _BATCH = 2048  # rows
-_SWEEP_MS = 10_000  # longer than anybody is awaited
+_SWEEP_MS, _SWEEP = 10_000, 4.0  # longer than anybody is awaited, and at least so many looks
 _MARGIN_MS = round((smooth.FILL_S + smooth.REACH_S) * 1000)
 _EVIDENCE_S = 2.0  # seconds of just sure detections, or less of surer ones: somebody was there
 _EVIDENCE_SHARE = 0.5  # but of a short shot no more than this
@@ -57,6 +57,8 @@ _SURE_SHARE = 0.15  # of somebody's detections that have to be sure
 _THING_S = 5.0  # what stays in its place for so long
 _THING_MOVES = 0.5  # within so many heights
 _THING_SHARE = 0.5  # and is sure more rarely, is a thing
+_OBVIOUS = 3  # detections that are clearly a person, and for whoever has them
+_OBVIOUS_SHARE = 0.02  # with this share, the rest may be doubtful
 _DOUBLE = 0.75  # a box that lies in another so much
 _ALIKE = 0.5  # or is so much like it
 _DOUBLE_SHARE = 0.5  # for this part of its time, is the same person's
@@ -139,9 +141,10 @@ class PersonTracks:
             look = crowd.looks[k] if telling[k] else None
             self._tracklets[number].add(time / 1000, box, score, self._scores, look, motion, step)
         self._count_doubles(crowd, numbers)
-        if time - self._swept_ms > _SWEEP_MS:
+        swept = max(_SWEEP_MS, round(1000 * _SWEEP * self._pace.usual_s))
+        if time - self._swept_ms > swept:
             self._swept_ms = time
-            self._sweep(time / 1000 - _SWEEP_MS / 1000)
+            self._sweep((time - swept) / 1000)
 
     def _step(self, time: float) -> float:
         """Return the seconds that a look at a time, in seconds, stands for."""
@@ -181,8 +184,11 @@ class PersonTracks:
         person = self._persons()
         index: dict[int, int] = {}
         lookup = np.full(max(self._tracklets, default=0) + 1, -1)
+        spans = np.zeros((len(lookup), 2), int)
         for number, first in person.items():
             lookup[number] = first
+            one = self._tracklets[number]
+            spans[number] = round(1000 * one.first), round(1000 * one.last)
         detections, around_frames = Window(self._detections), Window(self._times)
         for times in _stretches(self._times):
             stamps = times["timestamp_ms"]
@@ -190,6 +196,9 @@ class PersonTracks:
             around = detections.between(begin - _MARGIN_MS, end + _MARGIN_MS)
             frames = around_frames.between(begin - _MARGIN_MS, end + _MARGIN_MS)
             size = self._size or (1, 1)
+            begins, ends = spans[around["tracklet"]].T
+            inside = (around["timestamp_ms"] >= begins) & (around["timestamp_ms"] <= ends)
+            around = around[inside]
             found = _paths(around, lookup[around["tracklet"]], frames, size, begin, end)
             for first in found["index"]:
                 index.setdefault(int(first), len(index))
@@ -240,10 +249,12 @@ class PersonTracks:
         if interval > _RARE_S:  # one look at a time is all there is
             return sure > 0 and seconds > 0.9 * needed
         lasted = sum(t.last - t.first for t in parts) + interval
-        if lasted > _THING_S and sure < _THING_SHARE * count and _stays(parts):
+        obvious = sum(t.obvious for t in parts)
+        is_obvious = obvious >= max(_OBVIOUS, _OBVIOUS_SHARE * count)
+        if lasted > _THING_S and sure < _THING_SHARE * count and not is_obvious and _stays(parts):
             return False
         evidence = sum(t.evidence for t in parts)
-        return evidence > needed and sure >= 2 and sure > _SURE_SHARE * count
+        return evidence > needed and sure >= 2 and (is_obvious or sure > _SURE_SHARE * count)
 
     def _shot_s(self, time: float) -> float:
         """How long the shot at a time is; nobody walks from one into the next."""
