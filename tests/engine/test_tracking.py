@@ -14,6 +14,7 @@ from rekognition_dagster.engine.frame import Frame
 from rekognition_dagster.engine.spool import Spool
 from rekognition_dagster.engine.tracking import appearance, smooth, tracks
 from rekognition_dagster.engine.tracking.link import ENDS, Tracklet, link
+from rekognition_dagster.engine.tracking.motion import STILL, Similarity
 from rekognition_dagster.engine.tracking.tracks import PersonTracks
 
 SIZE = (640, 480)
@@ -31,11 +32,12 @@ def clothes(colour):
     return appearance.describe(frame, np.array([[5, 5, 30, 45]]))
 
 
-def tracked(frames, fps=10.0, cuts=(), times=None):
+def tracked(frames, fps=10.0, cuts=(), times=None, shifts=None):
     """Records of the people in frames, each a list of (box, score) or (box, score, appearance).
 
     A new shot begins with each of the frames in ``cuts``; ``times`` in milliseconds are the frames'
-    own, else they are ``fps`` a second."""
+    own, else they are ``fps`` a second. ``shifts`` are pixels to the right by which the camera has
+    turned in each frame, which its motion tells."""
     people = PersonTracks(SCORES, fps)
     for index, found in enumerate(frames):
         boxes = np.array([f[0] for f in found], np.float32).reshape(-1, 4)
@@ -48,7 +50,8 @@ def tracked(frames, fps=10.0, cuts=(), times=None):
             detections.data[appearance.APPEARANCE] = np.concatenate([f[2] for f in found])
         time = round(index * 1000 / fps) if times is None else times[index]
         frame = Frame(index, time, *SIZE, None, _image=BLANK)
-        people.add(detections, np.zeros(0, FACE), frame, cut=index in cuts)
+        motion = STILL if shifts is None else Similarity(1 + 0j, complex(shifts[index], 0))
+        people.add(detections, np.zeros(0, FACE), frame, cut=index in cuts, motion=motion)
     stretches = list(people.people())
     people.close()
     return np.concatenate(stretches) if stretches else np.zeros(0, tracks.PERSON)
@@ -151,6 +154,18 @@ def test_a_track_ends_where_it_was_sure_not_on_a_thing_beside_the_way():
     assert found["timestamp_ms"].max() < 5200
     backwards = tracked(frames[::-1])
     assert backwards["timestamp_ms"].min() > 3300
+
+
+def test_a_camera_that_pans_away_and_back_shows_who_was_there_and_no_rows_meanwhile():
+    shifts = 250 * np.sin(np.arange(120) / 10).clip(0, 1)
+    frames = []
+    for i, shift in enumerate(shifts):
+        left, right = walker(170 - shift - 0.3 * i), walker(600 - shift, y=100)
+        frames.append([(box, 0.9) for box in (left, right) if box[0] > -10 and box[2] < 650])
+    found = tracked(frames, shifts=shifts)
+    assert set(found["index"]) == {0, 1}
+    out_of_view = np.flatnonzero(shifts > 240) * 100
+    assert not (set(out_of_view) & set(found["timestamp_ms"][found["index"] == 0]))
 
 
 def test_two_boxes_on_one_person_are_one_person():

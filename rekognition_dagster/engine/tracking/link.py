@@ -39,6 +39,7 @@ _FADE_S = 1.0  # a longer gap is the less likely by this
 _ACCEPT = 2.5
 _HANDOVER = 0.3  # cost where two boxes lay on one body and one of them goes on
 _BORDER = 0.015
+_TURNED = 0.03  # widths by which a camera turns to show nobody where somebody is
 _DOUBTFUL_S, _DOUBTFUL = 0.9, 3  # longer, and of more detections: a doubtful end is nobody
 _STANDS = 0.25  # but for who stood before it, and moves by less than this, in heights
 _MOST_EVIDENCE = 3.0  # of one detection; one that is just sure has 1
@@ -86,6 +87,8 @@ class Tracklet:
     evidence: float = 0.0
     looked: int = 0
     view: Similarity = STILL
+    first_travel: float = 0.0
+    travel: float = 0.0
     early: npt.NDArray = field(default_factory=lambda: _BLANK)
     late: npt.NDArray = field(default_factory=lambda: _BLANK)
     head: list[_Row] | npt.NDArray = field(default_factory=list)
@@ -103,9 +106,11 @@ class Tracklet:
         look: npt.NDArray | None = None,
         view: Similarity = STILL,
         seconds: float = 0.0,
+        travel: float = 0.0,
     ) -> None:
         """Count one detection, which stands for some seconds; ``look`` where it shows nobody else.
-        ``view`` takes places in the picture to steady coordinates, which places and sizes are in.
+        ``view`` takes places in the picture to steady coordinates, which places and sizes are in;
+        ``travel`` is how far the camera has turned until now, in widths of its picture.
         """
         left, top, right, bottom = box
         size = max(right - left, 1.0), max(bottom - top, 1.0)
@@ -125,7 +130,9 @@ class Tracklet:
             self.doubtful.append(row)
             self.doubtful_count += 1
         if score >= scale.sure or not self.sure:
-            self.view = view
+            self.view, self.travel = view, travel
+        if not self.count:
+            self.first_travel = travel
         near = len(self.head) < _SAMPLES and time <= self.first + _END_S
         if near or len(self.head) < _FEWEST:
             self.head.append(row)
@@ -217,6 +224,8 @@ class _Ends:
     start_look: npt.NDArray
     stop_look: npt.NDArray
     stop_view: npt.NDArray  # the similarity of the last picture, (n, 2), complex
+    start_travel: npt.NDArray  # how far the camera has turned, in widths of its picture
+    stop_travel: npt.NDArray
     looked: npt.NDArray  # how many detections told the appearance
     place_tremble: float  # deviation from a straight walk, in heights
     size_tremble: float  # deviation of the logarithm of the height
@@ -285,6 +294,8 @@ def _joined(chain: list[Tracklet]) -> Tracklet:
         first.first,
         last.last,
         view=last.view,
+        first_travel=first.first_travel,
+        travel=last.travel,
         head=_first_part(head),
         tail=_last_part(tail),
         looked=sum(t.looked for t in seen),
@@ -467,27 +478,30 @@ def _cost(ends: _Ends, rows: npt.NDArray, columns: npt.NDArray, frame: npt.NDArr
     size = np.log(ends.start_size[columns, 1] / ends.stop_size[rows, 1])
     cost = 0.5 * (off / deviation) ** 2 + 0.5 * (size / expected_size) ** 2 + gap / _FADE_S
     too_fast = np.hypot(*moved.T) / height > _FAST * gap + 0.7
-    return np.where(too_fast | _left(ends, rows, gap, frame), np.inf, cost)
+    return np.where(too_fast | _left(ends, rows, columns, gap, frame), np.inf, cost)
 
 
-def _left(ends: _Ends, rows: npt.NDArray, gap: npt.NDArray, frame: npt.NDArray) -> npt.NDArray:
-    """Whether the earlier one walked out of the picture, as it was then."""
+def _left(
+    ends: _Ends, rows: npt.NDArray, columns: npt.NDArray, gap: npt.NDArray, frame: npt.NDArray
+) -> npt.NDArray:
+    """Whether the earlier one walked out of the picture, rather than the camera away from them."""
     turn, shift = ends.stop_view[rows].T
     place, half, speed = ends.stop[rows], ends.stop_size[rows] / 2, ends.stop_speed[rows]
     boxes = moved(np.concatenate([place - half, place + half], axis=1), 1 / turn, -shift / turn)
     near = _BORDER * frame
     out = ((boxes[:, :2] < near) & (speed < 0)) | ((boxes[:, 2:] > frame - near) & (speed > 0))
-    return out.any(axis=1) & (gap > 1.0)
+    turned = ends.start_travel[columns] - ends.stop_travel[rows] > _TURNED
+    return out.any(axis=1) & (gap > 1.0) & ~turned
 
 
 def _ends(items: Iterable[Tracklet], count: int) -> _Ends:
     spans, looked = np.zeros((count, 2)), np.zeros(count, int)
-    views = np.zeros((count, 2), complex)
+    views, travels = np.zeros((count, 2), complex), np.zeros((2, count))
     start, stop = np.zeros((count, 8)), np.zeros((count, 8))
     looks = np.zeros((2, count, appearance.SIZE), np.float32)
     for i, t in enumerate(items):
         spans[i] = t.first, t.last
-        looked[i], views[i] = t.looked, t.view
+        looked[i], views[i], travels[:, i] = t.looked, t.view, (t.first_travel, t.travel)
         start[i] = _line(_first_part(np.array(t.head)), at_end=False)
         stop[i] = _line(_last_part(np.array(t.tail)), at_end=True)
         looks[:, i] = t.early, t.late
@@ -504,6 +518,8 @@ def _ends(items: Iterable[Tracklet], count: int) -> _Ends:
         start_look=looks[0],
         stop_look=looks[1],
         stop_view=views,
+        start_travel=travels[0],
+        stop_travel=travels[1],
         looked=looked,
         place_tremble=_typical(lines[:, 6]),
         size_tremble=_typical(lines[:, 7]),

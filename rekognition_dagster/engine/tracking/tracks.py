@@ -47,6 +47,8 @@ PERSON = np.dtype(
 _STRETCH_MS = 60_000
 _BATCH = 2048  # rows
 _SWEEP_MS, _SWEEP = 10_000, 4.0  # longer than anybody is awaited, and at least so many looks
+_TREMBLE_S = 0.4  # time constant of a camera's place without its trembling
+_SHOWN = 1 / 3  # of a box that is filled in, or it is not in the picture
 _MARGIN_MS = round((smooth.FILL_S + smooth.REACH_S) * 1000)
 _EVIDENCE_S = 2.0  # seconds of just sure detections, or less of surer ones: somebody was there
 _EVIDENCE_SHARE = 0.5  # but of a short shot no more than this
@@ -77,6 +79,7 @@ class PersonTracks:
     def __init__(self, scores: ScoreScale, frame_rate: float, face_type: np.dtype = FACE) -> None:
         self._scores = scores
         self._pace = _Pace(1 / frame_rate)
+        self._travel = _Travel()
         self._association = Association(scores)
         self._cuts: list[float] = []
         self._begin_s = self._end_s = 0.0
@@ -118,7 +121,10 @@ class PersonTracks:
         people = self._in_first_size(people, frame)
         if motion is not STILL:
             people = replace(people, xyxy=moved(people.xyxy, *motion).astype(np.float32))
-        step = self._step(time / 1000)
+        step, travel = (
+            self._step(time / 1000),
+            self._travel.add(time / 1000, motion, self._size or (1, 1)),
+        )
         crowd = Crowd(people)
         numbers = self._association.update(crowd, time, self._pace.usual_s)
         ours = np.flatnonzero(numbers >= 0)
@@ -139,7 +145,8 @@ class PersonTracks:
                 self._tracklets[number] = Tracklet(number, time / 1000, time / 1000)
                 self._open[number] = self._tracklets[number]
             look = crowd.looks[k] if telling[k] else None
-            self._tracklets[number].add(time / 1000, box, score, self._scores, look, motion, step)
+            tracklet = self._tracklets[number]
+            tracklet.add(time / 1000, box, score, self._scores, look, motion, step, travel)
         self._count_doubles(crowd, numbers)
         swept = max(_SWEEP_MS, round(1000 * _SWEEP * self._pace.usual_s))
         if time - self._swept_ms > swept:
@@ -309,6 +316,26 @@ class _Pace:
         return min(time - before, _PAUSE * self.usual_s)
 
 
+class _Travel:
+    """How far a camera turns, apart from its trembling."""
+
+    def __init__(self) -> None:
+        self._far = 0.0
+        self._at: complex | None = None
+        self._time = 0.0
+
+    def add(self, time: float, motion: Similarity, size: tuple[int, int]) -> float:
+        """Return how far it has turned, in widths of the picture, until a time in seconds."""
+        to = motion.turn * complex(*size) / 2 + motion.shift
+        if self._at is None:
+            self._at = to
+        moved = (to - self._at) * -np.expm1((self._time - time) / _TREMBLE_S)
+        self._at += moved
+        self._time = time
+        self._far += abs(moved) / size[0]
+        return self._far
+
+
 def _stays(parts: list[Tracklet]) -> bool:
     """Whether somebody was never anywhere else."""
     ends = np.array([row for t in map(Tracklet.whole, parts) for row in (t.head[0], t.tail[-1])])
@@ -339,14 +366,20 @@ def _paths(
         there = frames[np.searchsorted(stamps, times)]
         boxes = moved(steady, 1 / there["turn"], -there["shift"] / there["turn"])
         boxes = boxes / np.tile(size, 2)
-        inside = (times >= begin) & (times <= end)
+        shown = np.clip(boxes, 0, 1)
+        visible = _areas(shown) > _SHOWN * _areas(boxes)  # the camera may have turned away
+        inside = (times >= begin) & (times <= end) & (visible | ~np.isnan(scores))
         records = np.zeros(int(inside.sum()), PERSON)
         records["timestamp_ms"] = times[inside]
         records["index"] = persons[rows[0]]
-        records["box"] = np.clip(boxes[inside], 0, 1)
+        records["box"] = shown[inside]
         records["confidence"] = scores[inside] * 100
         found.append(records)
     return np.concatenate(found) if found else np.zeros(0, PERSON)
+
+
+def _areas(boxes: npt.NDArray) -> npt.NDArray:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
 def _owned(
