@@ -29,6 +29,7 @@ from benchmarks.tracking.__main__ import (
     people_in,
     read_truth,
     short,
+    tracks_of,
 )
 from benchmarks.tracking.measure import Score, Tracks, score
 from benchmarks.tracking.perturbed import PERTURBATIONS, Observed, folder, kept, observe
@@ -89,11 +90,7 @@ def track(s: Observed, fps: float) -> tuple[Tracks, float]:
             boxes = np.zeros((0, 4)) if found is None else found.xyxy / np.tile(s.size, 2)
             motion = camera.update(s.greys[n], boxes, s.size[0])
         people.add(found, nobody, Look(stamp, *s.size), cut=cut, motion=motion)
-    tracks: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    for records in people.people():
-        times, starts = np.unique(records["timestamp_ms"], return_index=True)
-        for stamp, those in zip(times.tolist(), np.split(records, starts[1:]), strict=True):
-            tracks[stamp] = those["index"].astype(int), those["box"] * np.tile(s.size, 2)
+    tracks = tracks_of(people, s.size)
     people.close()
     return tracks, 1000 * (time.process_time() - begin) / len(s.seen)
 

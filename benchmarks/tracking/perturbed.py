@@ -96,8 +96,9 @@ def _encoded(images: Iterator[Image]) -> Iterator[Image]:
         path = Path(folder) / "encoded.mp4"
         with av.open(str(path), "w") as container:
             stream = container.add_stream("libx264", 10, options={"crf": "30"})
-            for image in images:
-                stream.height, stream.width = image.shape[:2]
+            for n, image in enumerate(images):
+                if n == 0:
+                    stream.height, stream.width = image.shape[:2]
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
             container.mux(stream.encode())
         with open_video(path) as opened:
