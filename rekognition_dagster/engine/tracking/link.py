@@ -40,8 +40,8 @@ _ACCEPT = 2.5
 _HANDOVER = 0.3  # cost where two boxes lay on one body and one of them goes on
 _BORDER = 0.015
 _TURNED = 0.03  # widths by which a camera turns to show nobody where somebody is
-_DOUBTFUL_S, _DOUBTFUL = 0.9, 3  # longer, and of more detections: a doubtful end is nobody
-_STANDS = 0.25  # but for who stood before it, and moves by less than this, in heights
+_DOUBTFUL_S, _DOUBTFUL = 0.9, 3  # longer, and of more detections: a doubtful end is a thing
+_STANDS = 0.25  # if it moves by less than this, in heights, and somebody did not before
 _MOST_EVIDENCE = 3.0  # of one detection; one that is just sure has 1
 _LOOKS = 10  # detections that make an end's appearance
 _SAME, _OTHER, _LOOK_SPREAD = 0.15, 0.36, 0.08  # distances of appearances, where none were learnt
@@ -118,8 +118,6 @@ class Tracklet:
         assert isinstance(self.head, list)
         assert isinstance(self.tail, deque)
         if score >= scale.sure:
-            if not self.sure and self._is_doubtful(time - self.first, self.count):
-                self._begin_anew(time)
             self.tail.extend(self.doubtful or ())
             self.tail.append(row)
             self.doubtful, self.doubtful_count = None, 0
@@ -153,32 +151,26 @@ class Tracklet:
         """Correct the time that the only detection stands for."""
         self.seconds, self.evidence = seconds, self.evidence / self.seconds * seconds
 
-    def _is_doubtful(self, lasted: float, count: int) -> bool:
-        """Whether so many doubtful detections, over so many seconds, are nobody at an end."""
-        return lasted > _DOUBTFUL_S and count > _DOUBTFUL
-
-    def _begin_anew(self, time: float) -> None:
-        """Forget the doubtful beginning: the first sure detection is at a time, in seconds."""
-        self.first, self.head = time, []
-        self.count, self.seconds, self.evidence = 0, 0.0, 0.0
-        self.doubtful = None
+    def _is_thing(self, lasted: float, count: int) -> bool:
+        """Whether the doubtful detections at an end, so many over so many seconds, show a thing."""
+        if self.doubtful is None or lasted <= _DOUBTFUL_S or count <= _DOUBTFUL:
+            return False
+        return _extent(self.doubtful) < _STANDS
 
     def _end(self) -> None:
         """Decide whether the doubtful detections at the end belong to it."""
         assert isinstance(self.tail, deque)
-        doubtful, self.doubtful = self.doubtful, None
-        if not doubtful:
-            return
+        doubtful = self.doubtful or ()
         until = self.tail[-1][0] if self.sure else self.last
-        if self._is_doubtful(self.last - until, self.doubtful_count) and not _stands(
-            [*self.tail, doubtful[-1]]
-        ):
+        is_thing = self._is_thing(self.last - until, self.doubtful_count)
+        if is_thing and not _stands([*self.tail], doubtful):
             self.last = until
             self.seconds *= 1 - self.doubtful_count / self.count
             self.count -= self.doubtful_count
             self.head = [row for row in self.head if row[0] <= until]
         else:
             self.tail.extend(doubtful)
+        self.doubtful = None
 
     def close(self, kept: Spool) -> None:
         """Nothing more is coming: put the ends away, as a record of type ``ENDS``."""
@@ -531,11 +523,15 @@ def _typical(values: npt.NDArray) -> float:
     return float(np.median(known)) if len(known) else 0.0
 
 
-def _stands(rows: Sequence[_Row]) -> bool:
-    """Whether somebody stood, and still does in the last row."""
-    some = [row for row in rows[:-1] if row[0] >= rows[-2][0] - _END_S]
-    places = np.array([*some, rows[-1]])[:, 1:3]
-    return bool(np.ptp(places, axis=0).max() < _STANDS * rows[-1][4])
+def _extent(rows: Iterable[_Row]) -> float:
+    """How far places lie apart, in heights of the last one."""
+    places = np.array([*rows])
+    return float(np.ptp(places[:, 1:3], axis=0).max() / places[-1, 4])
+
+
+def _stands(tail: list[_Row], doubtful: Iterable[_Row]) -> bool:
+    """Whether somebody who stood before doubtful rows still does in them."""
+    return _extent([*(row for row in tail if row[0] >= tail[-1][0] - _END_S), *doubtful]) < _STANDS
 
 
 def _first_part(rows: npt.NDArray) -> npt.NDArray:

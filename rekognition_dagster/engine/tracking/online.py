@@ -30,7 +30,6 @@ _GATE = 3.5  # deviations from where somebody is expected
 _MIN_LIKENESS = 0.15
 _SIZE_S = 0.4  # time constant of a body's size
 _RESUME_S = 0.8  # whoever was missing for longer begins anew
-_DOUBTED_S = 1.0  # or was only doubtfully seen
 _ENTANGLED = 0.4  # two boxes that share this much of the smaller may be taken for each other
 _APART = 0.15  # until they share no more than this
 _APART_S = 0.25  # for this long
@@ -46,8 +45,7 @@ class Live:
 
     ``place`` is the box's centre, ``size`` its width and height, ``speed`` per second, all in
     pixels; ``spread`` the variance of place, their covariance and the variance of speed, in
-    squared pixels. ``seen`` and ``sure`` are the times of the last and of the last sure detection.
-    ``look`` is the usual appearance, all zero while unknown; ``entangled`` says
+    squared pixels. ``look`` is the usual appearance, all zero while unknown; ``entangled`` says
     when somebody else was last in the way, -1 if that is settled.
     """
 
@@ -57,7 +55,6 @@ class Live:
     speed: npt.NDArray = field(default_factory=lambda: np.zeros((0, 2)))
     spread: npt.NDArray = field(default_factory=lambda: np.zeros((0, 3)))
     seen: npt.NDArray = field(default_factory=lambda: np.zeros(0))
-    sure: npt.NDArray = field(default_factory=lambda: np.zeros(0))
     hits: npt.NDArray = field(default_factory=lambda: np.zeros(0, int))
     look: npt.NDArray = field(default_factory=lambda: np.zeros((0, appearance.SIZE), np.float32))
     entangled: npt.NDArray = field(default_factory=lambda: np.zeros(0))
@@ -132,10 +129,7 @@ class Association:
         taken, found = self._match(crowd, time)
         live = self._live
         resumed = max(_RESUME_S, _RESUME * self._interval)
-        is_sure = crowd.scores[found] >= self._sure
-        doubted = is_sure & (time - live.sure[taken] > max(_DOUBTED_S, resumed))
-        self._renumber(taken[(time - live.seen[taken] > resumed) | doubted])
-        live.sure[taken[is_sure]] = time
+        self._renumber(taken[time - live.seen[taken] > resumed])
         self._correct(taken, crowd.place[found], crowd.size[found], time)
         self._remember(taken, crowd.looks[found], crowd.alone[found])
         self._untangle(time)
@@ -286,7 +280,6 @@ class Association:
             speed=np.zeros((count, 2)),
             spread=np.stack([place, np.zeros(count), speed], axis=1),
             seen=np.full(count, time),
-            sure=np.full(count, time),
             hits=np.ones(count, int),
             look=crowd.looks[new] * crowd.alone[new, None],
             entangled=np.full(count, -1.0),

@@ -48,6 +48,7 @@ _STRETCH_MS = 60_000
 _BATCH = 2048  # rows
 _SWEEP_MS, _SWEEP = 10_000, 4.0  # longer than anybody is awaited, and at least so many looks
 _TREMBLE_S = 0.4  # time constant of a camera's place without its trembling
+_SWAY = 0.04  # widths of the picture within which it sways
 _SHOWN = 1 / 3  # of a box that is filled in, or it is not in the picture
 _MARGIN_MS = round((smooth.FILL_S + smooth.REACH_S) * 1000)
 _EVIDENCE_S = 2.0  # seconds of just sure detections, or less of surer ones: somebody was there
@@ -317,22 +318,26 @@ class _Pace:
 
 
 class _Travel:
-    """How far a camera turns, apart from its trembling."""
+    """How far a camera turns, apart from its trembling and swaying."""
 
     def __init__(self) -> None:
         self._far = 0.0
         self._at: complex | None = None
+        self._anchor = 0j
         self._time = 0.0
 
     def add(self, time: float, motion: Similarity, size: tuple[int, int]) -> float:
         """Return how far it has turned, in widths of the picture, until a time in seconds."""
-        to = motion.turn * complex(*size) / 2 + motion.shift
+        to = (motion.turn * complex(*size) / 2 + motion.shift) / size[0]
         if self._at is None:
-            self._at = to
-        moved = (to - self._at) * -np.expm1((self._time - time) / _TREMBLE_S)
-        self._at += moved
+            self._anchor = to
+        at = to if self._at is None else self._at
+        self._at = at = at + (to - at) * -np.expm1((self._time - time) / _TREMBLE_S)
         self._time = time
-        self._far += abs(moved) / size[0]
+        away = abs(at - self._anchor)
+        if away > _SWAY:  # it is drawn along
+            self._anchor += (at - self._anchor) * (1 - _SWAY / away)
+            self._far += away - _SWAY
         return self._far
 
 
