@@ -9,6 +9,8 @@ Truth and detections are in MOT format: frame (from 1), identity, left, top, wid
 pixels, confidence; in the truth, lines of confidence 0 or another class than 1 do not count.
 Appearances are told from the video, if it is given.
 
+Single runs decide little: ``python -m benchmarks ensemble`` judges changes of the tracker.
+
 Constants of the tracker may be chosen on the sets ``made`` and ``rendered`` alone. The sets that
 are held out have other seeds, another way to walk, other cameras and other detectors' habits, and
 nothing is chosen on them, nor on the real video.
@@ -37,7 +39,6 @@ from rekognition_dagster.engine.faces import FACE
 from rekognition_dagster.engine.frame import Frame
 from rekognition_dagster.engine.looking import Look
 from rekognition_dagster.engine.tracking.appearance import APPEARANCE, describe
-from rekognition_dagster.engine.tracking.motion import STILL, Similarity
 from rekognition_dagster.engine.tracking.online import Association, Crowd
 from rekognition_dagster.engine.tracking.tracks import PersonTracks
 
@@ -92,21 +93,22 @@ def first_pass(s: Clip) -> Tracks:
 
 def two_passes(s: Clip) -> Tracks:
     """The engine's tracks."""
-    return person_tracks(s, [STILL] * len(s.seen))
-
-
-def person_tracks(s: Clip, motion: Sequence[Similarity]) -> Tracks:
-    """The engine's tracks where each frame's similarity takes it to steady coordinates."""
     people = PersonTracks(s.scores, s.fps)
     nobody = np.zeros(0, FACE)
-    for (time, detections), moved in zip(s.seen, motion, strict=True):
-        people.add(detections, nobody, Look(time, *s.size), motion=moved)
+    for time, detections in s.seen:
+        people.add(detections, nobody, Look(time, *s.size))
+    tracks = tracks_of(people, s.size)
+    people.close()
+    return tracks
+
+
+def tracks_of(people: PersonTracks, size: tuple[int, int]) -> Tracks:
+    """What was tracked, in pixels."""
     tracks: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     for records in people.people():
         times, starts = np.unique(records["timestamp_ms"], return_index=True)
         for time, those in zip(times.tolist(), np.split(records, starts[1:]), strict=True):
-            tracks[time] = those["index"].astype(int), those["box"] * np.tile(s.size, 2)
-    people.close()
+            tracks[time] = those["index"].astype(int), those["box"] * np.tile(size, 2)
     return tracks
 
 

@@ -63,6 +63,8 @@ class Scene:
         errands: People stop, go, turn sharply and run, instead of strolling along smooth ways.
         shake: Deviation of the camera's swaying, in ratios of the picture's width.
         clip: Where it is rendered, the stored video whose place is the background.
+        sits: People come in, sit at desks for most of a minute, and are seldom surely seen there.
+        statues: Things that a detector takes for people in every other frame, never surely.
     """
 
     name: str
@@ -78,6 +80,8 @@ class Scene:
     errands: bool = False
     shake: float = 0.0
     clip: str = "vtest.avi"
+    sits: bool = False
+    statues: int = 0
 
 
 SCENES = (
@@ -103,6 +107,12 @@ HELD_OUT = (
 )
 """What nothing was chosen on: another motion, other cameras, other detectors."""
 
+OFFICES = (
+    Scene("office", 31, size=(1280, 720), people=4, height=0.3, seconds=90, sits=True, statues=3),
+    Scene("library", 32, people=6, fps=12.5, height=0.25, seconds=90, sits=True, statues=2),
+)
+"""Of people who sit: what constants may be chosen on, and what nothing was chosen on."""
+
 
 @dataclass
 class Truth:
@@ -121,6 +131,7 @@ def make(scene: Scene, eye: Eye) -> tuple[Truth, list[sv.Detections]]:
     sway = sway_of(scene)
     moods = {i: _Mood(random, eye, scene.fps) for i in range(len(walks))}
     clutter = random.uniform(0, 1, (6, 4))
+    statues = random.uniform(0.2, 0.8, (scene.statues, 4))
     truth, seen = Truth(), []
     for n in range(int(scene.seconds * scene.fps)):
         time = n / scene.fps
@@ -129,7 +140,9 @@ def make(scene: Scene, eye: Eye) -> tuple[Truth, list[sv.Detections]]:
         truth.times_ms.append(round(time * 1000))
         truth.ids.append(ids)
         truth.boxes.append(boxes)
-        seen.append(_look(boxes, ids, posts + sway[n], moods, clutter, scene, eye, random))
+        sitting = {i for i, _ in present if walks[i].sits_at(time)}
+        things = clutter, statues
+        seen.append(_look(boxes, ids, sitting, posts + sway[n], moods, things, scene, eye, random))
     return truth, seen
 
 
@@ -143,6 +156,7 @@ class Walk:
     stature: float
     girth: float
     scene: Scene
+    sits: tuple[float, float] = (0.0, 0.0)
 
     @property
     def end(self) -> float:
@@ -157,7 +171,12 @@ class Walk:
         tall = height_at(y, self.scene) * self.stature
         stride = 1 + 0.12 * np.sin(time * 2 * np.pi * 1.8)
         wide = tall * self.girth * stride * height / width
-        return np.array([x - wide / 2, y - tall, x + wide / 2, y])
+        low = y - 0.35 * tall if self.sits_at(time) else y  # legs are behind a desk
+        return np.array([x - wide / 2, y - tall, x + wide / 2, low])
+
+    def sits_at(self, time: float) -> bool:
+        """Whether they sit at a time."""
+        return self.sits[0] <= time < self.sits[1]
 
 
 def height_at(y: float, scene: Scene) -> float:
@@ -209,10 +228,14 @@ def _stroll(scene: Scene, random: np.random.Generator, begin: float) -> Walk:
     leave = (side + random.integers(1, 4)) % 4
     x, y = entries[leave]
     points.append(np.array([x, y + (random.normal(0, 0.05) if leave < 2 else 0)]))
-    times, feet = [begin], [points[0]]
+    times, feet, sits = [begin], [points[0]], (0.0, 0.0)
     pace = random.uniform(0.6, 1.1)  # body heights in a second
     ratio = scene.size[0] / scene.size[1]
     for start, goal in pairwise(points):
+        if scene.sits and len(times) > 1 and sits[1] == 0:
+            sits = (times[-1], times[-1] + random.uniform(20, 50))
+            times.append(sits[1])
+            feet.append(feet[-1])
         steps = 12
         bend = random.normal(0, 0.04, 2)
         for k in range(1, steps + 1):
@@ -226,7 +249,7 @@ def _stroll(scene: Scene, random: np.random.Generator, begin: float) -> Walk:
                 times.append(times[-1] + random.uniform(2, 8))
                 feet.append(place + random.normal(0, 0.004, 2))
     stature, girth = random.normal(1, 0.06), 0.38 + random.normal(0, 0.03)
-    return Walk(begin, np.array(times), np.array(feet), stature, girth, scene)
+    return Walk(begin, np.array(times), np.array(feet), stature, girth, scene, sits)
 
 
 def _errand(scene: Scene, random: np.random.Generator, begin: float) -> Walk:
@@ -306,9 +329,10 @@ class _Mood:
 def _look(
     boxes: np.ndarray,
     ids: np.ndarray,
+    sitting: set[int],
     posts: np.ndarray,
     moods: dict[int, _Mood],
-    clutter: np.ndarray,
+    things: tuple[np.ndarray, np.ndarray],
     scene: Scene,
     eye: Eye,
     random: np.random.Generator,
@@ -319,6 +343,9 @@ def _look(
     for k, whole in enumerate(boxes):
         box = whole
         score, shift, blind = moods[int(ids[k])].step()
+        if int(ids[k]) in sitting:
+            score = eye.scores.noise + 0.45 * (score - eye.scores.noise)
+            shift = 0.3 * shift
         nearer = hiding[(hiding[:, 3] > box[3] + 0.5)]
         visible, part = _visible(box, nearer)
         if blind or visible < 0.25 or random.random() < 0.02:
@@ -330,14 +357,17 @@ def _look(
         extent = np.array([box[2] - box[0], box[3] - box[1]] * 2)
         found.append(box + shift * eye.jitter * extent)
         scores.append(score)
+    clutter, statues = things
+    noise, sure = eye.scores.noise, eye.scores.sure
+    for place in statues[random.random(len(statues)) < 0.5] if len(statues) else ():
+        found.append(_thing(place, place[:2], scene) * size)
+        scores.append(noise + (sure - noise) * random.uniform(0.4, 1.15))
     for _ in range(random.poisson(eye.clutter)):
         place = clutter[random.integers(len(clutter))]
         if random.random() < 0.4:
             place = random.uniform(0, 1, 4)
-        tall = height_at(place[1], scene) * (0.6 + 0.8 * place[2])
-        wide = tall * (0.25 + 0.3 * place[3]) * scene.size[1] / scene.size[0]
-        x, y = place[:2] + random.normal(0, 0.004, 2)
-        found.append(np.array([x - wide / 2, y - tall, x + wide / 2, y]) * size)
+        at = place[:2] + random.normal(0, 0.004, 2)
+        found.append(_thing(place, at, scene) * size)
         scores.append(eye.scores.noise + abs(random.normal(0, 0.12)))
     confidence = np.clip(np.array(scores, np.float32), 0, 0.99)
     keep = confidence > eye.scores.noise
@@ -347,6 +377,13 @@ def _look(
         confidence=confidence[keep],
         class_id=np.zeros(int(keep.sum()), int),
     )
+
+
+def _thing(shape: np.ndarray, foot: np.ndarray, scene: Scene) -> np.ndarray:
+    tall = height_at(shape[1], scene) * (0.6 + 0.8 * shape[2])
+    wide = tall * (0.25 + 0.3 * shape[3]) * scene.size[1] / scene.size[0]
+    x, y = foot
+    return np.array([x - wide / 2, y - tall, x + wide / 2, y])
 
 
 def _visible(box: np.ndarray, nearer: np.ndarray) -> tuple[float, np.ndarray]:

@@ -14,6 +14,7 @@ from rekognition_dagster.engine.frame import Frame
 from rekognition_dagster.engine.spool import Spool
 from rekognition_dagster.engine.tracking import appearance, smooth, tracks
 from rekognition_dagster.engine.tracking.link import ENDS, Tracklet, link
+from rekognition_dagster.engine.tracking.motion import STILL, Similarity
 from rekognition_dagster.engine.tracking.tracks import PersonTracks
 
 SIZE = (640, 480)
@@ -31,10 +32,12 @@ def clothes(colour):
     return appearance.describe(frame, np.array([[5, 5, 30, 45]]))
 
 
-def tracked(frames, fps=10.0, cuts=()):
+def tracked(frames, fps=10.0, cuts=(), times=None, shifts=None):
     """Records of the people in frames, each a list of (box, score) or (box, score, appearance).
 
-    A new shot begins with each of the frames in ``cuts``."""
+    A new shot begins with each of the frames in ``cuts``; ``times`` in milliseconds are the frames'
+    own, else they are ``fps`` a second. ``shifts`` are pixels to the right by which the camera has
+    turned in each frame, which its motion tells."""
     people = PersonTracks(SCORES, fps)
     for index, found in enumerate(frames):
         boxes = np.array([f[0] for f in found], np.float32).reshape(-1, 4)
@@ -45,8 +48,10 @@ def tracked(frames, fps=10.0, cuts=()):
         )
         if found and len(found[0]) > 2:
             detections.data[appearance.APPEARANCE] = np.concatenate([f[2] for f in found])
-        frame = Frame(index, round(index * 1000 / fps), *SIZE, None, _image=BLANK)
-        people.add(detections, np.zeros(0, FACE), frame, cut=index in cuts)
+        time = round(index * 1000 / fps) if times is None else times[index]
+        frame = Frame(index, time, *SIZE, None, _image=BLANK)
+        motion = STILL if shifts is None else Similarity(1 + 0j, complex(shifts[index], 0))
+        people.add(detections, np.zeros(0, FACE), frame, cut=index in cuts, motion=motion)
     stretches = list(people.people())
     people.close()
     return np.concatenate(stretches) if stretches else np.zeros(0, tracks.PERSON)
@@ -108,10 +113,57 @@ def test_ghosts_of_a_frame_and_things_that_are_never_sure_are_nobody():
     assert len(found) == 100
 
 
+def test_a_pause_makes_nobody_of_ghosts_and_things():
+    frames = []
+    for i in range(200):
+        found = [(walker(100 + 2 * i), 0.9)] if i < 100 else [(walker(700 - 3 * i, y=60), 0.9)]
+        if i % 30 == 7:
+            found.append((walker(320, y=350), 0.9))
+        found.append((walker(600, y=20, height=80), 0.45 if i % 12 == 3 else 0.25))
+        frames.append(found)
+    times = [100 * i + 600_000 * (i >= 100) for i in range(200)]
+    found = tracked(frames, fps=200 / 620, times=times)
+    assert set(found["index"]) == {0, 1}
+    assert len(found) == 200
+
+
 def test_in_a_short_shot_somebody_is_seen_for_no_longer_than_it_lasts():
     shown = [[(walker(100 + 3 * i), 0.5)] if 40 <= i < 50 else [] for i in range(100)]
     assert len(tracked(shown)) == 0
     assert len(tracked(shown, cuts=(38, 54))) == 10
+
+
+def test_who_sits_and_was_once_clearly_a_person_stays_one_and_a_statue_goes():
+    frames = []
+    for i in range(600):
+        sits = 0.8 if 3 <= i < 15 else 0.45 if i % 25 == 0 else 0.25
+        stands = 0.45 if i % 6 == 0 else 0.3
+        frames.append([(walker(150), sits), (walker(450), stands)])
+    found = tracked(frames)
+    assert set(found["index"]) == {0}
+    assert len(found) == 600
+    assert found["box"][:, 0].max() < 0.3
+
+
+def test_a_track_ends_where_it_was_sure_not_on_a_thing_beside_the_way():
+    ways = [walker(60 + 6 * i) for i in range(50)]
+    frames = [[(box, 0.9)] for box in ways]
+    frames += [[(walker(365, y=205, height=95), 0.2)] for _ in range(15)]
+    frames += [[] for _ in range(20)]
+    found = tracked(frames)
+    assert found["timestamp_ms"].max() < 5200
+
+
+def test_a_camera_that_pans_away_and_back_shows_who_was_there_and_no_rows_meanwhile():
+    shifts = 250 * np.sin(np.arange(120) / 10).clip(0, 1)
+    frames = []
+    for i, shift in enumerate(shifts):
+        left, right = walker(170 - shift - 0.3 * i), walker(600 - shift, y=100)
+        frames.append([(box, 0.9) for box in (left, right) if box[0] > -10 and box[2] < 650])
+    found = tracked(frames, shifts=shifts)
+    assert set(found["index"]) == {0, 1}
+    out_of_view = np.flatnonzero(shifts > 240) * 100
+    assert not (set(out_of_view) & set(found["timestamp_ms"][found["index"] == 0]))
 
 
 def test_two_boxes_on_one_person_are_one_person():
@@ -122,9 +174,10 @@ def test_two_boxes_on_one_person_are_one_person():
     assert set(tracked(frames)["index"]) == {0}
 
 
-def test_doubtful_detections_carry_on_what_sure_ones_began():
+@pytest.mark.parametrize("fps", [1.0, 2.0, 10.0])
+def test_doubtful_detections_carry_on_what_sure_ones_began(fps):
     frames = [[(walker(60 + 5 * i), 0.9 if i % 4 == 0 else 0.2)] for i in range(80)]
-    found = tracked(frames)
+    found = tracked(frames, fps)
     assert set(found["index"]) == {0}
     assert len(found) == 80
     assert not np.isnan(found["confidence"]).any()
@@ -137,13 +190,43 @@ def test_somebody_who_left_is_not_who_comes_later_elsewhere():
     assert set(tracked(first + away + second)["index"]) == {0, 1}
 
 
-@pytest.mark.parametrize("fps", [5.0, 10.0, 30.0])
+@pytest.mark.parametrize(("colour", "is_same"), [((180, 30, 40), True), ((60, 90, 170), False)])
+def test_who_was_long_away_and_stands_there_again_is_the_same_if_the_clothes_are(colour, is_same):
+    red, other = clothes((180, 30, 40)), clothes(colour)
+    before, after = ([[(walker(300), 0.9, worn)] for _ in range(40)] for worn in (red, other))
+    passes = [[(walker(60 + 5 * i, y=20), 0.9, other)] for i in range(100)]
+    found = tracked(before + passes + [[]] * 50 + after)
+    first, last = (found["index"][found["timestamp_ms"] == t] for t in (0, 22_900))
+    assert (first == last).all() == is_same
+
+
+def test_who_was_away_for_minutes_is_somebody_else():
+    red = clothes((180, 30, 40))
+    stands = [[(walker(300), 0.9, red)] for _ in range(40)]
+    times = [100 * i + 120_000 * (i >= 40) for i in range(80)]
+    assert set(tracked(stands * 2, times=times)["index"]) == {0, 1}
+
+
+@pytest.mark.parametrize("fps", [1.0, 2.0, 5.0, 10.0, 30.0])
 def test_numbers_do_not_depend_on_the_frame_rate(fps):
     frames = [
         [(walker(60 + 60 * i / fps), 0.9), (walker(580 - 60 * i / fps, y=60), 0.9)]
         for i in range(int(8 * fps))
     ]
     assert set(tracked(frames, fps)["index"]) == {0, 1}
+
+
+@pytest.mark.parametrize("fps", [1.0, 2.0])
+def test_few_frames_a_second_show_a_crowd_that_goes_to_and_fro(fps):
+    times = np.arange(0, 30, 1 / fps)
+    ways = [320 + 160 * np.sin(0.25 * times + k) for k in range(6)]
+    frames = [
+        [(walker(x, y=15 + 65 * k, height=60), 0.9) for k, x in enumerate(at)]
+        for at in zip(*ways, strict=True)
+    ]
+    found = tracked(frames, fps)
+    assert set(found["index"]) == set(range(6))
+    assert len(found) == 6 * len(times)
 
 
 def test_the_result_does_not_depend_on_where_stretches_begin(monkeypatch):

@@ -41,6 +41,12 @@ class ScoreScale:
     sure: float
     clear: float = 0.0
 
+    @property
+    def obvious(self) -> float:
+        """The score from which on somebody is clearly a person, whatever later scores are."""
+        above = min((self.sure - self.noise) / 2, (1 - self.sure) / 4)
+        return max(self.clear, self.sure + above)
+
 
 @runtime_checkable
 class Detector(Protocol):

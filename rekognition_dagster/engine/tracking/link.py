@@ -7,7 +7,7 @@ at the same size. All joins of a stretch are decided together, as an assignment.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -21,8 +21,15 @@ from rekognition_dagster.engine.tracking import appearance
 from rekognition_dagster.engine.tracking.motion import STILL, Similarity, moved
 
 _ROUNDS_S = (1.0, 6.0)  # longest gap that is bridged, round by round
+_ABSENT_S = 60.0  # and for whoever stands where they stood, in the same clothes
+_NEAR = 0.75  # within so many heights
+_STOOD = 0.25  # at less than so many a second
+_AS_TALL = 0.25  # and by the logarithm of the height
+_SURELY = 1.5  # if appearances say so much for it
+_MARGIN = 1.0  # and nobody else could be meant, by as much
 _END_S = 0.8  # how much of a tracklet's end tells its speed there
-_SAMPLES = 40  # at most so many of its detections
+_FEWEST = 3  # at least so many of its detections, however far apart
+_SAMPLES = 40  # and at most so many
 _BASE = 0.20  # deviation of the place after no time, in heights, of a detector without tremble
 _WANDER = 0.2  # and what each second adds
 _FAST = 1.8  # heights per second that nobody walks
@@ -32,6 +39,9 @@ _FADE_S = 1.0  # a longer gap is the less likely by this
 _ACCEPT = 2.5
 _HANDOVER = 0.3  # cost where two boxes lay on one body and one of them goes on
 _BORDER = 0.015
+_TURNED = 0.03  # widths by which a camera turns to show nobody where somebody is
+_DOUBTFUL_S, _DOUBTFUL = 0.9, 3  # longer, and of more detections: a doubtful end is a thing
+_STANDS = 0.25  # if it moves by less than this, in heights, and somebody did not before
 _MOST_EVIDENCE = 3.0  # of one detection; one that is just sure has 1
 _LOOKS = 10  # detections that make an end's appearance
 _SAME, _OTHER, _LOOK_SPREAD = 0.15, 0.36, 0.08  # distances of appearances, where none were learnt
@@ -61,8 +71,9 @@ class Tracklet:
     """What linking needs to know of one tracklet, however long it is: two kilobytes, and a few
     numbers once it is closed and its ends lie on disk. A long video has many.
 
-    ``evidence`` sums how far scores are above noise, in steps from noise to sure. Times in seconds,
-    places (centre) and sizes in pixels.
+    ``seconds`` is for how long it was seen; ``evidence`` the same, weighted by how far the scores
+    were above noise, in steps from noise to sure. Times in seconds, places (centre) and sizes in
+    pixels.
     """
 
     number: int
@@ -70,14 +81,20 @@ class Tracklet:
     last: float
     count: int = 0
     sure: int = 0
+    obvious: int = 0
     best: float = 0.0
+    seconds: float = 0.0
     evidence: float = 0.0
     looked: int = 0
     view: Similarity = STILL
+    first_travel: float = 0.0
+    travel: float = 0.0
     early: npt.NDArray = field(default_factory=lambda: _BLANK)
     late: npt.NDArray = field(default_factory=lambda: _BLANK)
     head: list[_Row] | npt.NDArray = field(default_factory=list)
     tail: deque[_Row] | npt.NDArray = field(default_factory=lambda: deque(maxlen=_SAMPLES))
+    doubtful: deque[_Row] | None = None
+    doubtful_count: int = 0
     _kept: tuple[Spool, int] | None = None
 
     def add(
@@ -88,23 +105,40 @@ class Tracklet:
         scale: ScoreScale,
         look: npt.NDArray | None = None,
         view: Similarity = STILL,
+        seconds: float = 0.0,
+        travel: float = 0.0,
     ) -> None:
-        """Count one detection; ``look`` where it shows nobody else. ``view`` takes places in the
-        picture to steady coordinates, which places and sizes are in."""
-        self.view = view
+        """Count one detection, which stands for some seconds; ``look`` where it shows nobody else.
+        ``view`` takes places in the picture to steady coordinates, which places and sizes are in;
+        ``travel`` is how far the camera has turned until now, in widths of its picture.
+        """
         left, top, right, bottom = box
         size = max(right - left, 1.0), max(bottom - top, 1.0)
         row = (time, (left + right) / 2, (top + bottom) / 2, *size)
         assert isinstance(self.head, list)
         assert isinstance(self.tail, deque)
-        if len(self.head) < _SAMPLES and time <= self.first + _END_S:
+        if score >= scale.sure:
+            self.tail.extend(self.doubtful or ())
+            self.tail.append(row)
+            self.doubtful, self.doubtful_count = None, 0
+            self.sure += 1
+            self.obvious += score >= scale.obvious
+        else:
+            self.doubtful = self.doubtful or deque(maxlen=_SAMPLES)
+            self.doubtful.append(row)
+            self.doubtful_count += 1
+        if score >= scale.sure or not self.sure:
+            self.view, self.travel = view, travel
+        if not self.count:
+            self.first_travel = travel
+        near = len(self.head) < _SAMPLES and time <= self.first + _END_S
+        if near or len(self.head) < _FEWEST:
             self.head.append(row)
-        self.tail.append(row)
         self.last = time
         self.count += 1
-        self.sure += score >= scale.sure
         above = (score - scale.noise) / max(scale.sure - scale.noise, 1e-6)
-        self.evidence += min(max(above, 0.0), _MOST_EVIDENCE)
+        self.seconds += seconds
+        self.evidence += min(max(above, 0.0), _MOST_EVIDENCE) * seconds
         self.best = max(self.best, score)
         if look is not None:
             self.looked += 1
@@ -113,8 +147,34 @@ class Tracklet:
             if self.looked <= _LOOKS:
                 self.early = self.late
 
+    def weigh(self, seconds: float) -> None:
+        """Correct the time that the only detection stands for."""
+        self.seconds, self.evidence = seconds, self.evidence / self.seconds * seconds
+
+    def _is_thing(self, lasted: float, count: int) -> bool:
+        """Whether the doubtful detections at an end, so many over so many seconds, show a thing."""
+        if self.doubtful is None or lasted <= _DOUBTFUL_S or count <= _DOUBTFUL:
+            return False
+        return _extent(self.doubtful) < _STANDS
+
+    def _end(self) -> None:
+        """Decide whether the doubtful detections at the end belong to it."""
+        assert isinstance(self.tail, deque)
+        doubtful = self.doubtful or ()
+        until = self.tail[-1][0] if self.sure else self.last
+        is_thing = self._is_thing(self.last - until, self.doubtful_count)
+        if is_thing and not _stands([*self.tail], doubtful):
+            self.last = until
+            self.seconds *= 1 - self.doubtful_count / self.count
+            self.count -= self.doubtful_count
+            self.head = [row for row in self.head if row[0] <= until]
+        else:
+            self.tail.extend(doubtful)
+        self.doubtful = None
+
     def close(self, kept: Spool) -> None:
         """Nothing more is coming: put the ends away, as a record of type ``ENDS``."""
+        self._end()
         record = np.zeros(1, ENDS)
         tail = _last_part(np.array(self.tail))
         record["heads"], record["tails"] = len(self.head), len(tail)
@@ -156,6 +216,8 @@ class _Ends:
     start_look: npt.NDArray
     stop_look: npt.NDArray
     stop_view: npt.NDArray  # the similarity of the last picture, (n, 2), complex
+    start_travel: npt.NDArray  # how far the camera has turned, in widths of its picture
+    stop_travel: npt.NDArray
     looked: npt.NDArray  # how many detections told the appearance
     place_tremble: float  # deviation from a straight walk, in heights
     size_tremble: float  # deviation of the logarithm of the height
@@ -192,14 +254,22 @@ def link(
         after = {chain[0].number: i for i, chain in enumerate(chains)}
         shared = [(before[a], after[b]) for a, b in handovers if a in before and b in after]
         follows = _joins(ends, palette, np.array(frame_size, float), shots, longest, shared)
-        leader = list(range(len(chains)))
-        for earlier, later in follows:
-            leader[later] = leader[earlier]
-            chains[leader[earlier]] += chains[later]
-        chains = [chain for i, chain in enumerate(chains) if leader[i] == i]
+        chains = _followed(chains, follows)
+    if len(chains) > 1:
+        ends = _ends((_joined(chain) for chain in chains), len(chains))
+        chains = _followed(chains, _returns(ends, palette, shots))
     for chain in chains:
         person.update((t.number, chain[0].number) for t in chain)
     return person
+
+
+def _followed(chains: list[list[Tracklet]], follows: list[tuple[int, int]]) -> list[list[Tracklet]]:
+    """The chains after pairs of them, in order of the later one's beginning, were joined."""
+    leader = list(range(len(chains)))
+    for earlier, later in follows:
+        leader[later] = leader[earlier]
+        chains[leader[earlier]] += chains[later]
+    return [chain for i, chain in enumerate(chains) if leader[i] == i]
 
 
 def _joined(chain: list[Tracklet]) -> Tracklet:
@@ -216,8 +286,10 @@ def _joined(chain: list[Tracklet]) -> Tracklet:
         first.first,
         last.last,
         view=last.view,
-        head=head[head[:, 0] <= first.first + _END_S],
-        tail=tail[tail[:, 0] >= last.last - _END_S],
+        first_travel=first.first_travel,
+        travel=last.travel,
+        head=_first_part(head),
+        tail=_last_part(tail),
         looked=sum(t.looked for t in seen),
         early=_blend([(t.early, t.looked) for t in seen]),
         late=_blend([(t.late, t.looked) for t in reversed(seen)]),
@@ -310,26 +382,64 @@ def _candidates(
     ends: _Ends, palette: _Palette, frame: npt.NDArray, cuts: npt.NDArray, longest: float
 ) -> tuple[npt.NDArray, npt.NDArray, npt.NDArray]:
     """Which tracklet could go on as which, and at what cost, as three arrays of one length."""
-    order = np.argsort(ends.first, kind="stable")
-    starts = ends.first[order]
-    low = np.searchsorted(starts, ends.last, side="right")
-    high = np.searchsorted(starts, ends.last + longest, side="right")
-    counts = np.maximum(high - low, 0)
-    shot, next_shot = (np.searchsorted(cuts, t, side="right") for t in (ends.last, ends.first))
     found = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
-    for block in _blocks(counts):
-        some = counts[block]
-        rows = np.repeat(block, some)
-        within = np.arange(len(rows)) - np.repeat(np.cumsum(some) - some, some)
-        columns = order[np.repeat(low[block], some) + within]
-        good = shot[rows] == next_shot[columns]
-        rows, columns = rows[good], columns[good]
+    for rows, columns in _pairs(ends, cuts, 0.0, longest):
         costs = _cost(ends, rows, columns, frame)
         costs -= _APPEARANCE * _said(ends, palette, rows, columns)
         good = costs < _ACCEPT
         found.append((rows[good], columns[good], costs[good]))
     rows, columns, costs = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return rows, columns, costs
+
+
+def _pairs(
+    ends: _Ends, cuts: npt.NDArray, shortest: float, longest: float
+) -> Iterator[tuple[npt.NDArray, npt.NDArray]]:
+    """Tracklets, and others that begin within some seconds after them in the same shot, in runs."""
+    order = np.argsort(ends.first, kind="stable")
+    starts = ends.first[order]
+    low = np.searchsorted(starts, ends.last + shortest, side="right")
+    high = np.searchsorted(starts, ends.last + longest, side="right")
+    counts = np.maximum(high - low, 0)
+    shot, next_shot = (np.searchsorted(cuts, t, side="right") for t in (ends.last, ends.first))
+    for block in _blocks(counts):
+        some = counts[block]
+        rows = np.repeat(block, some)
+        within = np.arange(len(rows)) - np.repeat(np.cumsum(some) - some, some)
+        columns = order[np.repeat(low[block], some) + within]
+        good = shot[rows] == next_shot[columns]
+        yield rows[good], columns[good]
+
+
+def _returns(ends: _Ends, palette: _Palette, cuts: npt.NDArray) -> list[tuple[int, int]]:
+    """Pairs of whoever was long away and stands where they stood, if nobody else could be meant, in
+    order of the later one's beginning."""
+    found = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
+    for rows, columns in _pairs(ends, cuts, _ROUNDS_S[-1], _ABSENT_S):
+        height = np.sqrt(ends.stop_size[rows, 1] * ends.start_size[columns, 1])
+        off = np.hypot(*(ends.start[columns] - ends.stop[rows]).T) / height
+        size = np.abs(np.log(ends.start_size[columns, 1] / ends.stop_size[rows, 1]))
+        known = np.minimum(ends.looked[rows], ends.looked[columns]) >= _LOOKS
+        speeds = np.hypot(*ends.stop_speed[rows].T), np.hypot(*ends.start_speed[columns].T)
+        stood = np.maximum(*speeds) < _STOOD * height
+        near = np.flatnonzero(known & stood & (off < _NEAR) & (size < _AS_TALL))
+        said = _said(ends, palette, rows[near], columns[near])
+        near, said = near[said > _SURELY], said[said > _SURELY]
+        found.append((rows[near], columns[near], off[near] - said))
+    rows, columns, costs = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    count = len(ends.first)
+    clear = costs < np.minimum(_others(rows, costs, count), _others(columns, costs, count))
+    pairs = zip(rows[clear].tolist(), columns[clear].tolist(), strict=True)
+    return sorted(pairs, key=lambda pair: (ends.first[pair[1]], pair[1]))
+
+
+def _others(group: npt.NDArray, costs: npt.NDArray, count: int) -> npt.NDArray:
+    """What each pair has to cost less than: the cheapest other one of its group, less a margin."""
+    best, second = np.full(count, np.inf), np.full(count, np.inf)
+    np.minimum.at(best, group, costs)
+    is_best = costs == best[group]
+    np.minimum.at(second, group[~is_best], costs[~is_best])
+    return np.where(is_best, second[group], best[group]) - _MARGIN
 
 
 def _blocks(counts: npt.NDArray) -> list[npt.NDArray]:
@@ -360,28 +470,31 @@ def _cost(ends: _Ends, rows: npt.NDArray, columns: npt.NDArray, frame: npt.NDArr
     size = np.log(ends.start_size[columns, 1] / ends.stop_size[rows, 1])
     cost = 0.5 * (off / deviation) ** 2 + 0.5 * (size / expected_size) ** 2 + gap / _FADE_S
     too_fast = np.hypot(*moved.T) / height > _FAST * gap + 0.7
-    return np.where(too_fast | _left(ends, rows, gap, frame), np.inf, cost)
+    return np.where(too_fast | _left(ends, rows, columns, gap, frame), np.inf, cost)
 
 
-def _left(ends: _Ends, rows: npt.NDArray, gap: npt.NDArray, frame: npt.NDArray) -> npt.NDArray:
-    """Whether the earlier one walked out of the picture, as it was then."""
+def _left(
+    ends: _Ends, rows: npt.NDArray, columns: npt.NDArray, gap: npt.NDArray, frame: npt.NDArray
+) -> npt.NDArray:
+    """Whether the earlier one walked out of the picture, rather than the camera away from them."""
     turn, shift = ends.stop_view[rows].T
     place, half, speed = ends.stop[rows], ends.stop_size[rows] / 2, ends.stop_speed[rows]
     boxes = moved(np.concatenate([place - half, place + half], axis=1), 1 / turn, -shift / turn)
     near = _BORDER * frame
     out = ((boxes[:, :2] < near) & (speed < 0)) | ((boxes[:, 2:] > frame - near) & (speed > 0))
-    return out.any(axis=1) & (gap > 1.0)
+    turned = ends.start_travel[columns] - ends.stop_travel[rows] > _TURNED
+    return out.any(axis=1) & (gap > 1.0) & ~turned
 
 
 def _ends(items: Iterable[Tracklet], count: int) -> _Ends:
     spans, looked = np.zeros((count, 2)), np.zeros(count, int)
-    views = np.zeros((count, 2), complex)
+    views, travels = np.zeros((count, 2), complex), np.zeros((2, count))
     start, stop = np.zeros((count, 8)), np.zeros((count, 8))
     looks = np.zeros((2, count, appearance.SIZE), np.float32)
     for i, t in enumerate(items):
         spans[i] = t.first, t.last
-        looked[i], views[i] = t.looked, t.view
-        start[i] = _line(np.array(t.head), at_end=False)
+        looked[i], views[i], travels[:, i] = t.looked, t.view, (t.first_travel, t.travel)
+        start[i] = _line(_first_part(np.array(t.head)), at_end=False)
         stop[i] = _line(_last_part(np.array(t.tail)), at_end=True)
         looks[:, i] = t.early, t.late
     lines = np.concatenate([start, stop])
@@ -397,6 +510,8 @@ def _ends(items: Iterable[Tracklet], count: int) -> _Ends:
         start_look=looks[0],
         stop_look=looks[1],
         stop_view=views,
+        start_travel=travels[0],
+        stop_travel=travels[1],
         looked=looked,
         place_tremble=_typical(lines[:, 6]),
         size_tremble=_typical(lines[:, 7]),
@@ -408,8 +523,23 @@ def _typical(values: npt.NDArray) -> float:
     return float(np.median(known)) if len(known) else 0.0
 
 
+def _extent(rows: Iterable[_Row]) -> float:
+    """How far places lie apart, in heights of the last one."""
+    places = np.array([*rows])
+    return float(np.ptp(places[:, 1:3], axis=0).max() / places[-1, 4])
+
+
+def _stands(tail: list[_Row], doubtful: Iterable[_Row]) -> bool:
+    """Whether somebody who stood before doubtful rows still does in them."""
+    return _extent([*(row for row in tail if row[0] >= tail[-1][0] - _END_S), *doubtful]) < _STANDS
+
+
+def _first_part(rows: npt.NDArray) -> npt.NDArray:
+    return rows[: max(_FEWEST, int((rows[:, 0] <= rows[0, 0] + _END_S).sum()))]
+
+
 def _last_part(rows: npt.NDArray) -> npt.NDArray:
-    return rows[rows[:, 0] >= rows[-1, 0] - _END_S]
+    return rows[-max(_FEWEST, int((rows[:, 0] >= rows[-1, 0] - _END_S).sum())) :]
 
 
 def _line(rows: npt.NDArray, at_end: bool) -> npt.NDArray:

@@ -22,6 +22,7 @@ from rekognition_dagster.engine.tracking import appearance
 _MEMORY_S = 1.5  # how long a missing person is looked for
 _DOUBT_S = 0.5  # how long by doubtful detections too
 _TRIAL_S = 0.35  # how long one that was seen less than three times
+_MEMORY, _DOUBT, _TRIAL, _RESUME = 2.5, 1.5, 1.5, 1.5  # but for so many looks at least
 _MEASURE = 0.06  # deviation of a detection's centre, in heights
 _DRIFT = 0.4  # how fast a walk's speed wanders, in heights per second, after a second
 _FIRST_SPEED = 0.8  # deviation of an unknown speed, in heights per second
@@ -109,10 +110,13 @@ class Association:
         self._start = (scores.noise + scores.sure) / 2
         self._live = Live()
         self._time: float | None = None
+        self._interval = 0.0
         self._next = 0
 
-    def update(self, crowd: Crowd, timestamp_ms: int) -> npt.NDArray:
+    def update(self, crowd: Crowd, timestamp_ms: int, interval_s: float = 0.0) -> npt.NDArray:
         """Which tracklet each of the people found in a frame belongs to.
+
+        ``interval_s`` is the usual time from look to look: who misses none is not missing.
 
         Returns:
             Shape (len(crowd),); -1 for those that belong to none. Where it is not certain that
@@ -120,10 +124,12 @@ class Association:
             who is who is decided when the video is known.
         """
         time = timestamp_ms / 1000
+        self._interval = interval_s
         self._predict(time)
         taken, found = self._match(crowd, time)
         live = self._live
-        self._renumber(taken[time - live.seen[taken] > _RESUME_S])
+        resumed = max(_RESUME_S, _RESUME * self._interval)
+        self._renumber(taken[time - live.seen[taken] > resumed])
         self._correct(taken, crowd.place[found], crowd.size[found], time)
         self._remember(taken, crowd.looks[found], crowd.alone[found])
         self._untangle(time)
@@ -184,7 +190,9 @@ class Association:
             missing = time - live.seen
             sure = crowd.scores >= self._sure
             free = np.ones(len(live), bool)
-            for candidates, within in ((sure, _MEMORY_S), (~sure, _DOUBT_S)):
+            memory = max(_MEMORY_S, _MEMORY * self._interval)
+            doubt = max(_DOUBT_S, _DOUBT * self._interval)
+            for candidates, within in ((sure, memory), (~sure, doubt)):
                 awaited = np.flatnonzero(free & (missing <= within))
                 offered = np.flatnonzero(candidates)
                 if not len(awaited) or not len(offered):
@@ -204,7 +212,7 @@ class Association:
         live = self._live
         height = live.size[:, 1]
         deviation = np.sqrt(live.spread[:, 0] + (_MEASURE * height) ** 2)
-        # Both boxes grow by what is uncertain, so that a likeness remains where they miss closely.
+        # A box grows by what is uncertain, so that a likeness remains where it misses closely.
         grown = (np.minimum(deviation, height) / 2)[:, None]
         half = live.size / 2 + grown
         expected = np.concatenate([live.place - half, live.place + half], axis=1)
@@ -248,7 +256,8 @@ class Association:
     def _forget(self, time: float) -> None:
         live = self._live
         missing = time - live.seen
-        gone = missing > np.where(live.hits < 3, _TRIAL_S, _MEMORY_S)
+        trial = max(_TRIAL_S, _TRIAL * self._interval)
+        gone = missing > np.where(live.hits < 3, trial, max(_MEMORY_S, _MEMORY * self._interval))
         if gone.any():
             live.keep(~gone)
 

@@ -8,9 +8,11 @@ not to depend on where a stretch begins.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from math import isnan
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -44,15 +46,22 @@ PERSON = np.dtype(
 
 _STRETCH_MS = 60_000
 _BATCH = 2048  # rows
-_SWEEP_MS = 10_000  # longer than anybody is awaited
+_SWEEP_MS, _SWEEP = 10_000, 4.0  # longer than anybody is awaited, and at least so many looks
+_TREMBLE_S = 0.4  # time constant of a camera's place without its trembling
+_SWAY = 0.04  # widths of the picture within which it sways
+_SHOWN = 1 / 3  # of a box that is filled in, or it is not in the picture
 _MARGIN_MS = round((smooth.FILL_S + smooth.REACH_S) * 1000)
 _EVIDENCE_S = 2.0  # seconds of just sure detections, or less of surer ones: somebody was there
 _EVIDENCE_SHARE = 0.5  # but of a short shot no more than this
 _RARE_S = 0.5  # between two looks
+_USUAL = 9  # steps from look to look of which the median is the usual one
+_PAUSE = 3.0  # of the usual step: no look stands for a longer time
 _SURE_SHARE = 0.15  # of somebody's detections that have to be sure
 _THING_S = 5.0  # what stays in its place for so long
 _THING_MOVES = 0.5  # within so many heights
 _THING_SHARE = 0.5  # and is sure more rarely, is a thing
+_OBVIOUS = 3  # detections that are clearly a person, and for whoever has them
+_OBVIOUS_SHARE = 0.02  # with this share, the rest may be doubtful
 _DOUBLE = 0.75  # a box that lies in another so much
 _ALIKE = 0.5  # or is so much like it
 _DOUBLE_SHARE = 0.5  # for this part of its time, is the same person's
@@ -64,13 +73,14 @@ class PersonTracks:
 
     Args:
         scores: The detector's scale.
-        frame_rate: Frames looked at in a second.
+        frame_rate: Frames looked at in a second, by the header; time stamps correct it.
         face_type: The type of the faces' records: ``FACE`` or ``DETAILED``.
     """
 
     def __init__(self, scores: ScoreScale, frame_rate: float, face_type: np.dtype = FACE) -> None:
         self._scores = scores
-        self._interval_s = 1 / frame_rate
+        self._pace = _Pace(1 / frame_rate)
+        self._travel = _Travel()
         self._association = Association(scores)
         self._cuts: list[float] = []
         self._begin_s = self._end_s = 0.0
@@ -101,7 +111,7 @@ class PersonTracks:
         """
         time = frame.timestamp_ms
         self._begin_s = self._begin_s if self._times.count else time / 1000
-        self._end_s = time / 1000 + self._interval_s
+        self._end_s = time / 1000 + self._pace.usual_s
         self._times.append(np.array([(time, *motion)], TIME))
         self._faces.append(faces)
         if cut:
@@ -112,8 +122,12 @@ class PersonTracks:
         people = self._in_first_size(people, frame)
         if motion is not STILL:
             people = replace(people, xyxy=moved(people.xyxy, *motion).astype(np.float32))
+        step, travel = (
+            self._step(time / 1000),
+            self._travel.add(time / 1000, motion, self._size or (1, 1)),
+        )
         crowd = Crowd(people)
-        numbers = self._association.update(crowd, time)
+        numbers = self._association.update(crowd, time, self._pace.usual_s)
         ours = np.flatnonzero(numbers >= 0)
         if not len(ours):
             return
@@ -132,11 +146,21 @@ class PersonTracks:
                 self._tracklets[number] = Tracklet(number, time / 1000, time / 1000)
                 self._open[number] = self._tracklets[number]
             look = crowd.looks[k] if telling[k] else None
-            self._tracklets[number].add(time / 1000, box, score, self._scores, look, motion)
+            tracklet = self._tracklets[number]
+            tracklet.add(time / 1000, box, score, self._scores, look, motion, step, travel)
         self._count_doubles(crowd, numbers)
-        if time - self._swept_ms > _SWEEP_MS:
+        swept = max(_SWEEP_MS, round(1000 * _SWEEP * self._pace.usual_s))
+        if time - self._swept_ms > swept:
             self._swept_ms = time
-            self._sweep(time / 1000 - _SWEEP_MS / 1000)
+            self._sweep((time - swept) / 1000)
+
+    def _step(self, time: float) -> float:
+        """Return the seconds that a look at a time, in seconds, stands for."""
+        step = self._pace.add(time)
+        if self._pace.looks == 2:  # only now it is known how long the first one stood for
+            for first in self._tracklets.values():
+                first.weigh(step)
+        return step
 
     def _in_first_size(self, people: sv.Detections, frame: Moment) -> sv.Detections:
         """Return boxes in pixels of the first frame: a stream's size may change."""
@@ -168,8 +192,11 @@ class PersonTracks:
         person = self._persons()
         index: dict[int, int] = {}
         lookup = np.full(max(self._tracklets, default=0) + 1, -1)
+        spans = np.zeros((len(lookup), 2), int)
         for number, first in person.items():
             lookup[number] = first
+            one = self._tracklets[number]
+            spans[number] = round(1000 * one.first), round(1000 * one.last)
         detections, around_frames = Window(self._detections), Window(self._times)
         for times in _stretches(self._times):
             stamps = times["timestamp_ms"]
@@ -177,6 +204,9 @@ class PersonTracks:
             around = detections.between(begin - _MARGIN_MS, end + _MARGIN_MS)
             frames = around_frames.between(begin - _MARGIN_MS, end + _MARGIN_MS)
             size = self._size or (1, 1)
+            begins, ends = spans[around["tracklet"]].T
+            inside = (around["timestamp_ms"] >= begins) & (around["timestamp_ms"] <= ends)
+            around = around[inside]
             found = _paths(around, lookup[around["tracklet"]], frames, size, begin, end)
             for first in found["index"]:
                 index.setdefault(int(first), len(index))
@@ -214,21 +244,25 @@ class PersonTracks:
         shared = a.last - b.first
         if not (a.first < b.first <= a.last < b.last) or shared > _HANDOVER_S:
             return False
-        return times >= _DOUBLE_SHARE * (shared / self._interval_s + 1)
+        return times >= _DOUBLE_SHARE * (shared / (a.seconds / a.count) + 1)
 
     def _is_real(self, parts: list[Tracklet]) -> bool:
         if max(t.best for t in parts) < self._scores.clear:
             return False
         count, sure = sum(t.count for t in parts), sum(t.sure for t in parts)
-        if self._interval_s > _RARE_S:  # one look at a time is all there is
-            return sure > 0
-        lasted = sum(t.last - t.first for t in parts) + self._interval_s
-        if lasted > _THING_S and sure < _THING_SHARE * count and _stays(parts):
-            return False
-        evidence = sum(t.evidence for t in parts) * self._interval_s
+        seconds = sum(t.seconds for t in parts)
+        interval = seconds / count
         # in a shot of a second, nobody can be seen for two
         needed = min(_EVIDENCE_S, _EVIDENCE_SHARE * self._shot_s(parts[0].first))
-        return evidence > needed and sure >= 2 and sure > _SURE_SHARE * count
+        if interval > _RARE_S:  # one look at a time is all there is
+            return sure > 0 and seconds > 0.9 * needed
+        lasted = sum(t.last - t.first for t in parts) + interval
+        obvious = sum(t.obvious for t in parts)
+        is_obvious = obvious >= max(_OBVIOUS, _OBVIOUS_SHARE * count)
+        if lasted > _THING_S and sure < _THING_SHARE * count and not is_obvious and _stays(parts):
+            return False
+        evidence = sum(t.evidence for t in parts)
+        return evidence > needed and sure >= 2 and (is_obvious or sure > _SURE_SHARE * count)
 
     def _shot_s(self, time: float) -> float:
         """How long the shot at a time is; nobody walks from one into the next."""
@@ -258,6 +292,53 @@ class PersonTracks:
         """Give the disk space back."""
         for spool in (self._detections, self._times, self._faces, self._ends):
             spool.close()
+
+
+class _Pace:
+    """The time from look to look, by the time stamps.
+
+    Args:
+        usual_s: What it is until two looks tell.
+    """
+
+    def __init__(self, usual_s: float) -> None:
+        self.usual_s = usual_s
+        self.looks = 0
+        self._last: float | None = None
+        self._steps: deque[float] = deque(maxlen=_USUAL)
+
+    def add(self, time: float) -> float:
+        """Return how long a look stands for: since the one before, or less after a pause."""
+        before, self._last, self.looks = self._last, time, self.looks + 1
+        if before is None:
+            return self.usual_s
+        self._steps.append(time - before)
+        self.usual_s = median(self._steps)
+        return min(time - before, _PAUSE * self.usual_s)
+
+
+class _Travel:
+    """How far a camera turns, apart from its trembling and swaying."""
+
+    def __init__(self) -> None:
+        self._far = 0.0
+        self._at: complex | None = None
+        self._anchor = 0j
+        self._time = 0.0
+
+    def add(self, time: float, motion: Similarity, size: tuple[int, int]) -> float:
+        """Return how far it has turned, in widths of the picture, until a time in seconds."""
+        to = (motion.turn * complex(*size) / 2 + motion.shift) / size[0]
+        if self._at is None:
+            self._anchor = to
+        at = to if self._at is None else self._at
+        self._at = at = at + (to - at) * -np.expm1((self._time - time) / _TREMBLE_S)
+        self._time = time
+        away = abs(at - self._anchor)
+        if away > _SWAY:  # it is drawn along
+            self._anchor += (at - self._anchor) * (1 - _SWAY / away)
+            self._far += away - _SWAY
+        return self._far
 
 
 def _stays(parts: list[Tracklet]) -> bool:
@@ -290,14 +371,20 @@ def _paths(
         there = frames[np.searchsorted(stamps, times)]
         boxes = moved(steady, 1 / there["turn"], -there["shift"] / there["turn"])
         boxes = boxes / np.tile(size, 2)
-        inside = (times >= begin) & (times <= end)
+        shown = np.clip(boxes, 0, 1)
+        visible = _areas(shown) > _SHOWN * _areas(boxes)  # the camera may have turned away
+        inside = (times >= begin) & (times <= end) & (visible | ~np.isnan(scores))
         records = np.zeros(int(inside.sum()), PERSON)
         records["timestamp_ms"] = times[inside]
         records["index"] = persons[rows[0]]
-        records["box"] = np.clip(boxes[inside], 0, 1)
+        records["box"] = shown[inside]
         records["confidence"] = scores[inside] * 100
         found.append(records)
     return np.concatenate(found) if found else np.zeros(0, PERSON)
+
+
+def _areas(boxes: npt.NDArray) -> npt.NDArray:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
 def _owned(
