@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
-from math import isnan
+from math import expm1, isnan
 from statistics import median
 from typing import Any
 
@@ -332,7 +332,7 @@ class _Travel:
         if self._at is None:
             self._anchor = to
         at = to if self._at is None else self._at
-        self._at = at = at + (to - at) * -np.expm1((self._time - time) / _TREMBLE_S)
+        self._at = at = at + (to - at) * -expm1((self._time - time) / _TREMBLE_S)
         self._time = time
         away = abs(at - self._anchor)
         if away > _SWAY:  # it is drawn along
