@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TextIO
 
 import orjson
 
-from rekognition_dagster.terminal import width_of
+from rekognition_dagster.terminal import text_table, width_of
 
 if TYPE_CHECKING:
     import duckdb
 
 _BATCH = 1000
+_HIDES_COLUMNS = re.compile(r"\d+ columns \(\d+ shown\)")
 _NO_LIMIT = 1_000_000
 _JSON = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z
 
@@ -35,8 +37,9 @@ def write_answer(
     Args:
         connection: To the lake.
         sql: One statement or several; each result is written, one after another.
-        form: ``table``, DuckDB's own box; ``csv`` with a header, lists and structs as JSON, null
-            as an empty cell; or ``json``, one array with an object a row, a row a line.
+        form: ``table``, DuckDB's own box, or plain lines where a box would hide columns; ``csv``
+            with a header, lists and structs as JSON, null as an empty cell; or ``json``, one
+            array with an object a row, a row a line.
         out: Where to.
         rows: The most that a table shows; it says how many there are.
         width: Characters in a line of a table; None is the terminal's. In a pipe or file no column
@@ -90,7 +93,14 @@ def _table(connection: duckdb.DuckDBPyConnection, sql: str, rows: int, width: in
     text = io.StringIO()
     with contextlib.redirect_stdout(text):  # DuckDB only prints
         answer.show(max_rows=rows, max_width=width)
-    return text.getvalue().rstrip("\n") + "\n"
+    box = text.getvalue().rstrip("\n") + "\n"
+    if not _HIDES_COLUMNS.search(box):
+        return box
+    shown = answer.limit(rows).fetchall()
+    lines = list(text_table(_unique(answer.columns), [list(map(_cell, r)) for r in shown], width))
+    if len(shown) == rows:
+        lines += ["", f"at most {rows} rows are shown"]
+    return "\n".join(lines) + "\n"
 
 
 def _rows(answer: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:

@@ -106,7 +106,7 @@ class Video:
         """The video at ``s3://bucket/key``, ``file:///path`` or a plain path.
 
         Raises:
-            ValueError: An S3 URI without a bucket or a key.
+            ValueError: An S3 URI without a bucket or a key, or an address of another kind.
         """
         if uri.startswith("s3://"):
             bucket, _, key = uri[len("s3://") :].partition("/")
@@ -114,7 +114,9 @@ class Video:
                 raise ValueError(f"{uri!r} is no video: write s3://bucket/key")
             return cls(bucket, key, **facts)
         path = uri[len("file://") :] if uri.startswith("file://") else uri
-        return cls("", str(Path(path).absolute()), **facts)
+        if re.match(r"[a-z][a-z0-9+.-]*://", path):
+            raise ValueError(f"{uri!r} cannot be read: name a file, a folder, or s3://bucket/key")
+        return cls("", str(_absolute(path)), **facts)
 
     @classmethod
     def from_partition_key(cls, partition_key: str, **facts: Any) -> Video:
@@ -136,7 +138,7 @@ class Video:
     @classmethod
     def from_file(cls, path: str | Path) -> Video:
         """The local file at ``path``, with its size, time and a tag of both as its etag."""
-        path = Path(path).absolute()
+        path = _absolute(path)
         stat = path.stat()
         return cls(
             "",
@@ -149,6 +151,12 @@ class Video:
     def with_facts(self, **facts: Any) -> Video:
         """The same object with more known about it."""
         return replace(self, **facts)
+
+
+def _absolute(path: str | Path) -> Path:
+    """Return the path from the root. One file has one name: ``..`` is resolved."""
+    path = Path(path).absolute()
+    return path.resolve() if ".." in path.parts else path
 
 
 @dataclass(frozen=True)

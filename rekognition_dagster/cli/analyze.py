@@ -89,6 +89,7 @@ def analyze(
         "sample_fps": sample_fps,
         "face_attributes": face_attributes,
     }
+    _check_output(output)
     found = list(dict.fromkeys(v for text in videos for v in _videos_at(text)))
     operations = [operation(name) for name in dict.fromkeys(names)]
     if detector and not ray:
@@ -173,9 +174,10 @@ class _Work:
     def interrupted(self) -> None:
         """Print how far it came and how to go on; exit."""
         ready, all_of_them = len(self.done) + self.skipped, len(self.found)
+        where = f" and stay in {self.lake.url}" if ready else ""
         click.echo(
-            f"error: interrupted; {ready} of {all_of_them} videos are done and stay in "
-            f"{self.lake.url}. The same command goes on with the rest",
+            f"error: interrupted; {ready} of {all_of_them} videos are done{where}. "
+            "The same command goes on with the rest",
             err=True,
         )
         sys.exit(INTERRUPTED)
@@ -203,6 +205,25 @@ class _Work:
         if self.bad:
             many = len(self.found) > 1
             fail(f"{self.bad} of {len(self.found)} videos could not be analyzed" if many else None)
+
+
+def _check_output(output: str) -> None:
+    """Refuse what cannot be a lake.
+
+    Raises:
+        ConfigurationError: A file, or the home of a demo or dev, which has its lake inside.
+    """
+    folder = Path(output).expanduser()
+    if "://" in output:
+        return
+    if folder.is_file():
+        raise ConfigurationError(
+            f"--output {output} is a file. Name a folder or s3://bucket/prefix"
+        )
+    if (folder / "dagster" / "dagster.yaml").exists():
+        raise ConfigurationError(
+            f"--output {output} is the home of a demo or dev. Its lake is {folder / 'lake'}"
+        )
 
 
 def _videos_at(text: str) -> Iterator[Video]:

@@ -14,6 +14,7 @@ import click
 from rekognition_dagster.cli.variables import check_environment
 from rekognition_dagster.errors import RekognitionDagsterError
 
+_BARE_GROUP: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
@@ -27,6 +28,9 @@ class Commands(click.Group):
             return super().main(*args, standalone_mode=False, **extra)
         try:
             sys.exit(super().main(*args, standalone_mode=False, **extra) or 0)
+        except _BARE_GROUP as error:  # a group without a command shows its help
+            click.echo(error.format_message())
+            sys.exit(error.exit_code)
         except click.ClickException as error:
             _print_mistake(error)
             sys.exit(error.exit_code)
@@ -77,10 +81,11 @@ def ended_by_sigterm() -> Iterator[None]:
 
 
 def _print_mistake(error: click.ClickException) -> None:
-    text = error.format_message().rstrip(".")
+    text = " ".join(error.format_message().split()).rstrip(".")
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context is not None:
-        text = f"{text}. See {context.command_path} --help"
+        end = "" if text.endswith("?") else "."
+        text = f"{text}{end} See {context.command_path} --help"
     click.echo(f"error: {text}", err=True)
 
 

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 @click.group()
 def models() -> None:
-    """List and fetch the embedded models and sample videos."""
+    """List and fetch the embedded models and sample videos.
+
+    \b
+      rekognition-dagster models list
+    """
 
 
 @models.command("list")

@@ -36,7 +36,7 @@ _PRINTED_ROWS = 60
     default="table",
     show_default=True,
     help=f"table: for reading, at most {_PRINTED_ROWS} rows. csv: with a header. "
-    "json: one array of objects.",
+    "json: an array of objects for each statement.",
 )
 def query(sql: str, url: str | None, form: str) -> None:
     """Run SQL (DuckDB's) over a lake, with a view per table.
@@ -69,6 +69,13 @@ def query(sql: str, url: str | None, form: str) -> None:
         with lake.connect() as connection:
             write_answer(connection, sql, form, sys.stdout, rows=_PRINTED_ROWS)
             sys.stdout.flush()
+            made = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+        if made:
+            click.echo(
+                f"note: {', '.join(name for (name,) in made)} ended with this command. Keep rows "
+                "with COPY (SELECT ...) TO 'file.parquet', or tables in the catalogue",
+                err=True,
+            )
     except duckdb.CatalogException as error:
         fail(f"{error}\ntables of {lake.url}: {', '.join(lake.tables())}")
     except duckdb.Error as error:
@@ -80,6 +87,8 @@ def _is_table(storage: Storage, folder: str) -> bool:
 
 
 def _existing_lake(url: str | None) -> str:
+    from rekognition_dagster.lake import TABLES
+
     if url is None:
         url = next((u for u in _LAKES if Path(u).is_dir()), None)
         if url is None:
@@ -87,7 +96,15 @@ def _existing_lake(url: str | None) -> str:
                 "which lake? Name it with --lake or REKOGNITION_DAGSTER_LAKE; "
                 f"there is none in {' or '.join(_LAKES)}"
             )
+        others = [u for u in _LAKES if u != url and Path(u).is_dir()]
+        if others and sys.stderr.isatty():
+            click.echo(f"note: this is {url}; for another, --lake {others[0]}", err=True)
     folder = Path(url).expanduser()
+    if "://" not in url and folder.is_file():
+        raise ConfigurationError(f"{url} is a file; a lake is the folder with its tables")
+    if "://" not in url and folder.name in TABLES and folder.is_dir():
+        lake = shlex.quote(str(folder.parent))
+        raise ConfigurationError(f"{url} is a table of a lake; did you mean --lake {lake}?")
     if "://" not in url and not folder.is_dir():
         raise ConfigurationError(f"there is no lake in {url}: no such folder")
     if "://" not in url and (folder / "lake").is_dir():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +16,11 @@ from rekognition_dagster.cli.story import show as show_story
 
 @click.group()
 def state() -> None:
-    """Look at the pipeline's state, or rebuild it."""
+    """Look at the pipeline's state, or rebuild it.
+
+    \b
+      rekognition-dagster state show s3://videos/2026-11-25/bikes.mp4
+    """
 
 
 @state.command()
@@ -87,23 +93,34 @@ def rerun(
       rekognition-dagster rerun --failed
       rekognition-dagster rerun --prefix lobby/ --date 2026-01-31 --operation face_detection
     """
-    from rekognition_dagster.operations import operation
-    from rekognition_dagster.state.rerun import Choice, ask_again, chosen_keys, uri_of
+    from rekognition_dagster.engine import open_detector
+    from rekognition_dagster.state.rerun import (
+        Choice,
+        ask_again,
+        chosen_keys,
+        operations_of,
+        uri_of,
+    )
 
     if not (failed or prefix is not None or day is not None):
         raise click.UsageError("say which: --failed, --prefix P or --date D")
+    if detector is not None:
+        open_detector(detector)
     with opened(home) as (deployment, state):
         pattern = deployment.settings.date_pattern
-        operations = [operation(n).name for n in names] or deployment.operation_names
+        operations = operations_of(names, deployment.operation_names)
         choice = Choice(operations, failed, prefix, day)
         if detector is None:
             for line in ask_again(state, choice, pattern):
                 click.echo(line)
             return
-        click.echo(
-            f"The engine runs in Dagster. Launch the job {deployment.scoped('rerun')} with this "
-            f"choice and detector: {detector}. It analyses:"
-        )
+        config = {"failed": failed, "prefix": prefix, "date": day, "detector": detector}
+        config = {k: v for k, v in config.items() if v} | {"operations": operations}
+        ops = {"ops": {deployment.scoped("ask_again"): {"config": config}}}
+        launch = ("-m", "rekognition_dagster.definitions", "--job", deployment.scoped("rerun"))
+        click.echo("The engine runs in Dagster. Launch the job with")
+        click.echo(shlex.join(["dg", "launch", *launch, "--config-json", json.dumps(ops)]))
+        click.echo("It analyses:")
         for name in operations:
             for key in chosen_keys(state, choice, name, pattern):
                 click.echo(f"{name} {uri_of(key)}")

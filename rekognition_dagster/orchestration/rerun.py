@@ -7,10 +7,16 @@ from collections.abc import Sequence
 import dagster as dg
 from pydantic import Field
 
-from rekognition_dagster.operations import operation
+from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.orchestration.local_backfill import LocalBackfillConfig, run_backfill
 from rekognition_dagster.orchestration.names import Deployment
-from rekognition_dagster.state.rerun import Choice, ask_again, chosen_keys, uri_of
+from rekognition_dagster.state.rerun import (
+    Choice,
+    ask_again,
+    chosen_keys,
+    operations_of,
+    uri_of,
+)
 from rekognition_dagster.state.results import Model
 
 
@@ -42,10 +48,9 @@ def build_rerun_job(deployment: Deployment, models: Sequence[Model]) -> dg.JobDe
         if not (config.failed or config.prefix is not None or config.date is not None):
             raise dg.Failure("nothing is chosen: configure failed, prefix or date")
         try:
-            names = [operation(n).name for n in config.operations]
-        except KeyError as error:
-            raise dg.Failure(error.args[0], allow_retries=False) from None
-        names = names or deployment.operation_names
+            names = operations_of(config.operations, deployment.operation_names)
+        except ConfigurationError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
         choice = Choice(names, config.failed, config.prefix, config.date)
         state = deployment.state(context.instance)
         if config.detector is None:

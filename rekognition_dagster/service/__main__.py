@@ -15,6 +15,8 @@ from rekognition_dagster.errors import RekognitionDagsterError
 from rekognition_dagster.service import DEFAULT_PORT, default_store, serve
 from rekognition_dagster.service.logs import configure
 
+_RATE = click.FloatRange(min=0, min_open=True)
+
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -27,7 +29,13 @@ from rekognition_dagster.service.logs import configure
 )
 @click.option("--store", default=default_store, help="Folder or SQLAlchemy URL of the jobs.")
 @click.option("--results", help="Folder or s3:// prefix for results; by default in the store.")
-@click.option("--workers", default=1, show_default=True, help="Jobs worked on at once here.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Jobs worked on at once here; 0 serves the API only.",
+)
 @click.option("--detector", metavar="SPEC", help=f"What finds people and labels: {SPECS}.")
 @click.option("--sample-fps", help="Frames looked at per second of video, or auto.")
 @click.option("--ray", metavar="ADDRESS", help="The Ray cluster that does the jobs' work.")
@@ -37,9 +45,13 @@ from rekognition_dagster.service.logs import configure
 @click.option("--region", help="The region that callers must sign for.")
 @click.option("--tls-cert", help="PEM file with the certificate chain.")
 @click.option("--tls-key", help="PEM file with its private key.")
-@click.option("--start-per-s", type=float, help="Start requests per second of an account.")
-@click.option("--get-per-s", type=float, help="Get requests per second of an account.")
-@click.option("--drain-s", type=float, help="Seconds that jobs under way get to finish on SIGTERM.")
+@click.option("--start-per-s", type=_RATE, help="Start requests per second of an account.")
+@click.option("--get-per-s", type=_RATE, help="Get requests per second of an account.")
+@click.option(
+    "--drain-s",
+    type=click.FloatRange(min=0),
+    help="Seconds that jobs under way get to finish on SIGTERM.",
+)
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
 def main(**settings: Any) -> None:
     """Serve the Rekognition Video API until SIGTERM or SIGINT."""

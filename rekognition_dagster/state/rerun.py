@@ -10,6 +10,7 @@ from datetime import date
 import sqlalchemy as sa
 
 from rekognition_dagster.errors import ConfigurationError
+from rekognition_dagster.operations import operation
 from rekognition_dagster.state.jobs import request
 from rekognition_dagster.state.store import State
 from rekognition_dagster.state.tables import PRESENT, VIDEOS, WORK, Phase
@@ -35,6 +36,33 @@ class Choice:
     prefix: str | None = None
     day: str | None = None
 
+    def text(self) -> str:
+        """Return what holds of the chosen videos, as a sentence goes on after "no video"."""
+        conditions = (
+            "has a job that FAILED or a start that was refused" if self.failed else None,
+            f"has a key that begins with {self.prefix!r}" if self.prefix is not None else None,
+            f"was recorded on {self.day}" if self.day is not None else None,
+        )
+        return " and ".join(filter(None, conditions))
+
+
+def operations_of(names: Sequence[str], ours: Sequence[str]) -> list[str]:
+    """Return the operations that are named, or all of the deployment's.
+
+    Raises:
+        ConfigurationError: The deployment does not run one of them.
+    """
+    try:
+        chosen = [operation(name).name for name in names] or list(ours)
+    except KeyError as error:
+        raise ConfigurationError(str(error.args[0])) from None
+    if others := [name for name in chosen if name not in ours]:
+        raise ConfigurationError(
+            f"this deployment does not run {', '.join(others)}; it runs {', '.join(ours)}. Set "
+            "REKOGNITION_DAGSTER_OPERATIONS to change that"
+        )
+    return chosen
+
 
 def ask_again(state: State, choice: Choice, date_pattern: str) -> list[str]:
     """Ask for a new attempt of each chosen video; lines about what came of it.
@@ -45,11 +73,15 @@ def ask_again(state: State, choice: Choice, date_pattern: str) -> list[str]:
         date_pattern: Finds the day of recording in a key.
 
     Raises:
-        ConfigurationError: The day is not a date.
+        ConfigurationError: The day is not a date, or no video is chosen.
     """
     lines: list[str] = []
-    for name in choice.operations:
-        keys = chosen_keys(state, choice, name, date_pattern)
+    chosen = {n: chosen_keys(state, choice, n, date_pattern) for n in choice.operations}
+    if not any(chosen.values()) and choice.failed:
+        return [f"no video in the bucket {choice.text()}"]
+    if not any(chosen.values()):
+        raise ConfigurationError(f"no video in the bucket {choice.text()}. Check the choice")
+    for name, keys in chosen.items():
         with state.write() as connection:
             asked = request(connection, name, keys, time.time(), again=True)
         lines.append(

@@ -305,6 +305,16 @@ def test_a_folder_leaves_a_deployments_home_alone(command: Command, tmp_path: Pa
     assert_told(command("analyze", ".", *PEOPLE), "no video in this folder")
 
 
+def test_a_file_has_one_name_whatever_path_leads_to_it(
+    command: Command, clip: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "a.mp4").write_bytes(clip.read_bytes())
+    assert command("analyze", "a.mp4", *PEOPLE).exit_code == 0
+    again = command("analyze", "elsewhere/../a.mp4", *PEOPLE)
+    assert "done before" in again.stdout
+
+
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     command: Command, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,14 +29,21 @@ MISTAKES = [
     (f"analyze s3://no-such-bucket/x/ {PEOPLE}", 1, ["NoSuchBucket", "Check the bucket's name"]),
     (f"analyze noise.mp4 {PEOPLE} --detector magic", 1, ["unknown detector 'magic'", "embedded"]),
     (f"analyze noise.mp4 {PEOPLE} --sample-fps fast", 2, ["fast", "auto", "--sample-fps"]),
+    (f"analyze https://example.com/a.mp4 {PEOPLE}", 2, ["https://", "s3://bucket/key"]),
+    (f"analyze noise.mp4 {PEOPLE} --output notes.txt", 1, ["notes.txt is a file", "s3://bucket"]),
+    (f"analyze noise.mp4 {PEOPLE} --output home", 1, ["home of a demo", "home/lake"]),
     ("query", 2, ["SQL", "--help"]),
     ("query --lake nowhere x", 1, ["no lake in nowhere", "no such folder"]),
     ("query --lake folder x", 1, ["no lake in", "folder", "Check the address"]),
     ("query --lake others x", 1, ["no lake in", "others", "Check the address"]),
     ("query --lake s3://no-such-bucket/lake x", 1, ["s3://no-such-bucket/lake", "bucket"]),
     ("query --lake home x", 1, ["home is no lake", "--lake home/lake"]),
+    ("query --lake notes.txt x", 1, ["notes.txt is a file", "folder"]),
+    ("query --lake home/lake/jobs x", 1, ["jobs is a table", "--lake home/lake?"]),
     ("query --lake home/lake FROM_peoples", 1, ["FROM_peoples", "syntax error"]),
     ("serve --port 99999", 2, ["99999", "--port", "65535"]),
+    ("serve --start-per-s 0", 2, ["--start-per-s", "x>0"]),
+    ("serve --drain-s -3", 2, ["--drain-s", "x>=0"]),
     ("dev --port 99999", 2, ["99999", "--port", "65535"]),
     ("serve --tls-cert cert.pem", 1, ["certificate", "key"]),
     ("demo --video notes.txt", 1, ["notes.txt", "not that of a video", ".mp4"]),
@@ -60,6 +67,8 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "others" / "pictures" / "2026").mkdir(parents=True)
     video = Video("videos", "gate/2026-01-31.mp4", etag="e1")
     lake = Lake(tmp_path / "home" / "lake")
+    (tmp_path / "home" / "dagster").mkdir(parents=True)
+    (tmp_path / "home" / "dagster" / "dagster.yaml").write_text("")
     lake.write_job(video, "person_tracking", {"job_id": "j1", "status": "SUCCEEDED", "rows": 3})
     return tmp_path
 
@@ -76,6 +85,14 @@ def test_a_mistake_is_named_with_its_remedy(
     for part in parts:
         assert part in result.stderr
     print(f"{status}  {line}\n   {last}")
+
+
+@pytest.mark.parametrize("line", ["", "models", "state"])
+def test_a_group_without_a_command_shows_its_help(command: Command, line: str) -> None:
+    result = command(*line.split())
+    assert result.exit_code == 2
+    assert result.stdout == command(*line.split(), "--help").stdout
+    assert "error:" not in result.stdout + result.stderr
 
 
 @pytest.mark.parametrize(

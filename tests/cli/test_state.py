@@ -78,7 +78,15 @@ def test_rerun_asks_again_for_what_failed(command: Command, state: State) -> Non
     with state.read() as connection:
         [work] = connection.exec_driver_sql("SELECT phase, attempt FROM work").fetchall()
     assert tuple(work) == ("waiting", 2)
-    assert "0 asked for" in command("rerun", "--date", "2026-02-01").stdout
+    none = command("rerun", "--date", "2026-02-01")
+    assert none.exit_code == 1
+    assert "no video in the bucket was recorded on 2026-02-01" in none.stderr
+    other = command("rerun", "--failed", "--operation", "label-detection")
+    assert other.exit_code == 1
+    assert "does not run label_detection; it runs person_tracking" in other.stderr
+    wrong = command("rerun", "--failed", "--detector", "magic")
+    assert wrong.exit_code == 1
+    assert "unknown detector 'magic'" in wrong.stderr
     assert command("rerun").exit_code == 2
 
 

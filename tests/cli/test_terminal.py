@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import shlex
 
+import duckdb
 import pytest
 
+from rekognition_dagster.answers import write_answer
 from rekognition_dagster.terminal import Right, command, text_table
 
 COLUMNS = ("video", "rows", "took")
@@ -59,3 +62,12 @@ def test_a_command_to_copy_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert line.endswith("rekognition-dagster dev --home 'my videos'")
     monkeypatch.setenv("PATH", "/nowhere")
     assert shlex.split(command("dev"))[0].endswith("bin/rekognition-dagster")
+
+
+def test_a_result_that_is_wider_than_the_terminal_keeps_every_column() -> None:
+    out = io.StringIO()
+    columns = ", ".join(f"{i} AS column_number_{i}" for i in range(12))
+    with duckdb.connect() as connection:
+        write_answer(connection, f"SELECT {columns}", "table", out, width=60)
+    lines = out.getvalue().splitlines()
+    assert lines == [f"column_number_{i:<4}{i:>2}" for i in range(12)]
