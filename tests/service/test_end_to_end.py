@@ -103,18 +103,6 @@ def test_a_film_that_is_cut_off_fails_its_job(cloud, make_service, film):
     assert f"s3://{BUCKET}/cut.mp4" in page["StatusMessage"]
 
 
-def test_a_detector_that_cannot_be_had_fails_the_job_and_says_why(cloud, make_service, film):
-    service = make_service(analyzer="rekognition_dagster.engine:analyze", detector="nonsense:x")
-    rekognition = service.client()
-    cloud.s3.upload_file(str(film), BUCKET, "film.mp4")
-    video = {"S3Object": {"Bucket": BUCKET, "Name": "film.mp4"}}
-    job_id = rekognition.start_person_tracking(Video=video)["JobId"]
-    page = ended(rekognition, "person_tracking", job_id)
-    assert page["JobStatus"] == "FAILED"
-    assert "s3://footage/film.mp4" in page["StatusMessage"]
-    assert "nonsense" in page["StatusMessage"]
-
-
 def test_the_package_loads_nothing_that_decodes_video():
     import subprocess
 

@@ -62,7 +62,7 @@ def test_without_a_token_each_start_is_a_job(cloud, rekognition):
 
 
 def test_tokens_and_results_live_as_long_as_they_are_said_to(cloud, make_service):
-    service = make_service(job_life_s=6.0)
+    service = make_service(job_life_s=10.0)
     rekognition = service.client()
     arguments = {"Video": cloud.video(rows=3), "ClientRequestToken": "once"}
     job_id = rekognition.start_face_detection(**arguments)["JobId"]

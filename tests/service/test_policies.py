@@ -17,7 +17,6 @@ NOT_EVERY_DAY = {
     "Videos s3:GetObjectVersion": "for requests that name a version",
     "MissingIsToldFromForbidden s3:ListBucket": "no call: S3 says 404 and not 403 to who has it",
     "ResultsListing s3:ListBucket": "when results are removed",
-    "Results s3:DeleteObject": "likewise, after 7 days",
     "Results s3:AbortMultipartUpload": "when an upload fails",
 }
 """What the service is allowed beyond what a plain job needs, and when it needs it."""
