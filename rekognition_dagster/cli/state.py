@@ -91,7 +91,7 @@ def rerun(
 
     \b
       rekognition-dagster rerun --failed
-      rekognition-dagster rerun --prefix lobby/ --date 2026-01-31 --operation face_detection
+      rekognition-dagster rerun --prefix 2026-11-25/ --operation person_tracking
     """
     from rekognition_dagster.engine import open_detector
     from rekognition_dagster.state.rerun import (

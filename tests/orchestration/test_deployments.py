@@ -396,8 +396,8 @@ def test_what_failed_is_run_again_on_request(deployment: Deployment) -> None:
     lines = again(failed=True)
     assert lines == ["person_tracking: 1 asked for, 0 running already, 0 refused"]
     assert deployment.dispatch() == 1
-    lines = again(prefix="nothing")
-    assert lines == ["person_tracking: 0 asked for, 0 running already, 0 refused"]
+    with pytest.raises(ConfigurationError, match="begins with 'nothing'"):
+        again(prefix="nothing")
     with pytest.raises(ConfigurationError, match="not a date"):
         again(day="today")
     job = deployment.definitions.resolve_job_def(deployment.ours.scoped("rerun"))
