@@ -117,7 +117,7 @@ def test_sigterm_lets_the_job_under_way_finish_and_keeps_the_others(cloud, make_
     service = make_service()
     rekognition = service.client()
     jobs = [
-        rekognition.start_face_detection(Video=cloud.video(seconds=1.0))["JobId"] for _ in range(2)
+        rekognition.start_face_detection(Video=cloud.video(seconds=2.5))["JobId"] for _ in range(2)
     ]
     until(lambda: "job taken up" in service.logged())
     assert service.stop() == 0
