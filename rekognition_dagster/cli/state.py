@@ -93,7 +93,6 @@ def rerun(
       rekognition-dagster rerun --failed
       rekognition-dagster rerun --prefix 2026-11-25/ --operation person_tracking
     """
-    from rekognition_dagster.engine import open_detector
     from rekognition_dagster.state.rerun import (
         Choice,
         ask_again,
@@ -105,6 +104,8 @@ def rerun(
     if not (failed or prefix is not None or day is not None):
         raise click.UsageError("say which: --failed, --prefix P or --date D")
     if detector is not None:
+        from rekognition_dagster.engine import open_detector
+
         open_detector(detector)
     with opened(home) as (deployment, state):
         pattern = deployment.settings.date_pattern
@@ -115,7 +116,8 @@ def rerun(
                 click.echo(line)
             return
         config = {"failed": failed, "prefix": prefix, "date": day, "detector": detector}
-        config = {k: v for k, v in config.items() if v} | {"operations": operations}
+        config = {k: v for k, v in config.items() if v not in (None, False)}
+        config["operations"] = operations
         ops = {"ops": {deployment.scoped("ask_again"): {"config": config}}}
         launch = ("-m", "rekognition_dagster.definitions", "--job", deployment.scoped("rerun"))
         click.echo("The engine runs in Dagster. Launch the job with")

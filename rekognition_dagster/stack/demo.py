@@ -238,7 +238,7 @@ def _samples(report: Callable[[str], None]) -> list[tuple[Path, str]]:
 
 
 def _checked(paths: Sequence[Path]) -> list[tuple[Path, str]]:
-    """The paths and names, each a readable video as far as its name and its first bytes report."""
+    """The paths and names, each a readable video as far as its name and its first bytes show."""
     for path in paths:
         if path.is_dir():
             raise VideoError(str(path), "this is a folder", "Name the videos in it")
