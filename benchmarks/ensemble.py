@@ -79,7 +79,7 @@ class Run:
 
 def track(s: Observed, fps: float) -> tuple[Tracks, float]:
     """The engine's tracks, and the processor's milliseconds a frame for them."""
-    people, nobody = PersonTracks(s.scores, fps), np.zeros(0, FACE)
+    people, no_faces = PersonTracks(s.scores, fps), np.zeros(0, FACE)
     begin = time.process_time()
     cuts, camera = Cuts(), CameraMotion()
     for n, (stamp, found) in enumerate(s.seen):
@@ -89,7 +89,7 @@ def track(s: Observed, fps: float) -> tuple[Tracks, float]:
                 camera = CameraMotion()
             boxes = np.zeros((0, 4)) if found is None else found.xyxy / np.tile(s.size, 2)
             motion = camera.update(s.greys[n], boxes, s.size[0])
-        people.add(found, nobody, Look(stamp, *s.size), cut=cut, motion=motion)
+        people.add(found, no_faces, Look(stamp, *s.size), cut=cut, motion=motion)
     tracks = tracks_of(people, s.size)
     people.close()
     return tracks, 1000 * (time.process_time() - begin) / len(s.seen)

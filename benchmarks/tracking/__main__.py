@@ -94,9 +94,9 @@ def first_pass(s: Clip) -> Tracks:
 def two_passes(s: Clip) -> Tracks:
     """The engine's tracks."""
     people = PersonTracks(s.scores, s.fps)
-    nobody = np.zeros(0, FACE)
+    no_faces = np.zeros(0, FACE)
     for time, detections in s.seen:
-        people.add(detections, nobody, Look(time, *s.size))
+        people.add(detections, no_faces, Look(time, *s.size))
     tracks = tracks_of(people, s.size)
     people.close()
     return tracks

@@ -43,7 +43,7 @@ class ScoreScale:
 
     @property
     def obvious(self) -> float:
-        """The score from which on somebody is clearly a person, whatever later scores are."""
+        """The score from which a track is clearly a person, whatever its later scores."""
         above = min((self.sure - self.noise) / 2, (1 - self.sure) / 4)
         return max(self.clear, self.sure + above)
 

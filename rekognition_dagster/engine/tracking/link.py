@@ -21,12 +21,12 @@ from rekognition_dagster.engine.tracking import appearance
 from rekognition_dagster.engine.tracking.motion import STILL, Similarity, moved
 
 _ROUNDS_S = (1.0, 6.0)  # longest gap that is bridged, round by round
-_ABSENT_S = 60.0  # and for whoever stands where they stood, in the same clothes
+_ABSENT_S = 60.0  # and for a person who stands where they stood, in the same clothes
 _NEAR = 0.75  # within so many heights
 _STOOD = 0.25  # at less than so many a second
 _AS_TALL = 0.25  # and by the logarithm of the height
 _SURELY = 1.5  # if appearances say so much for it
-_MARGIN = 1.0  # and nobody else could be meant, by as much
+_MARGIN = 1.0  # and no other pair costs as little, by as much
 _END_S = 0.8  # how much of a tracklet's end tells its speed there
 _FEWEST = 3  # at least so many of its detections, however far apart
 _SAMPLES = 40  # and at most so many
@@ -39,9 +39,9 @@ _FADE_S = 1.0  # a longer gap is the less likely by this
 _ACCEPT = 2.5
 _HANDOVER = 0.3  # cost where two boxes lay on one body and one of them goes on
 _BORDER = 0.015
-_TURNED = 0.03  # widths by which a camera turns to show nobody where somebody is
+_TURNED = 0.03  # widths by which a camera turns to lose a person from its picture
 _DOUBTFUL_S, _DOUBTFUL = 0.9, 3  # longer, and of more detections: a doubtful end is a thing
-_STANDS = 0.25  # if it moves by less than this, in heights, and somebody did not before
+_STANDS = 0.25  # if it moves by less than this, in heights, and the person moved before
 _MOST_EVIDENCE = 3.0  # of one detection; one that is just sure has 1
 _LOOKS = 10  # detections that make an end's appearance
 _SAME, _OTHER, _LOOK_SPREAD = 0.15, 0.36, 0.08  # distances of appearances, where none were learnt
@@ -108,7 +108,7 @@ class Tracklet:
         seconds: float = 0.0,
         travel: float = 0.0,
     ) -> None:
-        """Count one detection, which stands for some seconds; ``look`` where it shows nobody else.
+        """Count one detection, which stands for some seconds; ``look`` where it shows no one else.
         ``view`` takes places in the picture to steady coordinates, which places and sizes are in;
         ``travel`` is how far the camera has turned until now, in widths of its picture.
         """
@@ -412,7 +412,7 @@ def _pairs(
 
 
 def _returns(ends: _Ends, palette: _Palette, cuts: npt.NDArray) -> list[tuple[int, int]]:
-    """Pairs of whoever was long away and stands where they stood, if nobody else could be meant, in
+    """Pairs of one person, long absent, who stands where they stood; only clear pairs, in
     order of the later one's beginning."""
     found = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
     for rows, columns in _pairs(ends, cuts, _ROUNDS_S[-1], _ABSENT_S):
@@ -530,7 +530,7 @@ def _extent(rows: Iterable[_Row]) -> float:
 
 
 def _stands(tail: list[_Row], doubtful: Iterable[_Row]) -> bool:
-    """Whether somebody who stood before doubtful rows still does in them."""
+    """Whether a person who stood before doubtful rows still does in them."""
     return _extent([*(row for row in tail if row[0] >= tail[-1][0] - _END_S), *doubtful]) < _STANDS
 
 
