@@ -167,7 +167,8 @@ class Operation:
             pa.repeat(pa.scalar(video, pa.string()), len(wire)),
             pa.repeat(pa.scalar(job_id, pa.string()), len(wire)),
         ]
-        arrays += [_to_lake_array(_descend(wire, c.path)) for c in self.columns]
+        members: dict[tuple[str, ...], pa.Array] = {(): wire}
+        arrays += [_to_lake_array(_member(members, c.path)) for c in self.columns]
         return pa.Table.from_arrays(arrays, schema=self.schema)
 
     def to_wire(self, table: pa.Table) -> list[dict[str, Any]]:
@@ -401,14 +402,17 @@ def _nest_arrays(arrays: Mapping[tuple[str, ...], pa.Array], length: int) -> pa.
     return pa.StructArray.from_arrays(children, names=names)
 
 
-def _descend(array: pa.StructArray, path: tuple[str, ...]) -> pa.Array:
-    """A member of a struct array, null wherever a struct above it is null."""
-    for name in path:
-        index = array.type.get_field_index(name)
-        if index < 0:
-            raise KeyError(f"the API row has no member {name!r}; it has {array.type}")
-        array = array.flatten()[index]
-    return array
+def _member(members: dict[tuple[str, ...], pa.Array], path: tuple[str, ...]) -> pa.Array:
+    """A member of nested structs, null wherever a struct above it is null.
+
+    ``members`` has the outermost struct as ``()`` and keeps what was flattened on the way."""
+    if path not in members:
+        parent = _member(members, path[:-1])
+        for member, array in zip(parent.type, parent.flatten(), strict=True):
+            members[(*path[:-1], member.name)] = array
+        if path not in members:
+            raise KeyError(f"the API row has no member {path[-1]!r}; it has {parent.type}")
+    return members[path]
 
 
 def _without_nulls(value: Any) -> Any:

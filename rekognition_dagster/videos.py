@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timezone
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -69,7 +69,7 @@ class Video:
             f"{_LOCAL}{self.key}" if self.is_local else f"{self.bucket}/{self.key}"
         )
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The stem of this video's files: readable, unique per URI, safe on any file system."""
         stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(self.key).stem).strip("-")[:64]

@@ -20,6 +20,7 @@ from rekognition_dagster.lake.storage import Storage, lake_errors
 
 ROW_GROUP_ROWS = 128 * 1024
 _STAY_BACK = 1 / 8  # of a row group
+_PLAIN_ROWS = 16  # so few rows are written plain: encoding them costs more than it saves
 
 
 class TableWriter:
@@ -72,7 +73,6 @@ class TableWriter:
     def __enter__(self) -> TableWriter:
         with lake_errors(self.storage, self.path, video=self.video):
             self._file = self.storage.spool(self.path)
-            self._parquet = self._open(self._file)
         return self
 
     def write(self, rows: pa.Table | pa.RecordBatch | Iterable[Mapping[str, Any]]) -> None:
@@ -84,7 +84,8 @@ class TableWriter:
         else:
             pylist = [dict(row) for row in cast("Iterable[Mapping[str, Any]]", rows)]
             table = pa.Table.from_pylist(pylist, schema=self.schema)
-        table = table.select(self.schema.names).cast(self.schema)
+        if table.schema != self.schema:
+            table = table.select(self.schema.names).cast(self.schema)
         self.rows += table.num_rows
         self._pending.append(table)
         self._pending_rows += table.num_rows
@@ -99,14 +100,16 @@ class TableWriter:
         trace: TracebackType | None,
     ) -> None:
         assert self._file is not None
-        assert self._parquet is not None
         spooled = self._file
         try:
             if kind is not None:
-                with contextlib.suppress(OSError):  # the first error is the one to tell
-                    self._parquet.close()
+                if self._parquet is not None:
+                    with contextlib.suppress(OSError):  # the first error is the one to report
+                        self._parquet.close()
                 return
             with lake_errors(self.storage, self.path, video=self.video):
+                if self._parquet is None:
+                    self._parquet = self._open(spooled, plain=self._pending_rows <= _PLAIN_ROWS)
                 while self._pending_rows:
                     self._write_group(self._take_pending())
                 self._parquet.close()
@@ -117,15 +120,15 @@ class TableWriter:
                         self._sort(spooled, ordered)
                         self._publish(ordered, self.path)
         finally:
-            with contextlib.suppress(OSError):  # a full disk is told above, and once
+            with contextlib.suppress(OSError):  # a full disk is reported above, and once
                 spooled.close()
 
-    def _open(self, file: IO[bytes]) -> pq.ParquetWriter:
+    def _open(self, file: IO[bytes], *, plain: bool = False) -> pq.ParquetWriter:
         return pq.ParquetWriter(
             pa.PythonFile(file, mode="w"),
             self.schema,
-            compression="zstd",
-            use_dictionary=_repeating(self.schema),  # pyright: ignore[reportArgumentType]
+            compression="none" if plain else "zstd",
+            use_dictionary=False if plain else _repeating(self.schema),  # pyright: ignore[reportArgumentType]
             sorting_columns=pq.SortingColumn.from_ordering(self.schema, self.order)
             if self.order
             else None,
@@ -155,7 +158,8 @@ class TableWriter:
             first, last = (_key(keys, i) for i in (0, keys.num_rows - 1))
             self._in_order &= self._last is None or self._last <= first
             self._last = last
-        assert self._parquet is not None
+        assert self._file is not None
+        self._parquet = self._parquet or self._open(self._file)
         with lake_errors(self.storage, self.path, video=self.video):
             self._parquet.write_table(group, row_group_size=self._row_group_rows)
 
