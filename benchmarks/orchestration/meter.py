@@ -23,6 +23,7 @@ import time
 from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
+_GRACE_S = 20.0
 
 
 def main() -> None:
@@ -54,10 +55,22 @@ def _serve_code(port: str, module: str) -> None:
 
 
 def _end_the_rest() -> None:
+    """End what the command left; a code server that hangs in its shutdown is killed."""
     tasks = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
-    for pid in tasks.read_text().split():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(pid), signal.SIGTERM)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in tasks.read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), number)
+        if number is signal.SIGTERM:
+            _wait_for_children(_GRACE_S)
+
+
+def _wait_for_children(seconds: float) -> None:
+    give_up = time.monotonic() + seconds
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < give_up:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                time.sleep(0.1)
 
 
 if __name__ == "__main__":

@@ -227,7 +227,7 @@ class RekognitionVideo:
             raise JobFailedError(
                 video.uri,
                 f"job {job_id} failed: {message}",
-                f"Mend or replace the video; materialize {operation.name}_job again to retry it",
+                "Mend or replace the video, then: rekognition-dagster rerun --failed",
                 code=status,
                 backend=_backend(response),
             )

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from rekognition_dagster.cli.variables import check_environment
+from rekognition_dagster.environment import check_environment
 from rekognition_dagster.errors import RekognitionDagsterError
 
 _BARE_GROUP: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())

@@ -97,7 +97,7 @@ def _existing_lake(url: str | None) -> str:
                 f"there is none in {' or '.join(_LAKES)}"
             )
         others = [u for u in _LAKES if u != url and Path(u).is_dir()]
-        if others and sys.stderr.isatty():
+        if others:
             click.echo(f"note: this is {url}; for another, --lake {others[0]}", err=True)
     folder = Path(url).expanduser()
     if "://" not in url and folder.is_file():

@@ -96,7 +96,8 @@ def rerun(
     from rekognition_dagster.state.rerun import (
         Choice,
         ask_again,
-        chosen_keys,
+        choose,
+        nothing_chosen,
         operations_of,
         uri_of,
     )
@@ -115,6 +116,10 @@ def rerun(
             for line in ask_again(state, choice, pattern):
                 click.echo(line)
             return
+        chosen = choose(state, choice, pattern)
+        if not chosen:
+            click.echo(nothing_chosen(choice))
+            return
         config = {"failed": failed, "prefix": prefix, "date": day, "detector": detector}
         config = {k: v for k, v in config.items() if v not in (None, False)}
         config["operations"] = operations
@@ -123,6 +128,6 @@ def rerun(
         click.echo("The engine runs in Dagster. Launch the job with")
         click.echo(shlex.join(["dg", "launch", *launch, "--config-json", json.dumps(ops)]))
         click.echo("It analyses:")
-        for name in operations:
-            for key in chosen_keys(state, choice, name, pattern):
+        for name, keys in chosen.items():
+            for key in keys:
                 click.echo(f"{name} {uri_of(key)}")

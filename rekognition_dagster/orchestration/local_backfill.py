@@ -33,7 +33,7 @@ from rekognition_dagster.orchestration.settings import Settings
 from rekognition_dagster.state import State
 from rekognition_dagster.state.results import Model, Written, written
 from rekognition_dagster.state.tables import PRESENT
-from rekognition_dagster.state.videos import Found, known, register
+from rekognition_dagster.state.videos import Found, known, not_analysed, register
 from rekognition_dagster.videos import Video
 
 
@@ -232,6 +232,11 @@ class _Backfill:
     def _fail(self, video: Video, error: VideoError) -> None:
         self.context.log.error(str(error))
         self.failures[video.uri] = str(error)
+        if self.config.lake is None and video.version:  # a file that was found
+            found = Found(video, self.deployment.settings.partitioning.partition_of(video))
+            names = [o.name for o in self.operations]
+            with self.state.write() as connection:
+                not_analysed(connection, found, names, str(error), time.time())
 
     def _enter(self, video: Video) -> None:
         """Enter what the lake has of a video, unless it is another lake than the pipeline's."""

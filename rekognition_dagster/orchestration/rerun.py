@@ -13,7 +13,7 @@ from rekognition_dagster.orchestration.names import Deployment
 from rekognition_dagster.state.rerun import (
     Choice,
     ask_again,
-    chosen_keys,
+    choose,
     operations_of,
     uri_of,
 )
@@ -47,26 +47,25 @@ def build_rerun_job(deployment: Deployment, models: Sequence[Model]) -> dg.JobDe
     def ask(context: dg.OpExecutionContext, config: RerunConfig) -> None:
         if not (config.failed or config.prefix is not None or config.date is not None):
             raise dg.Failure("nothing is chosen: configure failed, prefix or date")
+        state, pattern = deployment.state(context.instance), deployment.settings.date_pattern
         try:
             names = operations_of(config.operations, deployment.operation_names)
+            choice = Choice(names, config.failed, config.prefix, config.date)
+            if config.detector is None:
+                for line in ask_again(state, choice, pattern):
+                    context.log.info(line)
+                return
+            chosen = choose(state, choice, pattern)
         except ConfigurationError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
-        choice = Choice(names, config.failed, config.prefix, config.date)
-        state = deployment.state(context.instance)
-        if config.detector is None:
-            for line in ask_again(state, choice, deployment.settings.date_pattern):
-                context.log.info(line)
-            return
-        for name in names:
-            videos = [
-                uri_of(k)
-                for k in chosen_keys(state, choice, name, deployment.settings.date_pattern)
-            ]
-            if videos:
-                analysed = LocalBackfillConfig(
-                    videos=videos, operations=[name], detector=config.detector, again=True
-                )
-                run_backfill(context, analysed, deployment, models)
+        for name, keys in chosen.items():
+            analysed = LocalBackfillConfig(
+                videos=[uri_of(k) for k in keys],
+                operations=[name],
+                detector=config.detector,
+                again=True,
+            )
+            run_backfill(context, analysed, deployment, models)
 
     @dg.job(
         name=deployment.scoped("rerun"),

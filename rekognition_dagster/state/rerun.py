@@ -64,8 +64,8 @@ def operations_of(names: Sequence[str], ours: Sequence[str]) -> list[str]:
     return chosen
 
 
-def ask_again(state: State, choice: Choice, date_pattern: str) -> list[str]:
-    """Ask for a new attempt of each chosen video; lines about what came of it.
+def choose(state: State, choice: Choice, date_pattern: str) -> dict[str, list[str]]:
+    """Return the keys of the chosen videos by operation.
 
     Args:
         state: The deployment's.
@@ -73,15 +73,22 @@ def ask_again(state: State, choice: Choice, date_pattern: str) -> list[str]:
         date_pattern: Finds the day of recording in a key.
 
     Raises:
-        ConfigurationError: The day is not a date, or no video is chosen.
+        ConfigurationError: The day is not a date, or no video is chosen; except that nothing has
+            failed, which is no error.
+    """
+    chosen = {name: _chosen_keys(state, choice, name, date_pattern) for name in choice.operations}
+    if not any(chosen.values()) and not choice.failed:
+        raise ConfigurationError(f"{nothing_chosen(choice)}. Check the choice")
+    return {name: keys for name, keys in chosen.items() if keys}
+
+
+def ask_again(state: State, choice: Choice, date_pattern: str) -> list[str]:
+    """Request a new attempt of each chosen video; return lines about the outcome.
+
+    Raises: As for :func:`choose`.
     """
     lines: list[str] = []
-    chosen = {n: chosen_keys(state, choice, n, date_pattern) for n in choice.operations}
-    if not any(chosen.values()) and choice.failed:
-        return [f"no video in the bucket {choice.text()}"]
-    if not any(chosen.values()):
-        raise ConfigurationError(f"no video in the bucket {choice.text()}. Check the choice")
-    for name, keys in chosen.items():
+    for name, keys in choose(state, choice, date_pattern).items():
         with state.write() as connection:
             asked = request(connection, name, keys, time.time(), again=True)
         lines.append(
@@ -89,11 +96,15 @@ def ask_again(state: State, choice: Choice, date_pattern: str) -> list[str]:
             f"{len(asked.refused)} refused"
         )
         lines += [f"  {uri_of(k)}: {r}" for k, r in list(asked.refused.items())[:_NAMED]]
-    return lines
+    return lines or [nothing_chosen(choice)]
 
 
-def chosen_keys(state: State, choice: Choice, name: str, date_pattern: str) -> list[str]:
-    """Keys of the chosen videos for an operation."""
+def nothing_chosen(choice: Choice) -> str:
+    """Return the sentence that says so."""
+    return f"no video in the bucket {choice.text()}"
+
+
+def _chosen_keys(state: State, choice: Choice, name: str, date_pattern: str) -> list[str]:
     try:
         day = None if choice.day is None else date.fromisoformat(choice.day)
     except ValueError:

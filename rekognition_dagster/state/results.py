@@ -176,7 +176,14 @@ def _written(
     report: bool,
 ) -> None:
     query = (
-        sa.select(VIDEOS.c.key, VIDEOS.c.partition, WORK.c.version, WORK.c.results_job_id)
+        sa.select(
+            VIDEOS.c.key,
+            VIDEOS.c.partition,
+            # No job of another version can end for a local file, so its work follows the file.
+            sa.case((VIDEOS.c.bucket == "", VIDEOS.c.version), else_=WORK.c.version),
+            WORK.c.results_job_id,
+            WORK.c.key.is_not(None),
+        )
         .outerjoin(WORK, sa.and_(WORK.c.key == VIDEOS.c.key, WORK.c.operation == operation))
         .where(VIDEOS.c.key.in_([w.key for w in done]))
     )
@@ -193,7 +200,7 @@ def _written(
     }
     new = {"attempt": 1, "priority": NORMAL, "refusals": 0, "job_id": None}
     rows = {w.key: _results(w, now) for w in known}
-    without = [w for w in known if before[w.key][1] is None]
+    without = [w for w in known if not before[w.key][3]]
     upsert(
         connection,
         WORK,
@@ -205,11 +212,12 @@ def _written(
     )
     this = WORK.update().where(WORK.c.operation == operation, WORK.c.key == sa.bindparam("of_key"))
     columns = {c: sa.bindparam(f"new_{c}") for c in _RESULTS}
-    for is_current, values in ((True, {**columns, **settled}), (False, columns)):
+    current = {**columns, **settled, "version": columns["results_version"]}
+    for is_current, values in ((True, current), (False, columns)):
         some = [
             {"of_key": w.key, **{f"new_{c}": v for c, v in rows[w.key].items()}}
             for w in known
-            if before[w.key][1] is not None and (before[w.key][1] == w.version) is is_current
+            if before[w.key][3] and (before[w.key][1] == w.version) is is_current
         ]
         if some:
             connection.execute(this.values(**values), some)

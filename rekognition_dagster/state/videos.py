@@ -230,6 +230,27 @@ def _new_work(operation: str, found: Found, now: float, at_once: bool) -> dict[s
     }
 
 
+def not_analysed(
+    connection: sa.Connection, found: Found, operations: Sequence[str], reason: str, now: float
+) -> None:
+    """Record why the engine could not analyse a video in a run of the backfill.
+
+    The work of a local file is FAILED until a later run succeeds; what an earlier run wrote of the
+    same version stays. For an S3 object only the history records it, because its jobs go on.
+    """
+    key, version = found.video.partition_key, version_of(found.video)
+    log.remember(connection, "not analysed", ((key, name, reason) for name in operations))
+    if not found.video.is_local:
+        return
+    query = sa.select(WORK.c.operation).where(
+        WORK.c.key == key, WORK.c.version == version, WORK.c.phase == Phase.ANALYSED.value
+    )
+    done = set(connection.scalars(query))
+    failed = {"phase": Phase.FAILED.value, "reason": reason}
+    rows = [_new_work(name, found, now, False) | failed for name in operations if name not in done]
+    upsert(connection, WORK, rows)
+
+
 def add_operations(connection: sa.Connection, plan: Plan, now: float) -> None:
     """Work for all videos that were discovered before an operation was switched on."""
     names = ",".join(sorted(plan.operations))

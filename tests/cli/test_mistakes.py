@@ -9,7 +9,7 @@ import pytest
 from clips import write_bad
 from command_line import Command
 
-from rekognition_dagster.cli.variables import KNOWN, PREFIX
+from rekognition_dagster.environment import KNOWN, PREFIX
 from rekognition_dagster.lake import Lake
 from rekognition_dagster.orchestration.settings import Settings, check_names
 from rekognition_dagster.videos import Video

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 import time
 from pathlib import Path
 
+import dagster as dg
 import pytest
 from command_line import Command
 
-from rekognition_dagster import Lake
+from rekognition_dagster import Lake, Settings, build_definitions
 from rekognition_dagster.state import State, jobs
 from rekognition_dagster.state.store import sqlite_url
 from rekognition_dagster.state.videos import Found, Plan, register
@@ -88,6 +90,24 @@ def test_rerun_asks_again_for_what_failed(command: Command, state: State) -> Non
     assert wrong.exit_code == 1
     assert "unknown detector 'magic'" in wrong.stderr
     assert command("rerun").exit_code == 2
+
+
+@pytest.mark.usefixtures("state")
+def test_rerun_with_a_detector_prints_a_launch_that_dagster_accepts(command: Command) -> None:
+    choice = ("rerun", "--prefix", "lobby/", "--detector", "embedded")
+    _, launch, _, chosen = command(*choice).stdout.splitlines()
+    assert chosen == f"person_tracking {URI}"
+    *_, job, _, config = shlex.split(launch)
+    defs = build_definitions(Settings.from_env())
+    assert dg.validate_run_config(defs.get_job_def(job), json.loads(config))
+    other_day = command(*choice, "--date", "2026-02-01")
+    assert other_day.exit_code == 1
+    assert "was recorded on 2026-02-01" in other_day.stderr
+    none_failed = command(
+        *choice, "--failed", "--operation", "person-tracking", "--date", "2026-02-01"
+    )
+    assert none_failed.exit_code == 0
+    assert none_failed.stdout.startswith("no video in the bucket has a job that FAILED")
 
 
 def test_rebuild_enters_what_the_lake_has(

@@ -135,6 +135,17 @@ def test_one_bad_video_stops_no_other_and_is_named_at_the_end(
         f"file:{folder}/a.mp4",
         f"file:{folder}/d.mp4",
     }
+    with deployment.state.read() as connection:
+        rows = connection.exec_driver_sql("SELECT key, reason FROM work WHERE phase = 'failed'")
+        failed = {Path(key).name: reason for key, reason in rows}
+    assert set(failed) == {"b empty.mp4", "c text.mp4"}
+    (folder / "c text.mp4").write_bytes(data)
+    assert "1 videos could not be analysed (1 analysed, 2 done before)" in failure(
+        backfill(deployment, folder=str(folder))
+    )
+    with deployment.state.read() as connection:
+        rows = connection.exec_driver_sql("SELECT key FROM work WHERE phase = 'failed'")
+        assert [Path(key).name for (key,) in rows] == ["b empty.mp4"]
 
 
 @pytest.mark.parametrize(
