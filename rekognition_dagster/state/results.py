@@ -187,7 +187,7 @@ def _written(
         .outerjoin(WORK, sa.and_(WORK.c.key == VIDEOS.c.key, WORK.c.operation == operation))
         .where(VIDEOS.c.key.in_([w.key for w in done]))
     )
-    before = {key: facts for key, *facts in connection.execute(query)}
+    before: dict[str, Any] = {key: facts for key, *facts in connection.execute(query)}
     known = [w for w in done if w.key in before]
     settled = {
         "phase": Phase.ANALYSED.value,
