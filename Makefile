@@ -117,6 +117,7 @@ clean: ## Remove the environment; the demo's home (.rekognition-dagster) stays.
 	@$(venv)
 	@$(PYTHON) -m venv .venv/dagster-$*
 	@.venv/dagster-$*/bin/pip install --quiet --editable '.[postgres]' 'dagster==$*.*' \
+		$(if $(word 3,$(subst ., ,$*)),$(foreach name,aws postgres,'dagster-$(name)==0.29.$(word 3,$(subst ., ,$*))')) \
 		'moto[server]>=5.1' numpy pytest hypothesis
 	@touch $@
 

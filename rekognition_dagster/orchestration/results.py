@@ -127,6 +127,8 @@ def build_results_job(deployment: Deployment, models: Sequence[Model]) -> dg.Job
         state = deployment.state(context.instance)
         failures: dict[str, str] = {}
         what, total = NO_RESULTS, 0
+        with state.write() as connection:
+            batches.alive(connection, batch, time.time())
         for name in deployment.operation_names:
             with state.read() as connection:
                 keys = batches.keys_of(connection, batch, name)

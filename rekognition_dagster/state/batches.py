@@ -45,9 +45,15 @@ def end(connection: sa.Connection, batch: str) -> None:
 
 
 def break_off(connection: sa.Connection, batch: str) -> None:
-    """Note that a batch's run died. If it had done some of its work, the rest is due at once, and
-    its tries count anew: nothing is known against those videos."""
+    """Record that a batch's run died.
+
+    A run that died before its work began says nothing about the videos, so this try does not count.
+    If it had done some of its work, the rest is due at once, and its tries count anew.
+    """
     end(connection, batch)
+    began = sa.and_(BATCHES.c.id == batch, BATCHES.c.alive_at > BATCHES.c.launched_at)
+    if connection.execute(sa.select(BATCHES.c.id).where(began)).first() is None:
+        give_back(connection, batch)
     for table, left in _LEFT:
         ours = table.c.batch == batch
         if connection.execute(sa.select(table.c.key).where(ours, ~left).limit(1)).first():
@@ -55,7 +61,9 @@ def break_off(connection: sa.Connection, batch: str) -> None:
 
 
 def give_back(connection: sa.Connection, batch: str) -> None:
-    """Do not count this try of a batch's videos: its run could do nothing for any video."""
+    """Do not count this try of a batch's videos: its run could do nothing for any video.
+
+    They are due after the wait that followed the try before."""
     for table, left in _LEFT:
         fewer = sa.case((table.c.tries > 0, table.c.tries - 1), else_=0)
         connection.execute(table.update().where(table.c.batch == batch, left).values(tries=fewer))

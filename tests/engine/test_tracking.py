@@ -99,6 +99,18 @@ def test_two_who_meet_and_stand_together_are_told_apart_by_what_they_wear(turn):
     assert left == (0 if turn else 1)
 
 
+def test_a_track_that_another_person_takes_over_is_divided_by_what_they_wear():
+    red, blue = clothes((180, 30, 40)), clothes((60, 90, 170))
+    alone = [[(walker(x), 0.9, red)] for x in range(100, 300, 5)]
+    takes_over = [[(walker(x), 0.9, blue)] for x in range(300, 340, 5)]
+    ways = zip(range(340, 500, 5), range(270, 110, -5), strict=True)
+    apart = [[(walker(b), 0.9, blue), (walker(a), 0.9, red)] for b, a in ways]
+    found = tracked(alone + takes_over + apart)
+    assert set(found["index"]) == {0, 1}
+    end = found[found["timestamp_ms"] == found["timestamp_ms"].max()]
+    assert end["index"][end["box"][:, 0].argmin()] == 0
+
+
 def test_ghosts_of_a_frame_and_things_that_are_never_sure_are_nobody():
     frames = []
     for i in range(100):

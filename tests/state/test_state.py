@@ -368,15 +368,20 @@ def test_a_run_that_was_killed_after_some_work_costs_the_rest_no_try(state: Stat
     assert launch(state, now) == []
 
 
-def test_a_run_that_dies_each_time_before_it_does_anything_is_given_up(state: State) -> None:
+@pytest.mark.parametrize("began", [True, False])
+def test_a_video_is_given_up_if_runs_die_at_work_not_if_they_never_begin(
+    state: State, began: bool
+) -> None:
     completed(state, "a.mp4")
-    launched = 0
+    launched, now = 0, time.time()
     for hour in range(20):
-        launched += bool(launch(state, time.time() + hour * 3600))
+        launched += bool(launch(state, now + hour * 3600))
         with state.write() as connection:
             if found := batches.open_batch(connection, batches.RESULTS):
+                if began:
+                    batches.alive(connection, found[0], now + hour * 3600 + 1)
                 batches.break_off(connection, found[0])
-    assert launched == batches.TRIES
+    assert launched == (batches.TRIES if began else 20)
 
 
 def test_a_run_that_could_do_nothing_for_any_video_counts_for_none(state: State) -> None:
