@@ -137,6 +137,13 @@ def backlog(deployment: Deployment, keys: Sequence[str], are_known: bool) -> Non
         memory.append(rss_mb())
         for sensor in SENSORS:
             worst[sensor] = max(worst.get(sensor, (0.0, 0.0)), tick(deployment, sensor))
+        if rounds % 25 == 0:
+            slowest = max(worst, key=lambda sensor: worst[sensor][0])
+            print(
+                f"  {rounds} rounds: longest tick {worst[slowest][0]:.2f} s, of {slowest}; "
+                f"{memory[-1]:.0f} MB",
+                flush=True,
+            )
         if '"after": ""' in (deployment.cursors.get("video_discovery") or ""):
             break
     print(f"longest tick in {rounds} rounds (a whole listing), seconds by the clock (CPU):")
