@@ -12,27 +12,40 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError
 
-_BUSY_S = 30
+_BUSY_S = 30.0
 
 
-def open_engine(url: str, connections: int = 4) -> sa.Engine:
+def open_engine(url: str, connections: int = 4, wait_s: float = _BUSY_S) -> sa.Engine:
     """Open a database; transactions with the execution option ``writes`` may write.
 
     Args:
         url: SQLAlchemy's URL: a SQLite file, or PostgreSQL.
         connections: How many to keep open; as many again and half are opened under load.
+        wait_s: Seconds to wait for another's transaction (SQLite), for a connection, or for an
+            answer of the network (PostgreSQL).
 
     Raises:
         ArgumentError: The URL cannot be read, or names another kind of database.
     """
     parsed = sa.make_url(url)
-    pool: dict[str, Any] = {"pool_size": connections, "max_overflow": connections * 3 // 2}
+    pool: dict[str, Any] = {
+        "pool_size": connections,
+        "max_overflow": connections * 3 // 2,
+        "pool_timeout": wait_s,
+    }
     if parsed.get_backend_name() == "postgresql":
-        return sa.create_engine(parsed, pool_pre_ping=True, **pool)
+        waits: dict[str, Any] = {}
+        if parsed.get_driver_name().startswith("psycopg"):
+            # libpq waits for ever by default; it takes whole seconds, and 1 as 2.
+            waits = {
+                "connect_timeout": max(2, round(wait_s)),
+                "tcp_user_timeout": round(wait_s * 1000),
+            }
+        return sa.create_engine(parsed, pool_pre_ping=True, connect_args=waits, **pool)
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
         raise ArgumentError("it is neither a SQLite file nor a PostgreSQL URL")
     Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(parsed, connect_args={"timeout": _BUSY_S}, **pool)
+    engine = sa.create_engine(parsed, connect_args={"timeout": wait_s}, **pool)
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)
     return engine

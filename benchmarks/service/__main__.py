@@ -171,7 +171,7 @@ def large_job(settings: Settings, rows: int) -> str:
     job_id, _ = store.add(
         operation.name, request, account="default", token=None, request_hash="", limit=10**9
     )
-    job = store.claim("benchmark", 3600, 1)
+    job = store.claim("benchmark", 3600)
     assert job is not None
     assert job.job_id == job_id
     landmarks = ["eyeLeft", "eyeRight", "nose", "mouthLeft", "mouthRight"]

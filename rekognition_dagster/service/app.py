@@ -52,7 +52,7 @@ def application(
         credentials: Whom it serves; None is anyone.
         workers_ready: How many workers have loaded their detector, for ``/ready``.
     """
-    metrics = Metrics(jobs.store, workers_ready)
+    metrics = Metrics(jobs.store, workers_ready, jobs.health)
     settings = jobs.settings
     api = _Api(
         jobs,
@@ -69,17 +69,14 @@ def application(
         return JSONResponse({"status": "ok"})
 
     async def ready(_: Request) -> Response:
-        try:
-            await run_in_threadpool(jobs.store.counts)
-        except Exception as error:
-            log.warning("not ready", extra={"error": error})
-            return JSONResponse({"status": "the job store cannot be reached"}, 503)
-        up = workers_ready()
-        is_ready = up > 0 or settings.workers == 0
-        return JSONResponse(
-            {"status": "ok" if is_ready else "no worker has loaded the detector", "workers": up},
-            200 if is_ready else 503,
-        )
+        up, troubles = workers_ready(), jobs.health.troubles()
+        if troubles:
+            status = "; ".join(f"{t.part}: {t.reason}" for t in troubles)
+        elif up == 0 and settings.workers:
+            status = "no worker has loaded the detector"
+        else:
+            status = "ok"
+        return JSONResponse({"status": status, "workers": up}, 200 if status == "ok" else 503)
 
     async def measured(_: Request) -> Response:
         return Response(

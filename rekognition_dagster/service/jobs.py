@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +11,9 @@ from typing import Any
 from rekognition_dagster.operations import OPERATIONS, Operation
 from rekognition_dagster.service import tokens
 from rekognition_dagster.service.credentials import Principal
-from rekognition_dagster.service.objects import object_size
+from rekognition_dagster.service.faults import reason_of
+from rekognition_dagster.service.health import Health
+from rekognition_dagster.service.objects import S3FaultError, object_size
 from rekognition_dagster.service.protocol import (
     BACKEND_HEADER,
     Answer,
@@ -21,6 +21,7 @@ from rekognition_dagster.service.protocol import (
     request_of,
     response_body,
 )
+from rekognition_dagster.service.requests import request_hash
 from rekognition_dagster.service.results import Results
 from rekognition_dagster.service.settings import GIB, Settings
 from rekognition_dagster.service.store import (
@@ -46,11 +47,13 @@ class Jobs:
         store: Where jobs are kept.
         results: Where their results lie.
         settings: The service's settings.
+        health: What is at fault around it.
     """
 
     store: JobStore
     results: Results
     settings: Settings
+    health: Health
 
     @functools.cached_property
     def calls(self) -> Mapping[str, Callable[[Principal, bytes], bytes]]:
@@ -70,12 +73,11 @@ class Jobs:
         reference = _s3_object(request)
         self._check_bucket(caller, reference["Bucket"])
         token = request.pop("ClientRequestToken", None)
-        canonical = json.dumps(request, sort_keys=True, separators=(",", ":"))
-        request_hash = hashlib.sha256(canonical.encode()).hexdigest()
+        hashed = request_hash(operation, request)
         account = caller.account
         try:
             # Before S3 is asked: the object of a job that ran may be gone since.
-            job_id = token and self.store.job_of_token(account, operation.name, token, request_hash)
+            job_id = token and self.store.job_of_token(account, operation.name, token, hashed)
             if not job_id:
                 self._check_size(reference)
                 job_id, new = self.store.add(
@@ -83,7 +85,7 @@ class Jobs:
                     request,
                     account=account,
                     token=token,
-                    request_hash=request_hash,
+                    request_hash=hashed,
                     limit=self.settings.jobs_in_flight,
                 )
                 about = {"job_id": job_id, "operation": operation.name, "by": caller.name}
@@ -145,12 +147,22 @@ class Jobs:
             )
 
     def _check_size(self, reference: dict[str, str]) -> None:
-        size = object_size(reference)
+        uri = f"s3://{reference['Bucket']}/{reference['Name']}"
+        if self.health.trouble("s3"):  # found out once, not by each caller in turn
+            raise ApiError("InternalServerError", f"S3 is not available for {uri}; try again later")
+        try:
+            size = object_size(reference)
+        except S3FaultError as error:
+            log.warning("S3 not available", extra={"video": uri, "error": error.__cause__ or error})
+            self.health.failed("s3", reason_of(error.__cause__ or error), reference)
+            raise ApiError(
+                "InternalServerError", f"S3 did not answer when asked for {uri}; try again"
+            ) from error
         most = self.settings.max_video_bytes
         if size > most:
             raise ApiError(
                 "VideoTooLargeException",
-                f"s3://{reference['Bucket']}/{reference['Name']} has {size / GIB:.1f} GiB; the "
+                f"{uri} has {size / GIB:.1f} GiB; the "
                 f"maximum is {most / GIB:.0f} GiB. Cut the video into parts",
             )
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from sqlalchemy.exc import SQLAlchemyError
 
+from rekognition_dagster.service.health import Health
 from rekognition_dagster.service.store import JobStore
 
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -19,9 +22,10 @@ class Metrics:
     Args:
         store: The job store.
         workers_ready: How many workers of this process have loaded their detector.
+        health: What is at fault around the service.
     """
 
-    def __init__(self, store: JobStore, workers_ready: Callable[[], int]):
+    def __init__(self, store: JobStore, workers_ready: Callable[[], int], health: Health):
         self._registry = CollectorRegistry()
         self._requests = Histogram(
             "rekognition_request_seconds",
@@ -30,7 +34,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
-        self._registry.register(_StoreMetrics(store, workers_ready))
+        self._registry.register(_StoreMetrics(store, workers_ready, health))
 
     def answered(self, operation: str, code: str, seconds: float) -> None:
         """Count one answered request."""
@@ -44,13 +48,29 @@ class Metrics:
 class _StoreMetrics(Collector):
     """Read from the store when asked for, so that every process of a store tells the same."""
 
-    def __init__(self, store: JobStore, workers_ready: Callable[[], int]):
-        self._store, self._workers_ready = store, workers_ready
+    def __init__(self, store: JobStore, workers_ready: Callable[[], int], health: Health):
+        self._store, self._workers_ready, self._health = store, workers_ready, health
 
     def describe(self) -> list[Metric]:
         return []  # keeps registration from reading the store
 
     def collect(self) -> Iterator[Metric]:
+        faults = GaugeMetricFamily(
+            "rekognition_fault",
+            "1 while this part is at fault.",
+            labels=["part"],
+        )
+        troubles = {t.part for t in self._health.troubles()}
+        for part in self._health.probes:
+            faults.add_metric([part], float(part in troubles))
+        yield faults
+        yield GaugeMetricFamily(
+            "rekognition_workers", "Worker processes that are ready.", value=self._workers_ready()
+        )
+        with contextlib.suppress(SQLAlchemyError):  # which is a fault of its own
+            yield from self._of_store()
+
+    def _of_store(self) -> Iterator[Metric]:
         jobs = GaugeMetricFamily("rekognition_jobs", "Jobs by status.", labels=["status"])
         for status, number in self._store.counts().items():
             jobs.add_metric([status], number)
@@ -64,7 +84,6 @@ class _StoreMetrics(Collector):
             ),
             ("jobs_waiting", "Jobs that no worker has taken up.", waiting.jobs),
             ("notifications_pending", "Completions not yet published.", waiting.notifications),
-            ("workers", "Worker processes that are ready.", self._workers_ready()),
         ):
             yield GaugeMetricFamily(f"rekognition_{name}", text, value=value)
         yield CounterMetricFamily(

@@ -4,25 +4,43 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 from typing import Any
 
+from rekognition_dagster.service.faults import part_of
 from rekognition_dagster.service.protocol import ApiError
+
+LOOK_S = 5.0
+"""Seconds that S3 has in all to describe an object to a Start."""
+
+# More would not make an S3 that hangs answer, and each one holds a thread of the API.
+_LOOKS_AT_ONCE = 16
+
+
+class S3FaultError(Exception):
+    """S3 did not answer, or with a fault of its own."""
 
 
 @functools.cache
-def s3_client() -> Any:
-    """One S3 client for the process, from the usual AWS environment."""
+def s3_client(*, patient: bool = True) -> Any:
+    """One S3 client for the process, from the usual AWS environment.
+
+    Args:
+        patient: For transfers; otherwise for calls that somebody waits for.
+    """
     import boto3
     from botocore.config import Config
 
+    connect_s, read_s, attempts = (5, 30, 3) if patient else (2, 3, 2)
     return boto3.Session().client(
         "s3",
         region_name=region(),
         config=Config(
-            connect_timeout=5,
-            read_timeout=30,
-            retries={"mode": "standard", "total_max_attempts": 3},
+            connect_timeout=connect_s,
+            read_timeout=read_s,
+            retries={"mode": "standard", "total_max_attempts": attempts},
             max_pool_connections=64,
         ),
     )
@@ -39,30 +57,45 @@ def object_size(reference: dict[str, str]) -> int:
     """The size in bytes of an ``S3Object``.
 
     Raises:
-        ApiError: ``InvalidS3ObjectException`` where it cannot be had, ``InternalServerError`` where
-            S3 cannot be asked.
+        ApiError: ``InvalidS3ObjectException`` where the object is not available.
+        S3FaultError: S3 did not answer within :data:`LOOK_S`, or with a fault of its own.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        return s3_client().head_object(**_arguments(reference))["ContentLength"]
-    except ClientError as error:
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if status >= 500:
-            raise ApiError(
-                "InternalServerError", f"S3 failed when asked for {_uri(reference)}; try again"
-            ) from error
+        # The clock of a future also bounds what no timeout of the client does: names that are not
+        # resolved, credentials that do not come.
+        return _looks().submit(_size, reference).result(LOOK_S)
+    except FutureTimeoutError:
+        raise S3FaultError(f"no answer in {LOOK_S:g} s") from None
+    except (ClientError, BotoCoreError) as error:
+        if part_of(error) == "s3":
+            raise S3FaultError from error
+        status = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         raise ApiError(
             "InvalidS3ObjectException",
             "Unable to get object metadata from S3. Check object key, region and/or access "
             f"permissions. ({_uri(reference)}: {_reason(status, reference)})",
         ) from error
-    except BotoCoreError as error:
-        raise ApiError(
-            "InternalServerError",
-            f"S3 cannot be asked for {_uri(reference)}: {error}. Check the service's endpoint and "
-            "credentials for S3, then try again",
-        ) from error
+
+
+@functools.cache
+def _looks() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_LOOKS_AT_ONCE, thread_name_prefix="s3")
+
+
+def _size(reference: dict[str, str]) -> int:
+    return s3_client(patient=False).head_object(**_arguments(reference))["ContentLength"]
+
+
+def read_a_byte(reference: dict[str, str]) -> None:
+    """Read the first byte of an object.
+
+    Raises:
+        ClientError, BotoCoreError: As boto3 raises them.
+    """
+    client = s3_client(patient=False)
+    client.get_object(**_arguments(reference), Range="bytes=0-0")["Body"].close()
 
 
 def fetch(reference: dict[str, str], path: Path, seen: Callable[[int], None]) -> None:
@@ -71,7 +104,7 @@ def fetch(reference: dict[str, str], path: Path, seen: Callable[[int], None]) ->
     Args:
         reference: The object.
         path: Where to put it.
-        seen: Told the bytes that came in; what it raises ends the download.
+        seen: Called with the bytes that came in; what it raises ends the download.
 
     Raises:
         ClientError, BotoCoreError: As boto3 raises them.

@@ -1,26 +1,21 @@
 """The running service: HTTP server, worker processes, publisher and upkeep, started and stopped.
 
-``serve`` blocks until SIGTERM or SIGINT. Nothing here knows the protocol or the engine.
+``serve`` blocks until SIGTERM or SIGINT. Workers are in ``crew``. Nothing here knows the protocol
+or the engine.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import functools
 import logging
-import os
 import secrets
-import shutil
 import signal
 import socket
 import ssl
-import subprocess
-import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
@@ -30,17 +25,20 @@ from rekognition_dagster.errors import ConfigurationError, ModelError, Rekogniti
 from rekognition_dagster.service.app import application
 from rekognition_dagster.service.connection import KEEP_ALIVE_S, MAX_HEADER_BYTES, BoundedHttp
 from rekognition_dagster.service.credentials import Credentials
+from rekognition_dagster.service.crew import Crew
 from rekognition_dagster.service.jobs import Jobs
-from rekognition_dagster.service.notifications import publish_forever
-from rekognition_dagster.service.owners import is_dead_here, owner_name, scratch_prefix
+from rekognition_dagster.service.notifications import Publisher
+from rekognition_dagster.service.probes import health_of
 from rekognition_dagster.service.results import Results
 from rekognition_dagster.service.settings import Settings, is_loopback
 from rekognition_dagster.service.store import JobStore
-from rekognition_dagster.service.worker import READY
 
 log = logging.getLogger(__name__)
 
 _UPKEEP_S = 60.0
+_JOIN_S = 20.0
+_DATABASE_S = 4.0
+"""Seconds that a request waits for the database; a Start has 10 s in all, half of them for S3."""
 
 
 def serve_until_told(settings: Settings, on_ready: Callable[[str], None] | None = None) -> None:
@@ -54,26 +52,34 @@ def serve_until_told(settings: Settings, on_ready: Callable[[str], None] | None 
     Raises:
         ConfigurationError: The port, the store, the place of results or the TLS files do not work.
         ModelError: The detector does not work.
+        RuntimeError: A part of the service that it cannot do without has ended.
     """
     credentials = None if settings.anonymous else Credentials(settings.credentials)
-    store = JobStore(settings.database_url, job_life_s=settings.job_life_s)
+    store = JobStore(settings.database_url, job_life_s=settings.job_life_s, wait_s=_DATABASE_S)
     listener = _listen(settings.host, settings.port)
     results = Results(settings.results_url)
     _check_writable(settings, results)
     stop = threading.Event()
-    crew = _Crew(settings, store, stop)
-    app = application(Jobs(store, results, settings), credentials, crew.ready)
+    health = health_of(settings, store, results)
+    for part in health.probes:
+        health.probe(part)
+    crew = Crew(settings, store, health, stop)
+    app = application(Jobs(store, results, settings, health), credentials, crew.ready)
     server = uvicorn.Server(_http(settings, app))
-    crew.on_failure = lambda: setattr(server, "should_exit", True)
+    ended: list[BaseException] = []
+
+    def end(error: BaseException | None = None) -> None:
+        if error is not None:
+            ended.append(error)
+        server.should_exit = True
+
+    crew.on_failure = end
+    publisher = Publisher(store, life_s=settings.job_life_s, poll_s=settings.poll_s)
     threads = [
-        threading.Thread(
-            target=publish_forever,
-            args=(store, stop),
-            kwargs={"poll_s": settings.poll_s, "life_s": settings.job_life_s, "now": time.time},
-            name="publisher",
-        ),
-        threading.Thread(target=_upkeep, args=(store, results, stop), name="upkeep"),
-        threading.Thread(target=crew.keep_up, name="crew"),
+        _vital("publisher", lambda: publisher.run(stop), end),
+        _vital("upkeep", lambda: _upkeep(store, results, stop), end),
+        _vital("crew", crew.keep_up, end),
+        *(_vital(part, functools.partial(health.watch, part, stop), end) for part in health.probes),
     ]
     for thread in threads:
         thread.start()
@@ -86,7 +92,7 @@ def serve_until_told(settings: Settings, on_ready: Callable[[str], None] | None 
         if settings.detector and settings.workers:
             crew.wait_for_a_worker()
         with _signals(crew):
-            if not crew.failure:
+            if not crew.failure and not ended:
                 log.info("serving Rekognition Video", extra={"url": url})
                 if on_ready is not None:
                     on_ready(url)
@@ -94,12 +100,32 @@ def serve_until_told(settings: Settings, on_ready: Callable[[str], None] | None 
     finally:
         crew.drain()
         stop.set()
-        for thread in threads:
-            thread.join()
+        for thread in threads:  # one that waits for the network must not keep the process
+            thread.join(_JOIN_S)
         store.close()
         listener.close()
     if crew.failure:
         raise ModelError(crew.failure)
+    if ended:
+        raise RuntimeError("the service cannot go on without what has ended") from ended[0]
+
+
+def _vital(
+    name: str, work: Callable[[], None], end: Callable[[BaseException], None]
+) -> threading.Thread:
+    """A thread that the service cannot do without: if it fails, the process ends.
+
+    A supervisor then starts a new one, which a service that only seems to run does not get.
+    """
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            log.critical("the service ends: %s has failed", name, exc_info=error)
+            end(error)
+
+    return threading.Thread(target=run, name=name, daemon=True)
 
 
 def _check_writable(settings: Settings, results: Results) -> None:
@@ -162,7 +188,7 @@ def _http(settings: Settings, app: Starlette) -> uvicorn.Config:
 
 
 @contextlib.contextmanager
-def _signals(crew: _Crew) -> Iterator[None]:
+def _signals(crew: Crew) -> Iterator[None]:
     """While the service stops, a further SIGTERM or SIGINT makes it stop at once.
 
     uvicorn raises the signal that stopped it once more when it is done, which must not end this
@@ -195,168 +221,26 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-class _Process:
-    """A worker process, and what it has reported."""
-
-    def __init__(self, settings: Settings):
-        self._pipe, theirs = os.pipe()
-        os.set_blocking(self._pipe, False)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "rekognition_dagster.service.worker", str(theirs)],
-            stdin=subprocess.PIPE,
-            text=True,
-            pass_fds=[theirs],
-        )
-        os.close(theirs)
-        assert self.process.stdin is not None
-        self.stdin = self.process.stdin
-        self.stdin.write(json.dumps(settings.as_dict()) + "\n")
-        self.stdin.flush()
-        self._report = b""
-
-    @property
-    def is_alive(self) -> bool:
-        return self.process.poll() is None
-
-    @property
-    def report(self) -> str:
-        """Its report, once it is whole; empty before."""
-        with contextlib.suppress(BlockingIOError, OSError):
-            while not self._report.endswith(b"\n") and (more := os.read(self._pipe, 4096)):
-                self._report += more
-        return self._report.decode().strip() if self._report.endswith(b"\n") else ""
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            os.close(self._pipe)
-
-
-@dataclass
-class _Crew:
-    """The worker processes: kept at their number, and stopped in good order.
-
-    Args:
-        settings: The service's.
-        store: Where the jobs are.
-        stop: Set when the service ends.
-        on_failure: Called when no worker can start at all; ``failure`` has the reason.
-    """
-
-    settings: Settings
-    store: JobStore
-    stop: threading.Event
-    on_failure: Callable[[], None] = lambda: None
-    failure: str = ""
-    _workers: list[_Process] = field(default_factory=list)
-    _has_worked: bool = False
-    _draining: bool = False
-    _hurried: bool = False
-
-    def hurry(self) -> None:
-        """Let nothing finish any more, if it is draining."""
-        self._hurried = self._draining
-
-    def alive(self) -> int:
-        return sum(w.is_alive for w in list(self._workers))
-
-    def ready(self) -> int:
-        """Count the workers that have loaded their detector."""
-        return sum(w.is_alive and w.report == READY for w in list(self._workers))
-
-    def wait_for_a_worker(self) -> None:
-        """Return once a worker is ready, or none can be."""
-        while not (self._has_worked or self.failure or self.stop.is_set()):
-            self.stop.wait(0.05)
-
-    def keep_up(self) -> None:
-        """Start workers, and others in the place of those that died."""
-        quick_deaths = 0
-        self._clean_after_the_last_time()
-        while not self.stop.is_set() and not self._draining and not self.failure:
-            self._has_worked = self._has_worked or self.ready() > 0
-            dead = [w for w in self._workers if not w.is_alive]
-            for worker in dead:
-                self._bury(worker)
-            quick_deaths = quick_deaths + 1 if dead else 0
-            if quick_deaths > 3:
-                self.stop.wait(min(2.0 ** (quick_deaths - 3), 30.0))
-            while (
-                len(self._workers) < self.settings.workers
-                and not self._draining
-                and not self.failure
-            ):
-                self._workers.append(_Process(self.settings))
-            self.stop.wait(0.1)
-
-    def _bury(self, worker: _Process) -> None:
-        """Log why a worker died, and clean up after it; the first to report a fault ends it all."""
-        pid, status = worker.process.pid, worker.process.returncode
-        if worker.report not in ("", READY) and not self._has_worked:
-            self.failure = worker.report
-            self.on_failure()
-        elif worker.report not in ("", READY):
-            log.error("worker cannot start", extra={"worker": pid, "error": worker.report})
-        else:
-            log.error(
-                "worker died; its job is taken up again", extra={"worker": pid, "status": status}
-            )
-        self._workers.remove(worker)
-        self._clean_after(worker)
-
-    def drain(self) -> None:
-        """Let workers finish the job they are at, for ``drain_s``; then give those jobs back."""
-        self._draining = True
-        for worker in self._workers:
-            worker.process.terminate()
-        self._wait(self.settings.drain_s)
-        for worker in self._workers:
-            if worker.is_alive:
-                worker.stdin.close()
-        self._wait(5.0)
-        for worker in self._workers:
-            if worker.is_alive:
-                worker.process.kill()
-                worker.process.wait()
-            self._clean_after(worker)
-
-    def _wait(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while self.alive() and time.monotonic() < end and not self._hurried:
-            time.sleep(0.02)
-
-    def _clean_after(self, worker: _Process) -> None:
-        worker.close()
-        pid = worker.process.pid
-        name = owner_name().rpartition(":")[0] + f":{pid}"
-        try:
-            self.store.release_dead(lambda owner: owner == name)
-        except Exception:
-            log.exception("the lease of a dead worker was not released; it ends by itself")
-        for left in self.settings.scratch_folder.glob(f"{scratch_prefix(pid)}*"):
-            shutil.rmtree(left, ignore_errors=True)
-
-    def _clean_after_the_last_time(self) -> None:
-        """What workers left that were killed together with their service."""
-        try:
-            self.store.release_dead(is_dead_here)
-        except Exception:
-            log.exception("leases of dead workers were not released; they end by themselves")
-        ours = owner_name().rpartition(":")[0]
-        for left in self.settings.scratch_folder.glob(f"{scratch_prefix().split('-')[0]}-*-*"):
-            if is_dead_here(f"{ours}:{left.name.split('-')[1]}"):
-                shutil.rmtree(left, ignore_errors=True)
-
-
 def _upkeep(store: JobStore, results: Results, stop: threading.Event) -> None:
-    """Remove results whose life is over."""
-    while not stop.is_set():
+    """Remove jobs and results whose life is over."""
+    while not stop.wait(_UPKEEP_S):
         try:
-            for job in store.expired():
-                results.delete(job.job_id)
-                store.forget(job.job_id)
+            remove_expired(store, results, stop)
         except Exception:
             log.exception("expired results were not removed; trying again")
-        stop.wait(_UPKEEP_S)
+
+
+def remove_expired(store: JobStore, results: Results, stop: threading.Event) -> None:
+    """Remove all that is expired; what cannot be removed stays, and stops nothing else."""
+    last = ""
+    while (jobs := store.expired(after=last)) and not stop.is_set():
+        for job in jobs:
+            last = job.job_id
+            try:
+                results.delete(job.job_id)
+                store.forget(job.job_id)
+            except Exception:
+                log.exception("expired results were not removed", extra={"job_id": job.job_id})
 
 
 def serve(

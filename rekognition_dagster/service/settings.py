@@ -5,6 +5,7 @@ The docstring of :class:`Settings` documents each. Reading them starts nothing.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 import sys
@@ -18,6 +19,10 @@ from rekognition_dagster.errors import ConfigurationError
 
 DEFAULT_PORT = 8722
 GIB = 1024**3
+_POSITIVE = (
+    *("lease_s", "poll_s", "job_life_s", "max_video_bytes", "max_video_ms", "max_pixels"),
+    *("max_frames", "max_job_s", "max_memory_bytes", "stall_s"),
+)
 
 
 def default_store() -> str:
@@ -61,9 +66,11 @@ class Settings:
         ray: Address of the Ray cluster that does the work of the jobs; none is this host.
         analyzer: ``module:function`` that analyses one video, with the engine's signature.
         jobs_in_flight: Jobs in progress at once; above it ``LimitExceededException``.
-        job_life_s: Seconds that results and idempotency tokens live after Start.
+        job_life_s: Seconds that results and idempotency tokens live after a job's end. For as long
+            after Start, a job is tried again while something around it is at fault.
         lease_s: Seconds a worker holds a job without a heartbeat.
-        attempts: How often a job whose worker died is taken up before it is FAILED.
+        attempts: Attempts that a video may make fail (a crash, a hang, a limit) before its job is
+            FAILED.
         poll_s: Seconds between a worker's, and the publisher's, looks at the store.
         drain_s: Seconds that a job under way gets to finish when the service stops.
         credentials: File with the access keys that are accepted; without one, the key in the
@@ -78,6 +85,14 @@ class Settings:
         log_format: ``text`` or ``json``.
         max_video_bytes: Size above which Start says ``VideoTooLargeException``.
         max_video_ms: Duration in milliseconds above which a job is FAILED.
+        max_pixels: Pixels of a frame above which a job is FAILED; by default the engine's limit,
+            ``REKOGNITION_DAGSTER_MAX_PIXELS``.
+        max_frames: Frames looked at above which a job is FAILED.
+        max_job_s: Seconds that one attempt at a job may take.
+        max_memory_bytes: Memory that one worker may use (on Linux); by default an equal share of
+            80 % of what the machine or container has.
+        stall_s: Seconds without progress after which a worker is killed.
+        min_free_bytes: Free space on its disks below which a worker takes up no job.
     """
 
     host: str = "127.0.0.1"
@@ -109,6 +124,12 @@ class Settings:
     log_format: str = "text"
     max_video_bytes: int = 10 * GIB
     max_video_ms: int = 6 * 3600 * 1000
+    max_pixels: int | None = None
+    max_frames: int = 6 * 3600 * 240
+    max_job_s: float = 24 * 3600.0
+    max_memory_bytes: int | None = None
+    stall_s: float = 900.0
+    min_free_bytes: int = 256 * 1024**2
 
     @classmethod
     def of(cls, **values: Any) -> Settings:
@@ -133,8 +154,9 @@ class Settings:
                 raise ConfigurationError(f"the setting {name!r} must be at least {least}")
         if settings.port > 65535:
             raise ConfigurationError("the setting 'port' must be at most 65535")
-        for name in ("lease_s", "poll_s", "job_life_s", "max_video_bytes", "max_video_ms"):
-            if not getattr(settings, name) > 0:
+        for name in _POSITIVE:
+            value = getattr(settings, name)
+            if value is not None and not value > 0:
                 raise ConfigurationError(f"the setting {name!r} must be positive")
         if settings.anonymous and not is_loopback(settings.host):
             raise ConfigurationError(
@@ -195,6 +217,22 @@ class Settings:
 
         return Path(tempfile.gettempdir()) / "rekognition-dagster"
 
+    @property
+    def memory_bytes_of_worker(self) -> int:
+        """Memory that one worker may use."""
+        return self.max_memory_bytes or int(0.8 * _memory_bytes() / max(self.workers, 1))
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, to hand to a worker process."""
         return asdict(self)
+
+
+@functools.cache
+def _memory_bytes() -> int:
+    """The memory of this machine, or of the container where that has less."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):  # no such limit
+        return machine
+    return min(machine, limit)

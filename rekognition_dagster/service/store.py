@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import exc
 
 from rekognition_dagster.database import open_engine, without_password
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.operations import OPERATIONS
+from rekognition_dagster.service.backoff import backoff_s
 from rekognition_dagster.service.database import (
     COUNTERS,
     FACTS,
     JOBS,
     OUTBOX,
-    SCHEMA,
     TOKENS,
+    prepare,
 )
 
 IN_PROGRESS, SUCCEEDED, FAILED = "IN_PROGRESS", "SUCCEEDED", "FAILED"
@@ -51,8 +53,10 @@ class Job:
         status_message: Why it FAILED, or what was lost of a video that SUCCEEDED.
         created_at: Seconds since 1970.
         completed_at: Seconds since 1970.
-        expires_at: When its results go.
-        attempts: How often a worker took it up.
+        expires_at: When it and its results are removed; infinite while it is in progress.
+        attempts: Attempts that failed by the video's fault.
+        interruptions: Attempts that failed by a fault around the video.
+        claims: How often a worker took it up.
         metadata: Members of a Get response: VideoMetadata, LabelModelVersion.
         results: Folder of its results.
         orders: Rows in each order that the results were written in.
@@ -73,6 +77,8 @@ class Job:
     completed_at: float | None
     expires_at: float
     attempts: int
+    interruptions: int
+    claims: int
     metadata: Mapping[str, Any] | None
     results: str | None
     orders: Mapping[str, int] | None
@@ -92,14 +98,14 @@ class Notification:
         topic_arn: The SNS topic.
         message: The message's JSON.
         attempts: How often it was tried.
-        created_at: When the job ended, in seconds since 1970.
+        age_s: Seconds since the job ended.
     """
 
     job_id: str
     topic_arn: str
     message: str
     attempts: int
-    created_at: float
+    age_s: float
 
 
 @dataclass(frozen=True)
@@ -130,31 +136,39 @@ class JobStore:
 
     Args:
         url: SQLAlchemy's URL.
-        clock: Seconds since 1970; tests pass their own.
-        job_life_s: How long jobs and tokens live.
+        clock: Seconds since 1970, for tests; the database's own clock by default, which all hosts
+            share.
+        job_life_s: How long a job, its results and its token live after its end; also how long a
+            job is tried while something around it is at fault.
+        wait_s: Seconds to wait for the database.
 
     Raises:
         ConfigurationError: The database cannot be opened.
     """
 
     def __init__(
-        self, url: str, *, clock: Callable[[], float] = time.time, job_life_s: float = 7 * 86400.0
+        self,
+        url: str,
+        *,
+        clock: Callable[[], float] | None = None,
+        job_life_s: float = 7 * 86400.0,
+        wait_s: float = 30.0,
     ):
-        self._clock, self._life = clock, job_life_s
+        self._clock, self._life, self._wait_s = clock, job_life_s, wait_s
         self._turn = threading.Lock()
         try:
-            self._engine = open_engine(url, connections=20)
+            self._engine = open_engine(url, connections=20, wait_s=wait_s)
             with self._write() as connection:
                 if self._engine.dialect.name == "postgresql":
                     # Two hosts that start at once must not both create the tables.
                     connection.execute(sa.text("SELECT pg_advisory_xact_lock(7236501)"))
-                SCHEMA.create_all(connection)
+                prepare(connection)
                 secret = connection.scalar(sa.select(FACTS.c.value).where(FACTS.c.name == "secret"))
                 if secret is None:
                     secret = secrets.token_hex(32)
                     connection.execute(FACTS.insert().values(name="secret", value=secret))
                     connection.execute(COUNTERS.insert().values(name="frames", value=0))
-        except (SQLAlchemyError, ImportError, OSError) as error:
+        except (exc.SQLAlchemyError, ImportError, OSError) as error:
             raise ConfigurationError(
                 f"cannot open the job store {without_password(url)}: {_first_line(error)}. "
                 "Check the store's address, its permissions and its driver"
@@ -169,14 +183,50 @@ class JobStore:
     def _write(self) -> Iterator[sa.Connection]:
         # Threads that wait for SQLite's own lock sleep and look again, some of them for seconds; a
         # queue in front of it serves them in turn. Other processes still meet at SQLite's lock.
-        in_turn = self._turn if self._engine.dialect.name == "sqlite" else contextlib.nullcontext()
+        in_turn = (
+            self._queued() if self._engine.dialect.name == "sqlite" else contextlib.nullcontext()
+        )
         with in_turn, self._engine.execution_options(writes=True).begin() as connection:
             yield connection
+
+    @contextlib.contextmanager
+    def _queued(self) -> Iterator[None]:
+        if not self._turn.acquire(timeout=self._wait_s):
+            raise exc.TimeoutError(f"another transaction took more than {self._wait_s:g} s")
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     @contextlib.contextmanager
     def _read(self) -> Iterator[sa.Connection]:
         with self._engine.connect() as connection:
             yield connection
+
+    def _now(self, connection: sa.Connection) -> float:
+        """Seconds since 1970 by the clock that all users of the database share."""
+        if self._clock is not None:
+            return self._clock()
+        if self._engine.dialect.name == "sqlite":
+            return time.time()
+        return connection.execute(
+            sa.text("SELECT CAST(extract(epoch FROM clock_timestamp()) AS double precision)")
+        ).scalar_one()
+
+    def ping(self, *, write: bool = False) -> None:
+        """Read from the database, and with ``write`` also write to it.
+
+        Raises:
+            SQLAlchemyError: It does not work.
+        """
+        if not write:
+            with self._read() as connection:
+                connection.execute(sa.select(FACTS.c.name).limit(1)).all()
+            return
+        with self._write() as connection:
+            connection.execute(
+                COUNTERS.update().where(COUNTERS.c.name == "frames").values(value=COUNTERS.c.value)
+            )
 
     # -- the API's side ---------------------------------------------------------------------------
 
@@ -204,7 +254,7 @@ class JobStore:
                 TOKENS.c.account == account,
                 TOKENS.c.operation == operation,
                 TOKENS.c.token == token,
-                TOKENS.c.expires_at > self._clock(),
+                TOKENS.c.expires_at > self._now(connection),
             )
         ).first()
         if row is None:
@@ -240,9 +290,9 @@ class JobStore:
             TooManyJobsError: ``limit`` jobs are in progress.
             TokenMismatchError: The token stands for another request.
         """
-        now = self._clock()
         video = request["Video"]["S3Object"]
         with self._write() as connection:
+            now = self._now(connection)
             # On PostgreSQL this row is the lock under which jobs are counted and added; SQLite
             # lets one transaction write at a time anyway.
             connection.execute(
@@ -271,7 +321,7 @@ class JobStore:
                     request=json.dumps(request),
                     status=IN_PROGRESS,
                     created_at=now,
-                    expires_at=now + self._life,
+                    expires_at=math.inf,
                     available_at=now,
                     attempts=0,
                 )
@@ -291,7 +341,7 @@ class JobStore:
                         token=token,
                         request_hash=request_hash,
                         job_id=job_id,
-                        expires_at=now + self._life,
+                        expires_at=math.inf,
                     )
                 )
         return job_id, True
@@ -301,32 +351,27 @@ class JobStore:
         with self._read() as connection:
             row = connection.execute(
                 sa.select(JOBS).where(
-                    JOBS.c.job_id == job_id,
-                    sa.or_(JOBS.c.status == IN_PROGRESS, JOBS.c.expires_at > self._clock()),
+                    JOBS.c.job_id == job_id, JOBS.c.expires_at > self._now(connection)
                 )
             ).first()
         return _job(row) if row is not None else None
 
     # -- the workers' side ------------------------------------------------------------------------
 
-    def claim(self, owner: str, lease_s: float, attempts: int) -> Job | None:
-        """Take up the oldest job that nobody works on, for ``lease_s`` seconds.
+    def claim(self, owner: str, lease_s: float) -> Job | None:
+        """Take up the oldest job that is due and that nobody works on, for ``lease_s`` seconds.
 
-        A job that was taken up ``attempts`` times before is FAILED instead: whatever worked on it
-        died of it.
+        A job whose lease expired was interrupted: it becomes due again after its back-off.
         """
-        due = sa.and_(
-            JOBS.c.status == IN_PROGRESS,
-            JOBS.c.available_at <= self._clock(),
-            sa.or_(JOBS.c.lease_until.is_(None), JOBS.c.lease_until <= self._clock()),
-        )
-        with self._read() as connection:  # most looks find nothing; they need no write lock
+        with self._read() as connection:  # most polls find nothing; they need no write lock
+            due = _due(self._now(connection))
             if connection.scalar(sa.select(JOBS.c.job_id).where(due).limit(1)) is None:
                 return None
         with self._write() as connection:
+            now = self._now(connection)
             row = connection.execute(
                 sa.select(JOBS)
-                .where(due)
+                .where(_due(now))
                 .order_by(JOBS.c.available_at)
                 .limit(1)
                 .with_for_update(skip_locked=True)
@@ -334,31 +379,22 @@ class JobStore:
             if row is None:
                 return None
             job = _job(row)
-            if job.attempts >= attempts:
-                self._end(
-                    connection,
-                    job,
-                    FAILED,
-                    message=f"{job.video}: the analysis was cut off {attempts} times; the "
-                    "video may crash its decoder. Re-encode the video, then start the job again",
-                )
+            if row.lease_owner is not None:
+                self._interrupt(connection, job, now, "its workers were lost")
                 return None
             connection.execute(
                 JOBS.update()
                 .where(JOBS.c.job_id == job.job_id)
-                .values(
-                    attempts=job.attempts + 1,
-                    lease_owner=owner,
-                    lease_until=self._clock() + lease_s,
-                )
+                .values(claims=job.claims + 1, lease_owner=owner, lease_until=now + lease_s)
             )
-        return _job(row, attempts=job.attempts + 1)
+        return _job(row, claims=job.claims + 1)
 
     def heartbeat(self, job: Job, owner: str, lease_s: float) -> bool:
         """Hold a job for another ``lease_s`` seconds; False where it is no longer this owner's."""
         with self._write() as connection:
+            until = self._now(connection) + lease_s
             result = connection.execute(
-                JOBS.update().where(*_held(job, owner)).values(lease_until=self._clock() + lease_s)
+                JOBS.update().where(*_held(job, owner)).values(lease_until=until)
             )
         return result.rowcount == 1
 
@@ -371,26 +407,131 @@ class JobStore:
                 .values(value=COUNTERS.c.value + number)
             )
 
-    def release(self, job: Job, owner: str, *, delay_s: float = 0.0, counts: bool = False) -> None:
-        """Give a job back, to be taken up again after ``delay_s``.
-
-        Args:
-            job: The job.
-            owner: Who holds it; nothing happens where that is somebody else.
-            delay_s: Seconds until it may be taken up.
-            counts: Whether this was an attempt that went wrong, rather than one called off.
-        """
+    def release(self, job: Job, owner: str) -> None:
+        """Give a job back at once: the attempt was called off, and nothing went wrong."""
         with self._write() as connection:
             connection.execute(
                 JOBS.update()
                 .where(*_held(job, owner))
-                .values(
-                    lease_owner=None,
-                    lease_until=None,
-                    available_at=self._clock() + delay_s,
-                    attempts=job.attempts if counts else job.attempts - 1,
-                )
+                .values(lease_owner=None, lease_until=None, available_at=self._now(connection))
             )
+
+    def interrupt(self, job: Job, owner: str, reason: str) -> None:
+        """Give a job back that a fault around it stopped; it becomes due after its back-off.
+
+        No attempt is counted. A job that was accepted ``job_life_s`` ago ends in FAILED instead.
+
+        Args:
+            job: The job.
+            owner: Who holds it; nothing happens where that is somebody else.
+            reason: What is at fault, for the caller: a clause.
+        """
+        with self._write() as connection:
+            row = self._lock(connection, job, owner)
+            if row is not None:
+                self._interrupt(connection, _job(row), self._now(connection), reason)
+
+    def _interrupt(self, connection: sa.Connection, job: Job, now: float, reason: str) -> None:
+        if now - job.created_at >= self._life:
+            message = (
+                f"{job.video}: it was not analysed within {_time_of(self._life)}, because "
+                f"{reason}. Start the job again once that works"
+            )
+            self._end(connection, job, FAILED, now, message=message)
+            return
+        number = job.interruptions + 1
+        connection.execute(
+            JOBS.update()
+            .where(JOBS.c.job_id == job.job_id)
+            .values(
+                lease_owner=None,
+                lease_until=None,
+                available_at=now + backoff_s(number),
+                interruptions=number,
+            )
+        )
+
+    def count_attempt(
+        self,
+        job: Job,
+        owner: str,
+        reason: str,
+        attempts: int,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> str | None:
+        """Count an attempt that the video made fail; at the last one the job ends in FAILED.
+
+        Args:
+            job: The job.
+            owner: Who holds it; nothing happens where that is somebody else.
+            reason: What went wrong, for the caller: a clause about the analysis.
+            attempts: How many there are.
+            metadata: See :meth:`fail`.
+
+        Returns:
+            The job's status; None where it is no longer this owner's.
+        """
+        with self._write() as connection:
+            row = self._lock(connection, job, owner)
+            return self._count(connection, row, reason, attempts, metadata or {})
+
+    def _count(
+        self,
+        connection: sa.Connection,
+        row: sa.Row[Any] | None,
+        reason: str,
+        attempts: int,
+        metadata: Mapping[str, Any],
+    ) -> str | None:
+        if row is None:
+            return None
+        job, now = _job(row), self._now(connection)
+        number = job.attempts + 1
+        if number >= attempts:
+            message = (
+                f"{job.video}: the analysis failed {number} times, the last time because {reason}. "
+                f"{_REMEDY}"
+            )
+            text = json.dumps(metadata)
+            self._end(connection, job, FAILED, now, message=message, metadata=text)
+            return FAILED
+        connection.execute(
+            JOBS.update()
+            .where(JOBS.c.job_id == job.job_id)
+            .values(
+                lease_owner=None,
+                lease_until=None,
+                available_at=now + backoff_s(number),
+                attempts=number,
+            )
+        )
+        return IN_PROGRESS
+
+    def count_crash(
+        self, job_id: str, claims: int, owner: str, reason: str, attempts: int
+    ) -> str | None:
+        """Count an attempt whose worker ended in it; see :meth:`count_attempt`.
+
+        Its lease may have expired meanwhile, as long as nobody else has taken up the job.
+        """
+        with self._write() as connection:
+            row = connection.execute(
+                sa.select(JOBS)
+                .where(
+                    JOBS.c.job_id == job_id,
+                    JOBS.c.status == IN_PROGRESS,
+                    JOBS.c.claims == claims,
+                    sa.or_(JOBS.c.lease_owner == owner, JOBS.c.lease_owner.is_(None)),
+                )
+                .with_for_update()
+            ).first()
+            return self._count(connection, row, reason, attempts, {})
+
+    def _lock(self, connection: sa.Connection, job: Job, owner: str) -> sa.Row[Any] | None:
+        """The job's row, locked, where this owner still holds it."""
+        return connection.execute(
+            sa.select(JOBS).where(*_held(job, owner)).with_for_update()
+        ).first()
 
     def complete(
         self,
@@ -414,6 +555,7 @@ class JobStore:
                 connection,
                 job,
                 SUCCEEDED,
+                self._now(connection),
                 owner=owner,
                 message=message,
                 metadata=json.dumps(metadata),
@@ -427,19 +569,22 @@ class JobStore:
         """End a job in FAILED with a message for people; see :meth:`complete`."""
         text = json.dumps(metadata or {})
         with self._write() as connection:
-            return self._end(connection, job, FAILED, owner=owner, message=message, metadata=text)
+            now = self._now(connection)
+            return self._end(
+                connection, job, FAILED, now, owner=owner, message=message, metadata=text
+            )
 
     def _end(
         self,
         connection: sa.Connection,
         job: Job,
         status: str,
+        now: float,
         *,
         owner: str | None = None,
         message: str | None = None,
         **values: Any,
     ) -> bool:
-        now = self._clock()
         held = _held(job, owner) if owner else [JOBS.c.job_id == job.job_id]
         ended = connection.execute(
             JOBS.update()
@@ -448,6 +593,7 @@ class JobStore:
                 status=status,
                 status_message=message,
                 completed_at=now,
+                expires_at=now + self._life,
                 lease_owner=None,
                 lease_until=None,
                 **values,
@@ -455,6 +601,9 @@ class JobStore:
         )
         if ended.rowcount != 1:
             return False
+        connection.execute(
+            TOKENS.update().where(TOKENS.c.job_id == job.job_id).values(expires_at=now + self._life)
+        )
         if job.topic_arn:
             connection.execute(
                 OUTBOX.insert().values(
@@ -469,37 +618,39 @@ class JobStore:
         return True
 
     def release_dead(self, is_dead: Callable[[str], bool]) -> int:
-        """Let go of the leases of owners known to be dead; how many there were.
+        """Interrupt the jobs of owners known to be dead; how many there were.
 
-        Leases end by themselves; this saves the wait.
+        Leases expire by themselves; this saves the wait.
         """
+        held = [JOBS.c.status == IN_PROGRESS, JOBS.c.lease_owner.is_not(None)]
         with self._read() as connection:
-            owners = connection.scalars(
-                sa.select(JOBS.c.lease_owner)
-                .where(JOBS.c.status == IN_PROGRESS, JOBS.c.lease_owner.is_not(None))
-                .distinct()
-            ).all()
+            owners = connection.scalars(sa.select(JOBS.c.lease_owner).where(*held).distinct()).all()
         dead = [o for o in owners if o and is_dead(o)]
         if not dead:
             return 0
         with self._write() as connection:
-            result = connection.execute(
-                JOBS.update()
-                .where(JOBS.c.status == IN_PROGRESS, JOBS.c.lease_owner.in_(dead))
-                .values(lease_owner=None, lease_until=None)
-            )
-        return result.rowcount
+            now = self._now(connection)
+            rows = connection.execute(
+                sa.select(JOBS).where(*held, JOBS.c.lease_owner.in_(dead)).with_for_update()
+            ).all()
+            for row in rows:
+                self._interrupt(connection, _job(row), now, "its workers were lost")
+        return len(rows)
 
     # -- the publisher's side ---------------------------------------------------------------------
 
-    def due_notifications(self, hold_s: float, limit: int = 20) -> list[Notification]:
+    def due_notifications(
+        self, hold_s: float, limit: int = 20, *, except_topics: Collection[str] = ()
+    ) -> list[Notification]:
         """Announcements that are due; others leave them alone for ``hold_s`` seconds."""
-        now = self._clock()
-        due = OUTBOX.c.next_at <= now
+        other = OUTBOX.c.topic_arn.not_in(list(except_topics))
         with self._read() as connection:
+            due = sa.and_(other, OUTBOX.c.next_at <= self._now(connection))
             if connection.scalar(sa.select(OUTBOX.c.job_id).where(due).limit(1)) is None:
                 return []
         with self._write() as connection:
+            now = self._now(connection)
+            due = sa.and_(other, OUTBOX.c.next_at <= now)
             rows = connection.execute(
                 sa.select(OUTBOX)
                 .where(due)
@@ -513,7 +664,9 @@ class JobStore:
                 .values(next_at=now + hold_s, attempts=OUTBOX.c.attempts + 1)
             )
         return [
-            Notification(r.job_id, r.topic_arn, r.message, r.attempts + 1, r.created_at)
+            Notification(
+                r.job_id, r.topic_arn, r.message, r.attempts + 1, max(0.0, now - r.created_at)
+            )
             for r in rows
         ]
 
@@ -522,33 +675,39 @@ class JobStore:
         with self._write() as connection:
             connection.execute(OUTBOX.delete().where(OUTBOX.c.job_id == job_id))
 
-    def announce_later(self, job_id: str, delay_s: float) -> None:
-        """Try an announcement again after ``delay_s`` seconds."""
+    def announce_later(self, job_ids: Collection[str], delay_s: float) -> None:
+        """Try announcements again after ``delay_s`` seconds."""
         with self._write() as connection:
             connection.execute(
                 OUTBOX.update()
-                .where(OUTBOX.c.job_id == job_id)
-                .values(next_at=self._clock() + delay_s)
+                .where(OUTBOX.c.job_id.in_(list(job_ids)))
+                .values(next_at=self._now(connection) + delay_s)
             )
 
     # -- upkeep -----------------------------------------------------------------------------------
 
-    def expired(self, limit: int = 100) -> list[Job]:
-        """Ended jobs whose life is over."""
+    def expired(self, after: str = "", limit: int = 100) -> list[Job]:
+        """Jobs whose life is over and whose end is announced, by JobId.
+
+        Args:
+            after: Only JobIds greater than this one.
+            limit: At most so many.
+        """
+        pending = sa.exists().where(OUTBOX.c.job_id == JOBS.c.job_id)
         with self._read() as connection:
             rows = connection.execute(
                 sa.select(JOBS)
-                .where(JOBS.c.status != IN_PROGRESS, JOBS.c.expires_at <= self._clock())
+                .where(JOBS.c.expires_at <= self._now(connection), JOBS.c.job_id > after, ~pending)
+                .order_by(JOBS.c.job_id)
                 .limit(limit)
             ).all()
         return [_job(r) for r in rows]
 
     def forget(self, job_id: str) -> None:
-        """Remove an expired job and what belongs to it."""
+        """Remove an expired job and its token."""
         with self._write() as connection:
-            connection.execute(OUTBOX.delete().where(OUTBOX.c.job_id == job_id))
             connection.execute(JOBS.delete().where(JOBS.c.job_id == job_id))
-            connection.execute(TOKENS.delete().where(TOKENS.c.expires_at <= self._clock()))
+            connection.execute(TOKENS.delete().where(TOKENS.c.job_id == job_id))
 
     def counts(self) -> dict[str, int]:
         """Jobs by status."""
@@ -560,12 +719,12 @@ class JobStore:
 
     def waiting(self) -> Waiting:
         """What waits in the store now."""
-        now = self._clock()
-        idle = sa.and_(
-            JOBS.c.status == IN_PROGRESS,
-            sa.or_(JOBS.c.lease_until.is_(None), JOBS.c.lease_until <= now),
-        )
         with self._read() as connection:
+            now = self._now(connection)
+            idle = sa.and_(
+                JOBS.c.status == IN_PROGRESS,
+                sa.or_(JOBS.c.lease_until.is_(None), JOBS.c.lease_until <= now),
+            )
             jobs, oldest = connection.execute(
                 sa.select(sa.func.count(), sa.func.min(JOBS.c.created_at)).where(idle)
             ).one()
@@ -596,14 +755,29 @@ def completion_message(job: Job, status: str, at: float) -> dict[str, Any]:
     return message
 
 
+_REMEDY = "Re-encode the video, cut it into parts or upload it again, then start the job again"
+
+
+def _due(now: float) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        JOBS.c.status == IN_PROGRESS,
+        JOBS.c.available_at <= now,
+        sa.or_(JOBS.c.lease_until.is_(None), JOBS.c.lease_until <= now),
+    )
+
+
 def _held(job: Job, owner: str) -> list[sa.ColumnElement[bool]]:
-    """What holds while this attempt at the job is this owner's."""
+    """What is true as long as this claim of the job is this owner's."""
     return [
         JOBS.c.job_id == job.job_id,
         JOBS.c.status == IN_PROGRESS,
         JOBS.c.lease_owner == owner,
-        JOBS.c.attempts == job.attempts,
+        JOBS.c.claims == job.claims,
     ]
+
+
+def _time_of(seconds: float) -> str:
+    return f"{seconds / 86400:g} days" if seconds >= 86400 else f"{seconds:g} s"
 
 
 def _job(row: sa.Row[Any], **changed: Any) -> Job:

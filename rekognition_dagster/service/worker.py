@@ -1,7 +1,8 @@
 """A worker process: takes up one job after another, analyses the video, ends the job.
 
-It lives as long as its standard input stays open, so that it never outlives the service. Whatever
-kills it (a decoder's crash, a kill -9) leaves a lease that runs out, and the job is taken up again.
+It ends when its standard input closes, so that it never outlives the service, and reads from it
+whether it may take up jobs. It reports to the service what it does; ``crew`` reads that, and counts
+an attempt of a worker that crashes or hangs.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import itertools
 import json
 import logging
 import os
@@ -22,15 +24,28 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeVar
 
 from rekognition_dagster.backfill import backend_name
 from rekognition_dagster.engine import VideoMetadata, open_detector, read_metadata
+from rekognition_dagster.engine.limits import MAX_PIXELS_VARIABLE
 from rekognition_dagster.errors import ModelError, RekognitionDagsterError, VideoError
 from rekognition_dagster.operations import OPERATIONS
 from rekognition_dagster.service import objects
+from rekognition_dagster.service.backoff import backoff_s
+from rekognition_dagster.service.faults import (
+    ATTEMPT,
+    VIDEO,
+    Fault,
+    GoneError,
+    LimitError,
+    fault_of,
+    is_gone,
+    part_of,
+)
 from rekognition_dagster.service.logs import configure
 from rekognition_dagster.service.owners import owner_name, scratch_prefix
+from rekognition_dagster.service.reports import Reports
 from rekognition_dagster.service.results import Results
 from rekognition_dagster.service.settings import Settings
 from rekognition_dagster.service.store import Job, JobStore
@@ -42,6 +57,10 @@ log = logging.getLogger("rekognition_dagster.service.worker")
 
 _LAST_S = 30.0
 """Seconds that a worker outlives its service at most."""
+_PATIENCE_S = 600.0
+"""Seconds, at least, for which finished results are published again while S3 is at fault."""
+
+_T = TypeVar("_T")
 
 
 class _CalledOffError(BaseException):
@@ -51,42 +70,72 @@ class _CalledOffError(BaseException):
     """
 
 
-class _UnfetchedError(Exception):
-    """The video could not be fetched this time."""
-
-
 @dataclass
 class Switch:
-    """Tells a worker to take no more jobs, and the job under way to stop."""
+    """What a worker is to do: take up no job for now, none any more, or stop the one under way."""
 
+    hold: threading.Event = field(default_factory=threading.Event)
     no_more: threading.Event = field(default_factory=threading.Event)
     call_off: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass
 class _Attempt:
-    """One go at one job: whether it is still to go on, and how far it is."""
+    """One attempt at one job: whether it is to go on, how far it is, and when it last moved."""
 
     job: Job
     folder: str
+    settings: Settings
     called_off: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
     frames: int = 0
+    began: float = field(default_factory=time.monotonic)
+    moved: float = field(default_factory=time.monotonic)
 
     @property
     def about(self) -> dict[str, Any]:
-        """What log lines say of it."""
+        """Fields of its log lines."""
         job = self.job
         return {
             "job_id": job.job_id,
             "operation": job.operation,
             "video": job.video,
-            "attempt": job.attempts,
+            "attempt": job.claims,
         }
 
+    @property
+    def seconds(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self.began
+
+    @property
+    def stalls(self) -> bool:
+        """Whether it made no progress for longer than it may."""
+        return time.monotonic() - self.moved > self.settings.stall_s
+
+    def move(self) -> None:
+        """Note progress."""
+        self.moved = time.monotonic()
+
     def check(self, *_: Any) -> None:
+        """Note progress, and stop the attempt where it is called off or exceeds a limit."""
+        self.move()
         if self.called_off.is_set():
             raise _CalledOffError
+        if self.seconds > self.settings.max_job_s:
+            raise LimitError(
+                f"it took longer than {self.settings.max_job_s / 3600:g} hours, which is the limit"
+            )
+
+    def count_frame(self) -> None:
+        """Count a frame that was looked at."""
+        self.frames += 1
+        if self.frames > self.settings.max_frames:
+            raise VideoError(
+                self.job.video,
+                f"the video has more than {self.settings.max_frames:,} frames, which is the limit",
+                "Cut it into parts",
+            )
 
 
 @dataclass(frozen=True)
@@ -98,6 +147,7 @@ class Worker:
         store: Where the jobs are.
         results: Where their results go.
         switch: What stops it.
+        reports: What it reports to its service.
         owner: Its name on leases.
     """
 
@@ -105,28 +155,34 @@ class Worker:
     store: JobStore
     results: Results
     switch: Switch
+    reports: Reports
     owner: str = field(default_factory=owner_name)
+    _attempts: list[_Attempt] = field(default_factory=list)
 
     def run(self) -> None:
         """Take up jobs until the switch says no more."""
+        threading.Thread(target=self._pulse, name="pulse", daemon=True).start()
         while not self.switch.no_more.is_set():
+            job = None
             try:
-                job = self.store.claim(self.owner, self.settings.lease_s, self.settings.attempts)
-            except Exception:
-                log.exception("the job store cannot be reached; trying again")
-                self.switch.no_more.wait(5.0)
-                continue
+                if not self.switch.hold.is_set():
+                    job = self.store.claim(self.owner, self.settings.lease_s)
+                if job is not None:
+                    self.work(job)
+            except Exception as error:
+                log.exception("a job was not claimed, or its end was not recorded")
+                self._report(fault_of(error), error)
+                self.switch.no_more.wait(1.0)
             if job is None:
                 self.switch.no_more.wait(self.settings.poll_s)
-            else:
-                self.work(job)
 
     def work(self, job: Job) -> None:
         """Bring one job to its end, or give it back."""
-        # Results of each attempt lie apart, so that one that lost its lease spoils nothing. Its
-        # number would not do: one that is called off does not count, and the next has it too.
-        attempt = _Attempt(job, f"{job.job_id}/{secrets.token_hex(4)}")
+        # Results of each attempt lie apart, so that one that lost its lease spoils nothing.
+        attempt = _Attempt(job, f"{job.job_id}/{secrets.token_hex(4)}", self.settings)
         log.info("job taken up", extra=attempt.about)
+        self.reports.taken(job)
+        self._attempts.append(attempt)
         heart = threading.Thread(target=self._beat, args=(attempt,), name="heartbeat")
         heart.start()
         kept = False
@@ -137,37 +193,92 @@ class Worker:
             heart.join()
             if not kept:
                 self._remove(attempt)
+            self._attempts.remove(attempt)
+            self.reports.idle()
 
     def _bring_to_end(self, attempt: _Attempt) -> bool:
         """Whether the attempt's results are now the job's."""
-        job, store, owner = attempt.job, self.store, self.owner
-        began = time.monotonic()
+        job, store = attempt.job, self.store
         try:
             facts, orders = self._analyse(attempt)
-            kept = store.complete(
+        except (Exception, _CalledOffError) as error:
+            self._end_badly(attempt, error)
+            return False
+        kept = self._record(
+            attempt,
+            lambda: store.complete(
                 job,
-                owner,
+                self.owner,
                 metadata={**_about(facts, self.settings), **_backend(job, self.settings)},
                 results=attempt.folder,
                 orders=orders,
                 message=facts.warning,
+            ),
+        )
+        done = {"rows": max(orders.values()), "frames": attempt.frames}
+        log.info(
+            "job SUCCEEDED" if kept else "job ended elsewhere",
+            extra={**attempt.about, **done, "seconds": round(attempt.seconds, 2)},
+        )
+        return kept
+
+    def _end_badly(self, attempt: _Attempt, error: BaseException) -> None:
+        """Record what stopped an attempt: the job ends, counts an attempt, or is given back."""
+        job, store, owner, about = attempt.job, self.store, self.owner, attempt.about
+        # What calls an attempt off may surface as some other error of the library it went through;
+        # an attempt that was called off says nothing about its video.
+        if attempt.called_off.is_set():
+            log.info("job given back", extra=about)
+            self._record(attempt, lambda: store.release(job, owner))
+            return
+        fault, backend = fault_of(error), _backend(job, self.settings)
+        self._report(fault, error, job)
+        if fault.kind == VIDEO:
+            log.warning("job FAILED", extra={**about, "error": error})
+            text = self._public(fault.text)
+            text = text if job.video in text else f"{job.video}: {text}"
+            self._record(attempt, lambda: store.fail(job, owner, text, backend))
+        elif fault.kind == ATTEMPT:
+            log.error("attempt failed", extra=about, exc_info=error)
+            self._record(
+                attempt,
+                lambda: store.count_attempt(
+                    job, owner, fault.text, self.settings.attempts, backend
+                ),
             )
-            seconds = time.monotonic() - began
-            done = {"rows": max(orders.values()), "frames": attempt.frames}
-            log.info(
-                "job SUCCEEDED" if kept else "job ended elsewhere",
-                extra={**attempt.about, **done, "seconds": round(seconds, 2)},
-            )
-            return kept
-        except (Exception, _CalledOffError) as error:
-            # What calls an attempt off may surface as some other error of the library it went
-            # through; an attempt that was called off says nothing about its video.
-            if attempt.called_off.is_set():
-                log.info("job given back", extra=attempt.about)
-                store.release(job, owner)
-            else:
-                self._end_badly(attempt, error)
-        return False
+        else:
+            log.error("job given back for a fault around it", extra=about, exc_info=error)
+            self._record(attempt, lambda: store.interrupt(job, owner, fault.text))
+
+    def _record(self, attempt: _Attempt, write: Callable[[], _T]) -> _T:
+        """Write how an attempt ended to the store, again and again until that works."""
+        for number in itertools.count(1):
+            try:
+                return write()
+            except Exception as error:
+                fault = fault_of(error)
+                if fault.part is None:
+                    raise
+                log.warning(
+                    "the job's end is not recorded yet", extra={**attempt.about, "error": error}
+                )
+                self._report(fault, error)
+                attempt.move()
+                if self.switch.call_off.wait(backoff_s(number, 10.0)):
+                    raise
+        raise AssertionError
+
+    def _report(self, fault: Fault, error: BaseException, job: Job | None = None) -> None:
+        """Tell the service what is at fault around the jobs, and take up none until it says so."""
+        if fault.part is None:
+            return
+        self.switch.hold.set()
+        about = job.request["Video"]["S3Object"] if job and fault.part == "s3" else None
+        self.reports.fault(fault.part, error, about)
+
+    def _public(self, text: str) -> str:
+        """A message without the place where the video lay on this machine."""
+        return text.replace(str(self.settings.scratch_folder), "").strip()
 
     def _remove(self, attempt: _Attempt) -> None:
         """Remove the results of an attempt, unless they are the job's after all: the database may
@@ -179,35 +290,12 @@ class Worker:
         except Exception:
             log.exception("results are left until the job expires", extra=attempt.about)
 
-    def _end_badly(self, attempt: _Attempt, error: BaseException) -> None:
-        """Fail the job, or let it be tried again."""
-        job, store, owner = attempt.job, self.store, self.owner
-        backend = _backend(job, self.settings)
-        if isinstance(error, _UnfetchedError) and job.attempts < self.settings.attempts:
-            log.warning("video not fetched", extra={**attempt.about, "error": error})
-            store.release(job, owner, delay_s=2.0**job.attempts, counts=True)
-        elif isinstance(error, (_UnfetchedError, RekognitionDagsterError)):
-            log.warning("job FAILED", extra={**attempt.about, "error": error})
-            text = str(error)
-            store.fail(job, owner, text if job.video in text else f"{job.video}: {text}", backend)
-        elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            log.error("job FAILED", extra={**attempt.about, "error": error})
-            store.fail(
-                job,
-                owner,
-                f"{job.video}: there is no space left where the service keeps videos and results. "
-                "Free some, or name another place with --results, then start the job again",
-                backend,
-            )
-        else:
-            log.error("job FAILED", extra=attempt.about, exc_info=error)
-            store.fail(
-                job,
-                owner,
-                f"{job.video}: the analysis failed ({type(error).__name__}). The service's log "
-                f"says more under job {job.job_id}; start the job again once that is mended",
-                backend,
-            )
+    def _pulse(self) -> None:
+        """Report that this process is alive, unless its job makes no progress."""
+        while True:
+            if not any(attempt.stalls for attempt in list(self._attempts)):
+                self.reports.beat()
+            time.sleep(self.settings.lease_s / 6)
 
     def _beat(self, attempt: _Attempt) -> None:
         """Hold the lease while the job is under way; call the attempt off when it is lost."""
@@ -217,7 +305,7 @@ class Worker:
         while not attempt.ended.wait(0.1):
             if self.switch.call_off.is_set():
                 attempt.called_off.set()
-            if time.monotonic() < next_beat:
+            if time.monotonic() < next_beat or attempt.stalls:
                 continue
             next_beat = time.monotonic() + lease_s / 3
             try:
@@ -240,43 +328,80 @@ class Worker:
         return frames
 
     def _analyse(self, attempt: _Attempt) -> tuple[VideoMetadata, dict[str, int]]:
-        job, settings = attempt.job, self.settings
-        operation = OPERATIONS[job.operation]
-        scratch = settings.scratch_folder
+        job, scratch = attempt.job, self.settings.scratch_folder
         scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=scratch_prefix(), dir=scratch) as temporary:
             # A decoder may go by how a name ends; nothing else of it reaches the disk.
             suffix = Path(job.name).suffix.lower()
             path = Path(temporary) / f"video{suffix if suffix in VIDEO_SUFFIXES else ''}"
             _fetch(attempt, path)
-            self._check_video(job, path)
-            analyze = _analyzer(settings.analyzer)
-            with ResultsWriter(
-                self.results, attempt.folder, operation, job, settings.sample_fps
-            ) as writer:
+            size = path.stat().st_size
+            try:
+                return self._look(attempt, path)
+            except VideoError as error:
+                if not path.exists() or path.stat().st_size != size:
+                    text = "the video's local copy was changed or removed"
+                    raise OSError(errno.ENOENT, text) from error
+                raise
 
-                def sink(rows: Iterable[Mapping[str, Any]]) -> None:
-                    attempt.check()
-                    writer.write(rows)
+    def _look(self, attempt: _Attempt, path: Path) -> tuple[VideoMetadata, dict[str, int]]:
+        """Analyse the local copy of a job's video and write its results."""
+        job, settings, operation = attempt.job, self.settings, OPERATIONS[attempt.job.operation]
+        self._check_video(job, path)
+        analyze = _analyzer(settings.analyzer)
+        with ResultsWriter(
+            self.results,
+            attempt.folder,
+            operation,
+            job,
+            settings.sample_fps,
+            publish=lambda file, to: self._publish(attempt, file, to),
+        ) as writer:
 
-                def progress(fraction: float) -> None:
-                    attempt.check()
-                    attempt.frames += fraction < 1  # once a frame, and once more at the end
-
-                with _place(job, path, settings) as (source, where):
-                    facts = analyze(
-                        source,
-                        {operation.name: sink},
-                        detector=settings.detector,
-                        sample_fps=settings.sample_fps,
-                        face_attributes=job.request.get("FaceAttributes", "DEFAULT").lower(),
-                        progress=progress,
-                        video=job.video,
-                        **where,
-                    )
+            def sink(rows: Iterable[Mapping[str, Any]]) -> None:
                 attempt.check()
-            self._check_duration(job, facts.duration_ms)
+                writer.write(rows)
+
+            def progress(fraction: float) -> None:
+                attempt.check()
+                if fraction < 1:  # once a frame, and once more at the end
+                    attempt.count_frame()
+
+            with _place(job, path, settings) as (source, where):
+                facts = analyze(
+                    source,
+                    {operation.name: sink},
+                    detector=settings.detector,
+                    sample_fps=settings.sample_fps,
+                    face_attributes=job.request.get("FaceAttributes", "DEFAULT").lower(),
+                    progress=progress,
+                    video=job.video,
+                    **where,
+                )
+            attempt.check()
+        self._check_duration(job, facts.duration_ms)
         return facts, writer.orders
+
+    def _publish(self, attempt: _Attempt, file: IO[bytes], path: str) -> None:
+        """Publish a file of results; while S3 is at fault, again and again.
+
+        It is tried for as long as the analysis took, since that would have to be done again.
+        """
+        patience = max(attempt.seconds, _PATIENCE_S)
+        until = time.monotonic() + patience
+        for number in itertools.count(1):
+            try:
+                self.results.storage.publish(file, path)
+                return
+            except OSError as error:
+                if part_of(error) != "s3" or time.monotonic() > until:
+                    raise
+                about = {**attempt.about, "error": error}
+                log.warning("results are not published yet", extra=about)
+                self._report(fault_of(error), error)
+            attempt.move()
+            if attempt.called_off.wait(backoff_s(number, 30.0)):
+                raise _CalledOffError
 
     def _check_video(self, job: Job, path: Path) -> None:
         """Refuse what the API does not take, before any time is spent on it."""
@@ -342,16 +467,14 @@ def _backend(job: Job, settings: Settings) -> dict[str, str]:
 
 
 def _fetch(attempt: _Attempt, path: Path) -> None:
-    from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import ClientError
 
     try:
         objects.fetch(attempt.job.request["Video"]["S3Object"], path, attempt.check)
-    except (ClientError, BotoCoreError, Boto3Error) as error:
-        raise _UnfetchedError(
-            f"{attempt.job.video}: the video cannot be fetched from S3: {error}. Check "
-            "that it is still there and that the service may read it, then start the job again"
-        ) from error
+    except ClientError as error:
+        if is_gone(error):
+            raise GoneError("S3 no longer has the object") from error
+        raise
 
 
 @contextlib.contextmanager
@@ -374,51 +497,55 @@ def _analyzer(spec: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), name)
 
 
-READY = "ready"
-"""What a worker reports once it has loaded its detector; anything else is an error's text."""
+def _load(settings: Settings) -> None:
+    """Load the detector before any job needs it.
 
-
-def _load(settings: Settings) -> str:
-    """Load the detector before any job needs it; return :data:`READY` or what is wrong with it."""
-    try:
-        _analyzer(settings.analyzer)
-        if settings.analyzer == Settings.analyzer and settings.ray is None:
-            open_detector(settings.detector)
-    except RekognitionDagsterError as error:
-        return " ".join(str(error).split())
-    return READY
+    Raises:
+        RekognitionDagsterError: It cannot be loaded.
+    """
+    _analyzer(settings.analyzer)
+    if settings.analyzer == Settings.analyzer and settings.ray is None:
+        open_detector(settings.detector)
 
 
 def main() -> None:
     """Run as ``python -m rekognition_dagster.service.worker FD``.
 
     Settings come as one line of JSON on standard input, which then stays open for as long as the
-    service lives. FD is a pipe on which the worker reports :data:`READY` or an error.
+    service lives and says ``hold`` or ``go``. FD is the pipe of its :class:`Reports`.
     """
     settings = Settings.of(**json.loads(sys.stdin.readline()))
     configure(settings.log_format)
-    switch = Switch()
+    if settings.max_pixels is not None:
+        os.environ[MAX_PIXELS_VARIABLE] = str(settings.max_pixels)
+    switch, reports = Switch(), Reports(int(sys.argv[1]))
+    switch.hold.set()
     # The service alone decides when a worker stops; a terminal's Ctrl-C reaches it too.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: switch.no_more.set())
 
     def watch() -> None:
         # Not sys.stdin: a library that forks would fork its lock too, held.
-        while os.read(0, 4096):
-            pass
+        while said := os.read(0, 4096):
+            if said.split()[-1] == b"hold":
+                switch.hold.set()
+            else:
+                switch.hold.clear()
         switch.no_more.set()
         switch.call_off.set()
         time.sleep(_LAST_S)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    report = _load(settings)
-    with os.fdopen(int(sys.argv[1]), "w") as pipe:
-        pipe.write(f"{report}\n")
-    if report != READY:
+    try:
+        _load(settings)
+    except RekognitionDagsterError as error:
+        reports.refused(" ".join(str(error).split()))
         os._exit(1)
     store = JobStore(settings.database_url, job_life_s=settings.job_life_s)
-    Worker(settings, store, Results(settings.results_url), switch).run()
+    worker = Worker(settings, store, Results(settings.results_url), switch, reports)
+    reports.ready(worker.owner)
+    worker.run()
     store.close()
     logging.shutdown()
     # The job's end is in the store by now; threads and children of libraries may not end at all.

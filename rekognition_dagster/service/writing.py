@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute
@@ -16,6 +16,7 @@ import pyarrow.compute
 from rekognition_dagster.engine import SampleFps
 from rekognition_dagster.lake.writer import TableWriter
 from rekognition_dagster.operations import LABEL_DETECTION, Operation
+from rekognition_dagster.service.requests import MIN_CONFIDENCE
 from rekognition_dagster.service.results import Results, path_of
 from rekognition_dagster.service.store import Job
 
@@ -28,9 +29,6 @@ smaller ones make the footer of a large file heavy."""
 
 TIMESTAMP, INDEX, NAME = "TIMESTAMP", "INDEX", "NAME"
 TIMESTAMPS, SEGMENTS = "TIMESTAMPS", "SEGMENTS"
-
-MIN_CONFIDENCE = 50.0
-"""The default of a request's MinConfidence (source: StartLabelDetection)."""
 
 SEGMENT_GAP_MS = 1000
 """A label that is absent for longer than this starts a new segment when it returns; where frames
@@ -75,6 +73,7 @@ class ResultsWriter:
         operation: The job's operation.
         job: The job; its request says which rows and attributes it wants.
         sample_fps: Frames per second that the rows come from, where it is not every frame.
+        publish: What makes a complete file appear at its path; by default the storage does.
     """
 
     def __init__(
@@ -84,10 +83,12 @@ class ResultsWriter:
         operation: Operation,
         job: Job,
         sample_fps: SampleFps = None,
+        publish: Callable[[IO[bytes], str], None] | None = None,
     ) -> None:
         self._operation, self._job = operation, job
         self._writers = {
-            order: _writer(results, folder, operation, order) for order in orders_of(operation)
+            order: _writer(results, folder, operation, order, publish)
+            for order in orders_of(operation)
         }
         self._select = _selection(operation, job.request)
         self._segments = _Segments(_gap_ms(sample_fps)) if operation == LABEL_DETECTION else None
@@ -132,13 +133,21 @@ class ResultsWriter:
                 writer.write(table)
 
 
-def _writer(results: Results, folder: str, operation: Operation, order: str) -> TableWriter:
+def _writer(
+    results: Results,
+    folder: str,
+    operation: Operation,
+    order: str,
+    publish: Callable[[IO[bytes], str], None] | None,
+) -> TableWriter:
     sort = _SORTS.get(order.removeprefix(f"{SEGMENTS}-"), operation.sort_columns)
     schema = operation.schema
     if _UNSURENESS in sort:  # the API sorts by falling confidence, files are sorted upwards
         schema = schema.append(pa.field(_UNSURENESS, pa.float32()))
     path = path_of(folder, order)
-    return TableWriter(results.storage, path, schema, sort, row_group_rows=ROW_GROUP_ROWS)
+    return TableWriter(
+        results.storage, path, schema, sort, row_group_rows=ROW_GROUP_ROWS, publish=publish
+    )
 
 
 def _selection(operation: Operation, request: Mapping[str, Any]) -> Callable[[Rows], Rows]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from service.proxy import Proxy
 from service.serving import BUCKET, ENV, Cloud, Service, cloud_client, starter
 
 
@@ -59,6 +60,14 @@ def service(tmp_path_factory: pytest.TempPathFactory, aws_endpoint: str) -> Iter
 def rekognition(service: Service) -> Any:
     """boto3's client of the service."""
     return service.client()
+
+
+@pytest.fixture
+def proxy(aws_endpoint: str) -> Iterator[Proxy]:
+    """AWS on loopback that can be made to fail."""
+    proxy = Proxy(aws_endpoint)
+    yield proxy
+    proxy.close()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ Stands in for the engine where a test is about the service; its rows have the en
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from rekognition_dagster.engine.limits import max_pixels
 from rekognition_dagster.engine.metadata import VideoMetadata
 from rekognition_dagster.errors import VideoError
 
@@ -93,6 +95,36 @@ ROWS = {
 }
 
 
+def _kill_or_hang(script: dict) -> None:
+    if once := script.get("crash_once"):
+        try:
+            os.close(os.open(once, os.O_CREAT | os.O_EXCL))
+            os.kill(os.getpid(), signal.SIGKILL)
+        except FileExistsError:
+            pass
+    if script.get("crash"):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if script.get("hang") == "interpreter":
+        ctypes.PyDLL(None).sleep(600)  # holds the interpreter's lock, as some libraries do
+    if script.get("hang") == "decoder":
+        time.sleep(600)
+    if mebibytes := script.get("memory"):
+        held = [bytearray(b"x" * (1 << 20)) for _ in range(mebibytes)]
+        time.sleep(5)
+        del held
+
+
+def _raise(script: dict, source_path, video) -> None:
+    if (pixels := script.get("pixels")) and pixels > max_pixels():
+        raise VideoError(str(video), f"has frames of {pixels} pixels", "Scale it down")
+    if error := script.get("error"):
+        raise VideoError(str(video), error.format(path=source_path), "Re-encode it")
+    if number := script.get("errno"):
+        raise OSError(number, os.strerror(number))
+    if error := script.get("bug"):
+        raise ZeroDivisionError(error)
+
+
 def analyze(
     source_path,
     sinks,
@@ -103,25 +135,13 @@ def analyze(
     progress=None,
     video=None,
 ) -> VideoMetadata:
-    """Follow the script: ``rows``, ``scene``, ``seconds``, ``error``, ``crash``, ``crash_once``."""
+    """Follow the script: ``rows``, ``scene``, ``seconds``, ``error``, ``crash``, ``hang`` ..."""
     script = json.loads(Path(source_path).read_bytes().rpartition(b"\n")[2])
     if log := script.get("log"):
         with open(log, "a") as file:
             file.write(f"{video}\n")
-    if once := script.get("crash_once"):
-        try:
-            os.close(os.open(once, os.O_CREAT | os.O_EXCL))
-            os.kill(os.getpid(), signal.SIGKILL)
-        except FileExistsError:
-            pass
-    if script.get("crash"):
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if error := script.get("error"):
-        raise VideoError(str(video), error, "Re-encode it")
-    if number := script.get("errno"):
-        raise OSError(number, os.strerror(number))
-    if error := script.get("bug"):
-        raise ZeroDivisionError(error)
+    _kill_or_hang(script)
+    _raise(script, source_path, video)
     for rows in label_rows_of(script.get("scene", {})):
         sinks["label_detection"](rows)
     rows = script.get("rows", 0 if "scene" in script else 10)

@@ -207,7 +207,12 @@ class Service:
 
     def status(self, path: str) -> int:
         """The HTTP status of one of the pages for operators."""
-        return _pool.request("GET", self.url + path).status
+        return self.page(path).status
+
+    def page(self, path: str) -> Answer:
+        """One of the pages for operators."""
+        answer = _pool.request("GET", self.url + path)
+        return Answer(answer.status, answer.data, dict(answer.headers.items()))
 
     def logged(self) -> str:
         return self.log.read_text()

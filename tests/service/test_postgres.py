@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
+import sqlalchemy
 from postgresql import Cluster
-from service.serving import ended, refused, until
+from service.serving import HERE, ended, refused, until
+
+from rekognition_dagster.service.store import JobStore
+
+psycopg = pytest.importorskip("psycopg", reason="no PostgreSQL driver")
 
 
 @pytest.fixture
@@ -60,11 +68,86 @@ def test_two_hosts_share_jobs_limits_tokens_and_pages(cloud, make_service, store
     )
 
 
+def test_a_host_whose_clock_is_ahead_claims_nothing_that_another_works_on(
+    postgres, unique, monkeypatch
+):
+    url = postgres.create(unique).replace("postgresql:", "postgresql+psycopg:")
+    video = {"Video": {"S3Object": {"Bucket": "footage", "Name": "clip.mp4"}}}
+    stores = [JobStore(url) for _ in range(2)]
+    stores[0].add("person_tracking", video, account="a", token=None, request_hash="", limit=9)
+    job = stores[0].claim("one", 30.0)
+    assert job is not None
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 3600)
+    assert stores[1].claim("two", 30.0) is None
+    assert stores[1].waiting().jobs == 0
+    assert stores[0].complete(job, "one", metadata={}, results="j/1", orders={"TIMESTAMP": 1})
+    ended_job = stores[1].job(job.job_id)
+    assert ended_job is not None
+    assert ended_job.completed_at == pytest.approx(now(), abs=60)
+    for store in stores:
+        store.close()
+
+
+def test_a_store_of_version_1_is_brought_to_this_one(postgres, unique):
+    url = postgres.create(unique).replace("postgresql:", "postgresql+psycopg:")
+    engine = sqlalchemy.create_engine(url)
+    with engine.begin() as connection:
+        for statement in (HERE / "store_v1.sql").read_text().split(";\n"):
+            if not statement.strip().startswith(("BEGIN", "COMMIT")) and statement.strip():
+                connection.exec_driver_sql(re.sub(r"\bDOUBLE\b", "DOUBLE PRECISION", statement))
+    store = JobStore(url)
+    job = store.job("r" * 64)
+    assert job is not None
+    assert (job.status, job.attempts, job.interruptions) == ("IN_PROGRESS", 0, 0)
+    claimed = store.claim("one", 30.0)
+    assert claimed is not None
+    assert claimed.claims == 1
+    store.close()
+    engine.dispose()
+
+
+@contextmanager
+def unavailable(postgres: Cluster, database: str) -> Iterator[None]:
+    """A time in which a database ends all connections and takes none."""
+
+    def allow(word: str) -> None:
+        with psycopg.connect(postgres.url(), autocommit=True) as connection:
+            connection.execute(f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS {word}'.encode())
+
+    allow("false")
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (database,)
+        )
+    yield
+    allow("true")
+
+
+def test_a_database_that_goes_away_delays_jobs_and_is_named(
+    cloud, make_service, store, postgres, unique, tmp_path
+):
+    service, log = make_service(store=store, workers=2), tmp_path / "runs"
+    rekognition = service.client()
+    jobs = [
+        rekognition.start_face_detection(Video=cloud.video(seconds=0.5, log=str(log)))["JobId"]
+        for _ in range(6)
+    ]
+    until(lambda: "job taken up" in service.logged())
+    with unavailable(postgres, unique):
+        until(lambda: service.status("/ready") == 503)
+        assert "database" in service.page("/ready").json["status"]
+        assert service.status("/metrics") == 200
+    for job_id in jobs:
+        assert ended(rekognition, "face_detection", job_id, 90)["JobStatus"] == "SUCCEEDED"
+    until(lambda: service.status("/ready") == 200)
+    assert len(log.read_text().splitlines()) == 6, "what was analysed is not analysed again"
+
+
 def test_a_store_that_cannot_be_reached_is_told_without_its_password(tmp_path):
     from rekognition_dagster.errors import ConfigurationError
     from rekognition_dagster.service import serve
 
-    pytest.importorskip("psycopg")
     store = f"postgresql+psycopg://u:topsecret@127.0.0.1:1/db?results={tmp_path}"
     with pytest.raises(ConfigurationError, match="job store") as caught:
         serve(port=0, store=store)
