@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -16,6 +17,8 @@ from rekognition_dagster.terminal import text_table, width_of
 
 if TYPE_CHECKING:
     import duckdb
+
+Row = tuple[Any, ...]
 
 _BATCH = 1000
 _HIDES_COLUMNS = re.compile(r"\d+ columns \(\d+ shown\)")
@@ -31,6 +34,7 @@ def write_answer(
     *,
     rows: int = 60,
     width: int | None = None,
+    repair: Callable[[str], bool] = lambda _: False,
 ) -> None:
     """Run ``sql`` and write its rows; a statement that answers nothing writes nothing.
 
@@ -44,34 +48,63 @@ def write_answer(
         rows: The most that a table shows; it says how many there are.
         width: Characters in a line of a table; None is the terminal's. In a pipe or file no column
             is cut.
+        repair: Called with a statement that failed; whether it is worth repeating.
 
     Raises:
         duckdb.Error: The SQL is wrong, or a file of the lake is.
     """
+    import duckdb
+
     connection.execute("SET TimeZone = 'UTC'")
     statements = [s.query for s in connection.extract_statements(sql)]
-    if form == "table":
-        for statement in statements:
-            out.write(_table(connection, statement, rows, width or width_of(out) or _NO_LIMIT))
-        return
+    wide = width or width_of(out) or _NO_LIMIT
     for statement in statements:
-        _write_rows(connection.execute(statement), form, out)
+        for is_last in (False, True):
+            written = False
+            try:
+                for text in _texts(connection, statement, form, rows, wide):
+                    out.write(text)
+                    written = True
+            except duckdb.Error:
+                if is_last or not repair(statement) or written:
+                    raise
+            else:
+                break
 
 
-def _write_rows(answer: duckdb.DuckDBPyConnection, form: str, out: TextIO) -> None:
+def _texts(
+    connection: duckdb.DuckDBPyConnection, statement: str, form: str, rows: int, width: int
+) -> Iterator[str]:
+    """Run a statement and yield its output, piece by piece."""
+    if form == "table":
+        yield _table(connection, statement, rows, width)
+        return
+    answer = connection.execute(statement)
     if not answer.description:
         return
-    names = _unique(column[0] for column in answer.description or ())
-    if form == "csv":
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows([_cell(value) for value in row] for row in _rows(answer))
-        return
+    names = _unique(column[0] for column in answer.description)
+    batches = _batches(answer)
+    first = next(batches, [])  # before the header, which could not be taken back
+    batches = itertools.chain([first], batches)
+    yield from _csv(names, batches) if form == "csv" else _json_array(names, batches)
+
+
+def _csv(names: Sequence[str], batches: Iterable[Sequence[Row]]) -> Iterator[str]:
+    header: list[Row] = [tuple(names)]
+    for batch in itertools.chain([header], batches):
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows([_cell(value) for value in row] for row in batch)
+        yield text.getvalue()
+
+
+def _json_array(names: Sequence[str], batches: Iterable[Sequence[Row]]) -> Iterator[str]:
     before = "["
-    for row in _rows(answer):
-        out.write(f"{before}\n{_json(dict(zip(names, row, strict=True)))}")
-        before = ","
-    out.write("[]\n" if before == "[" else "\n]\n")
+    for batch in batches:
+        for row in batch:
+            yield f"{before}\n{_json(dict(zip(names, row, strict=True)))}"
+            before = ","
+    yield "[]\n" if before == "[" else "\n]\n"
 
 
 def _unique(names: Iterable[str]) -> list[str]:
@@ -103,9 +136,9 @@ def _table(connection: duckdb.DuckDBPyConnection, sql: str, rows: int, width: in
     return "\n".join(lines) + "\n"
 
 
-def _rows(answer: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
+def _batches(answer: duckdb.DuckDBPyConnection) -> Iterator[list[Row]]:
     while batch := answer.fetchmany(_BATCH):
-        yield from batch
+        yield batch
 
 
 def _cell(value: Any) -> Any:

@@ -57,6 +57,10 @@ class LakeError(RekognitionDagsterError):
     """The lake cannot be read or written: no permission, disk full, wrong address."""
 
 
+class DamagedFileError(LakeError):
+    """A file of the lake is damaged, so its video was left out; everything else was done."""
+
+
 class ApiError(VideoError):
     """The Rekognition API refused or failed a call about one video.
 

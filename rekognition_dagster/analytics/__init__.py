@@ -14,8 +14,9 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rekognition_dagster.errors import ConfigurationError
+from rekognition_dagster.errors import ConfigurationError, DamagedFileError
 from rekognition_dagster.lake import TABLES, Lake
+from rekognition_dagster.lake.damage import REMEDY
 from rekognition_dagster.operations import OPERATIONS, Operation
 from rekognition_dagster.videos import Video
 
@@ -121,19 +122,35 @@ def compute(
         Each video, its rows, and the path of its file below the lake's root.
 
     Raises:
+        DamagedFileError: A file of some videos is damaged; the others were computed.
         LakeError: The lake cannot be read or written.
         duckdb.Error: The SQL is wrong.
     """
+    import duckdb
+
     tables = model.mentions({*lake.tables(), *TABLES} - {model.name})
-    with lake.connect(tables, list(videos)) as duckdb:
-        statement = model.sql.strip().rstrip(";")
-        duckdb.execute(f'CREATE TEMP TABLE "{model.name}" AS {statement}')
-        slices, rows = _by_video(duckdb, model.name)
+    with lake.connect(tables, list(videos)) as connection:
+        statement = f'CREATE TEMP TABLE "{model.name}" AS {model.sql.strip().rstrip(";")}'
+        try:
+            connection.execute(statement)
+        except duckdb.Error:
+            if not connection.leave_out_damaged(statement):
+                raise
+            connection.execute(statement)
+        slices, rows = _by_video(connection, model.name)
+        damaged = {v: lake.files_of(tables, v) & connection.damaged.keys() for v in videos}
         for video in videos:
+            if damaged[video]:
+                continue
             mine = rows.slice(*slices.get(video.uri, (0, 0)))
             with lake.writer(model.name, video, schema=mine.schema) as writer:
                 writer.write(mine)
             yield video, mine, writer.path
+        if named := sorted({lake.storage.uri(f) for files in damaged.values() for f in files}):
+            raise DamagedFileError(
+                f"{model.name} was not computed for {sum(map(bool, damaged.values()))} videos: "
+                f"{', '.join(named[:10])} cannot be read. {REMEDY}"
+            )
 
 
 def compute_standard(lake: Lake, videos: Sequence[Video]) -> dict[str, int]:
@@ -154,13 +171,13 @@ def compute_standard(lake: Lake, videos: Sequence[Video]) -> dict[str, int]:
 
 
 def _by_video(
-    duckdb: DuckDBPyConnection, table: str
+    connection: DuckDBPyConnection, table: str
 ) -> tuple[dict[str, tuple[int, int]], pa.Table]:
     """A table's rows, sorted once for all videos, and where each video's begin and how many."""
-    columns = duckdb.sql(f'SELECT * FROM "{table}" LIMIT 0').columns
+    columns = connection.sql(f'SELECT * FROM "{table}" LIMIT 0').columns
     order = ", ".join(f'"{c}"' for c in ["video", *columns])
-    rows = duckdb.sql(f'SELECT * FROM "{table}" ORDER BY {order}').to_arrow_table()
-    counts = duckdb.sql(f'SELECT video, count(*) FROM "{table}" GROUP BY video ORDER BY video')
+    rows = connection.sql(f'SELECT * FROM "{table}" ORDER BY {order}').to_arrow_table()
+    counts = connection.sql(f'SELECT video, count(*) FROM "{table}" GROUP BY video ORDER BY video')
     slices: dict[str, tuple[int, int]] = {}
     start = 0
     for video, count in counts.fetchall():

@@ -67,7 +67,8 @@ def query(sql: str, url: str | None, form: str) -> None:
             )
     try:
         with lake.connect() as connection:
-            write_answer(connection, sql, form, sys.stdout, rows=_PRINTED_ROWS)
+            repair = connection.leave_out_damaged
+            write_answer(connection, sql, form, sys.stdout, rows=_PRINTED_ROWS, repair=repair)
             sys.stdout.flush()
             made = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
         if made:

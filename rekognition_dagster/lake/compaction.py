@@ -24,20 +24,19 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import IO, Any, Literal, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute
 import pyarrow.parquet as pq
 
 from rekognition_dagster.errors import LakeError
+from rekognition_dagster.lake.damage import damaged
 from rekognition_dagster.lake.lock import locked
+from rekognition_dagster.lake.names import PART, is_small
 from rekognition_dagster.lake.storage import Storage, StoredFile, lake_errors
 from rekognition_dagster.lake.tables import TABLES
 from rekognition_dagster.lake.writer import ROW_GROUP_ROWS, TableWriter
-
-pc: Any = pyarrow.compute  # its functions are made at run time, type checkers see none
 
 GRACE_S = 12 * 3600.0
 """Small files outlive their merging by so long: the longest query, or the oldest connection."""
@@ -49,7 +48,6 @@ PART_ROWS = 16 * ROW_GROUP_ROWS
 """Rows of a merged file, about: what writing one of its videos again costs."""
 
 FOLDER = ".compaction"
-_PART = "compacted."
 _TOGETHER = 16  # requests to S3 at a time
 _SMALL_BYTES = 4 * 1024 * 1024  # files up to this size are read ahead
 
@@ -68,6 +66,7 @@ class Rows:
 
     def of(self, table: pa.Table) -> pa.ChunkedArray:
         """A mask of them."""
+        pc = _arrow_compute()
         mask = pc.equal(table["video"], self.video)
         if self.operation is None:
             return mask
@@ -116,10 +115,12 @@ class Day:
     Args:
         storage: The lake's.
         folder: ``{table}/date=YYYY-MM-DD``.
+        damaged: Files that :meth:`compact` left as they are, and what is wrong with each.
     """
 
     storage: Storage
     folder: str
+    damaged: dict[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def _beside(self) -> str:
@@ -140,11 +141,6 @@ class Day:
     def small_files(self) -> list[StoredFile]:
         """The files of single videos."""
         return [f for f in self.storage.listing(self.folder) if is_small(f.path)]
-
-    def files(self, staged: Staged) -> list[str]:
-        """Every file of the day for a reader, where some are staged."""
-        small = [f.path for f in self.small_files() if f.path not in staged.merged]
-        return [*staged.parts, *small]
 
     # -- writing a video's file ---------------------------------------------------------------
 
@@ -188,6 +184,7 @@ class Day:
 
     def _rewrite(self, published: Merged, rows: Rows, file: IO[bytes] | None) -> None:
         """Write the merged file of some rows again, with those of ``file`` in their place."""
+        pc = _arrow_compute()
         behind = [p for p, last in published.parts.items() if last >= rows.video]
         path = (behind or list(published.parts))[0 if behind else -1]
         if file is not None:
@@ -255,7 +252,15 @@ class Day:
         if len(small) < min_files:
             return "nothing"
         earlier = [f for f in map(self.storage.look, published.parts) if f is not None]
-        parts = self._merge(small, earlier, part_rows)
+        try:
+            parts = self._merge(small, earlier, part_rows)
+        except (OSError, pa.ArrowException, LakeError):
+            small, earlier = self._sound(small), self._sound(earlier)
+            if not self.damaged:
+                raise
+            if len(small) < min_files:
+                return "nothing"
+            parts = self._merge(small, earlier, part_rows)
         stems = sorted({*published.stems, *(stem_of(f.path) for f in small)})
         merged = {f.path: [f.size, f.mtime_ns] for f in (*small, *earlier)}
         with self._locked():
@@ -266,6 +271,11 @@ class Day:
                 return "changed"
             self._say("next.json", Staged(parts, stems, merged, now))
         return "staged"
+
+    def _sound(self, files: Sequence[StoredFile]) -> list[StoredFile]:
+        """Those of some files that are not damaged; the others go to :attr:`damaged`."""
+        self.damaged.update(damaged(self.storage, [f.path for f in files], whole=True))
+        return [f for f in files if f.path not in self.damaged]
 
     def _merge(
         self, small: Sequence[StoredFile], earlier: Sequence[StoredFile], part_rows: int
@@ -293,7 +303,7 @@ class Day:
         if not staged.publishing:
             staged.publishing = True
             self._say("next.json", staged)
-        parts = {f"{self.folder}/{_PART}{_name(p)}": last for p, last in staged.parts.items()}
+        parts = {f"{self.folder}/{PART}{_name(p)}": last for p, last in staged.parts.items()}
         for source, path in zip(staged.parts, parts, strict=True):
             self.storage.copy(source, path)
             keep()
@@ -329,11 +339,6 @@ def day_of(storage: Storage, path: str) -> Day:
 def stem_of(path: str) -> str:
     """A small file's name without its suffix."""
     return _name(path).removesuffix(".parquet")
-
-
-def is_small(path: str) -> bool:
-    """Whether a path is that of a single video's file."""
-    return path.endswith(".parquet") and not _name(path).startswith(_PART)
 
 
 def due_days(storage: Storage, tables: Iterable[str], min_files: int = MIN_FILES) -> list[Day]:
@@ -415,6 +420,8 @@ def _footer(storage: Storage, path: str) -> tuple[str | None, pa.Schema]:
     """The first video of a file, if it has rows, and its columns."""
     with _opened(storage, path) as file:
         schema, column = file.schema_arrow, file.schema_arrow.get_field_index("video")
+        if column < 0 or schema.field(column).type != pa.string():
+            raise LakeError(f"{storage.uri(path)} is not a file of this lake. Move it elsewhere")
         for i in range(file.num_row_groups):
             group = file.metadata.row_group(i)
             if group.num_rows:
@@ -460,6 +467,7 @@ def _runs_of_small_files(
 
 
 def _runs_of_part(storage: Storage, path: str, schema: pa.Schema) -> Iterator[_Run]:
+    pc = _arrow_compute()
     with _opened(storage, path) as file:
         for group in _groups(file, schema):
             runs = pc.run_end_encode(group["video"].combine_chunks())
@@ -467,6 +475,13 @@ def _runs_of_part(storage: Storage, path: str, schema: pa.Schema) -> Iterator[_R
             for video, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
                 yield _Run(video, group.slice(start, end - start))
                 start = end
+
+
+def _arrow_compute() -> Any:
+    """Arrow's functions, which are made at run time: a tenth of a second that readers save."""
+    import pyarrow.compute
+
+    return pyarrow.compute
 
 
 def _each(function: Callable[[str], Any], paths: Iterable[str]) -> list[Any]:

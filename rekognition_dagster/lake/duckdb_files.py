@@ -1,4 +1,4 @@
-"""DuckDB reads a lake on S3 through pyarrow's file system, under ``lake://``.
+"""DuckDB reads a lake on S3 through pyarrow's file system, under ``lake://``, relative to its root.
 
 Not through DuckDB's own S3: its extension is downloaded at run time, which a closed network does
 not allow, and credentials are found in one way only.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import pyarrow.fs as pafs
 from fsspec.implementations.arrow import ArrowFSWrapper
+
+from rekognition_dagster.lake.storage import Storage
 
 PROTOCOL = "lake"
 
@@ -20,6 +22,7 @@ class _LakeFiles(ArrowFSWrapper):
         return path.removeprefix(f"{PROTOCOL}://").rstrip("/")
 
 
-def filesystem(files: pafs.FileSystem) -> ArrowFSWrapper:
-    """An fsspec file system that DuckDB can register, over a pyarrow file system."""
-    return _LakeFiles(files, skip_instance_cache=True)
+def filesystem(storage: Storage) -> ArrowFSWrapper:
+    """Return an fsspec file system over a storage, which DuckDB can register."""
+    below_root = pafs.SubTreeFileSystem(storage.root, storage.filesystem)
+    return _LakeFiles(below_root, skip_instance_cache=True)

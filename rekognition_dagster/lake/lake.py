@@ -6,28 +6,27 @@ has merged is found, read and replaced here like any other.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
-import shutil
-import uuid
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from rekognition_dagster.errors import LakeError
 from rekognition_dagster.lake import compaction
-from rekognition_dagster.lake.compaction import Day, Rows
+from rekognition_dagster.lake.compaction import Rows
+from rekognition_dagster.lake.names import REGISTRY, schema_path
 from rekognition_dagster.lake.storage import Storage, lake_errors
-from rekognition_dagster.lake.tables import JOBS, TABLES, VIDEOS
+from rekognition_dagster.lake.tables import ANALYTICS, JOBS, TABLES, VIDEOS
 from rekognition_dagster.lake.writer import TableWriter
 from rekognition_dagster.operations import OPERATIONS
 from rekognition_dagster.videos import DATE_PATTERN, Video
 
 if TYPE_CHECKING:
-    import duckdb
+    from rekognition_dagster.lake.views import LakeConnection
 
 
 class Lake:
@@ -42,6 +41,7 @@ class Lake:
     def __init__(self, url: str | Path, *, date_pattern: str = DATE_PATTERN):
         self.storage = Storage.at(url)
         self.date_pattern = date_pattern
+        self._registered: dict[str, pa.Schema] = {}
 
     @property
     def url(self) -> str:
@@ -63,10 +63,16 @@ class Lake:
         schema: pa.Schema | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> TableWriter:
-        """A writer of a video's rows of a table; ``schema`` for a table not known here."""
+        """A writer of a video's rows of a table.
+
+        A table that is not one of the pipeline's needs a ``schema`` and becomes a table of this
+        lake with its first writer. Folders that no writer made are not read, compacted or deleted.
+        """
         known = TABLES.get(table)
         if schema is None and known is None:
             raise LakeError(f"no table {table!r}; there are {', '.join(TABLES)}")
+        if schema is not None and known is None:
+            self._register(table, schema)
         return self._writer(
             self.path(table, video),
             schema if schema is not None else TABLES[table].schema,
@@ -74,6 +80,19 @@ class Lake:
             known.sort_columns if known else (),
             metadata,
         )
+
+    def _register(self, table: str, schema: pa.Schema) -> None:
+        columns = pa.schema([f for f in schema if f.name != "date"])
+        if self._registered.get(table) == columns:
+            return
+        if not table.isidentifier():
+            raise LakeError(f"a table cannot be called {table!r}: use letters, digits, underscores")
+        path, content = schema_path(table), io.BytesIO()
+        pq.write_table(columns.empty_table(), content)
+        with lake_errors(self.storage, path):
+            if self.storage.read(path) != content.getvalue():
+                self.storage.write(path, content.getvalue())
+        self._registered[table] = columns
 
     def _writer(
         self,
@@ -153,6 +172,12 @@ class Lake:
         with lake_errors(self.storage, path, "read", video=video.uri):
             return path in compaction.locate(self.storage, [path])
 
+    def files_of(self, tables: Iterable[str], video: Video) -> set[str]:
+        """The files in which a video's rows of some tables are, alone or with other videos'."""
+        parts = {JOBS.name: tuple(OPERATIONS)}
+        paths = [self.path(t, video, part=part) for t in tables for part in parts.get(t, ("",))]
+        return set().union(*compaction.locate(self.storage, paths).values())
+
     def read_job(self, video: Video, operation: str) -> dict[str, Any] | None:
         """The row of ``jobs`` for a video and an operation, if there is one."""
         path = self.path(JOBS.name, video, part=operation)
@@ -164,176 +189,61 @@ class Lake:
     # -- reading ------------------------------------------------------------------------------
 
     def tables(self) -> list[str]:
-        """Every known table, and every other folder that holds a table."""
-        found = [f for f in self.storage.folders() if f.isidentifier()]
-        return [*TABLES, *sorted(set(found) - set(TABLES))]
+        """The pipeline's tables, and those of analytics models that were written to this lake."""
+        registered = [Path(f.path).stem for f in self.storage.listing(REGISTRY)]
+        standard = set(ANALYTICS).intersection(self.storage.folders())
+        return [*TABLES, *sorted({*registered, *standard} - set(TABLES))]
 
     def connect(
         self, tables: Iterable[str] | None = None, videos: Sequence[Video] | None = None
-    ) -> duckdb.DuckDBPyConnection:
-        """DuckDB in memory with a view per table.
+    ) -> LakeConnection:
+        """Open DuckDB in memory with a view per table, made when a statement first names it.
+
+        A file that cannot be read is logged as a warning and left out.
 
         Args:
             tables: Only these; all of them by default.
             videos: Only the rows of these, by their files; all of them by default.
         """
-        import duckdb
+        from rekognition_dagster.lake import views
 
-        connection = duckdb.connect()
-        self._attach(connection)
-        self._create_views(connection, self.tables() if tables is None else list(tables), videos)
-        return connection
+        with lake_errors(self.storage, "", "read"):
+            found = self.tables() if tables is None else list(tables)
+        expression = functools.partial(self._expression, videos)
+        return views.connect(views.Views(expression, self.storage, found))
 
-    def save_catalogue(self, path: str | Path) -> Path:
-        """Write a DuckDB file with a view per table, for any DuckDB client.
+    def scan(self, table: str, videos: Sequence[Video] | None = None) -> str:
+        """A DuckDB table expression for a table, or for the rows of some videos only."""
+        return self._expression(videos, table)
 
-        The file is replaced whole; what else a user keeps in it stays. While another process has
-        it open for writing, it is left as it is; those that read it go on with the former one.
+    def _expression(
+        self, videos: Sequence[Video] | None, table: str, without: Iterable[str] = ()
+    ) -> str:
+        from rekognition_dagster.lake import views
+
+        if videos is None:
+            return views.everything(self.storage, table, without)
+        parts = tuple(OPERATIONS) if table == JOBS.name else ("",)
+        wanted = {self.path(table, v, part=part): v.uri for v in videos for part in parts}
+        return views.rows_of(self.storage, table, wanted, without)
+
+    def save_catalogue(self, path: str | Path, *, again: bool = False) -> Path:
+        """Write a DuckDB file with a view per table, for any DuckDB client; see :mod:`catalogue`.
+
+        Args:
+            path: The file; its folder is made if it is missing.
+            again: Write it even where its views are those that the lake needs.
+
+        Raises:
+            LakeError: It cannot be written, or the lake is on S3.
         """
-        import duckdb
+        from rekognition_dagster.lake import catalogue, views
 
         if not self.storage.is_local:
             raise LakeError(
                 f"a catalogue file can only view a lake in a folder, not {self.url}. "
                 "Ask it with `rekognition-dagster query` or Lake.connect()"
             )
-        path = Path(path)
-        beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not _copied(path, beside):
-                return path
-            with duckdb.connect(str(beside)) as connection:
-                self._create_views(connection, self.tables(), None)
-            os.replace(beside, path)
-        except (OSError, duckdb.Error) as error:
-            raise LakeError(
-                f"cannot write the catalogue {path}: {error}. See that there is space and that "
-                "this user may write there. The tables themselves are not touched"
-            ) from error
-        finally:
-            with contextlib.suppress(OSError):
-                beside.unlink(missing_ok=True)
+        path, expression = Path(path), functools.partial(self._expression, None)
+        catalogue.save(views.Views(expression, self.storage, self.tables()), path, again=again)
         return path
-
-    def scan(self, table: str, videos: Sequence[Video] | None = None) -> str:
-        """A DuckDB table expression for a table, or for the rows of some videos only."""
-        pieces = self._everything(table) if videos is None else self._confined(table, videos)
-        if pieces:
-            return f"({' UNION ALL BY NAME '.join(pieces)})"
-        known = TABLES.get(table)
-        if known is None:
-            raise LakeError(f"the lake {self.url} has no table {table!r}")
-        columns = ", ".join(f'NULL::{_sql_type(f.type)} AS "{f.name}"' for f in known.schema)
-        return f"(SELECT {columns}, NULL::DATE AS date WHERE false)"
-
-    def _everything(self, table: str) -> list[str]:
-        staged = compaction.staged_days(self.storage, table)
-        if not any(f.endswith(".parquet") for f in self._some_files(table)):
-            return []
-        everything = f"FROM {self._parquet([f'{table}/*/*.parquet'])}"
-        if not staged:
-            return [everything]
-        files = [f for d, s in staged.items() for f in Day(self.storage, f"{table}/{d}").files(s)]
-        days = ", ".join(f"DATE '{day.removeprefix('date=')}'" for day in staged)
-        return [f"{everything} WHERE date NOT IN ({days})", f"FROM {self._parquet(files)}"]
-
-    def _confined(self, table: str, videos: Sequence[Video]) -> list[str]:
-        parts = tuple(OPERATIONS) if table == JOBS.name else ("",)
-        uris = {self.path(table, v, part=part): v.uri for v in videos for part in parts}
-        located = compaction.locate(self.storage, list(uris))
-        own = [path for path in uris if located.get(path) == [path]]
-        merged = sorted({f for path, files in located.items() if files != [path] for f in files})
-        pieces = [f"FROM {self._parquet(own)}"] if own else []
-        if merged:
-            wanted = {uris[path] for path, files in located.items() if files != [path]}
-            listed = ", ".join(_quoted(uri) for uri in sorted(wanted))
-            pieces.append(f"FROM {self._parquet(merged)} WHERE video IN ({listed})")
-        return pieces
-
-    def _parquet(self, files: Sequence[str]) -> str:
-        listed = ", ".join(_quoted(self._duckdb_path(f)) for f in files)
-        return (
-            f"read_parquet([{listed}], hive_partitioning = true, "
-            "hive_types = {'date': DATE}, union_by_name = true)"
-        )
-
-    def _some_files(self, table: str) -> list[str]:
-        for folder in self.storage.folders(table):
-            if files := self.storage.files(f"{table}/{folder}"):
-                return files
-        return []
-
-    def _duckdb_path(self, path: str) -> str:
-        return (
-            self.storage.full(path)
-            if self.storage.is_local
-            else f"lake://{self.storage.full(path)}"
-        )
-
-    def _attach(self, connection: duckdb.DuckDBPyConnection) -> None:
-        if self.storage.is_local:
-            return
-        from rekognition_dagster.lake.duckdb_files import filesystem
-
-        connection.register_filesystem(filesystem(self.storage.filesystem))
-
-    def _create_views(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        tables: Sequence[str],
-        videos: Sequence[Video] | None,
-    ) -> None:
-        with lake_errors(self.storage, "", verb="read"):
-            own = {
-                name
-                for (name,) in connection.execute(
-                    "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'main'"
-                ).fetchall()
-            }
-            for table in tables:
-                if table not in own:  # a user's table of that name stays
-                    rows = self.scan(table, videos)
-                    connection.execute(f'CREATE OR REPLACE VIEW "{table}" AS SELECT * FROM {rows}')
-
-
-def _copied(path: Path, beside: Path) -> bool:
-    """Copy a DuckDB file between two writes; return whether no other process writes to it."""
-    import duckdb
-
-    if not path.exists():
-        return True
-    for only_reads in (False, True):
-        try:
-            # Writing empties the log beside the file, and keeps others out. Where others read, a
-            # log that is there stays, and with it what the file alone lacks.
-            with duckdb.connect(str(path), read_only=only_reads):
-                if not _log_of(path).exists():
-                    shutil.copyfile(path, beside)
-                    return True
-        except duckdb.IOException as error:
-            if "lock" not in str(error):
-                raise
-        except duckdb.ConnectionException:  # this process has it open
-            return False
-    return False
-
-
-def _log_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}.wal")
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _sql_type(type_: pa.DataType) -> str:
-    """DuckDB's name for an Arrow type of this package's tables."""
-    if pa.types.is_struct(type_):
-        return "STRUCT(" + ", ".join(f'"{f.name}" {_sql_type(f.type)}' for f in type_) + ")"
-    if pa.types.is_list(type_):
-        return _sql_type(type_.value_type) + "[]"
-    if pa.types.is_timestamp(type_):
-        return "TIMESTAMPTZ"
-    names = {pa.int64(): "BIGINT", pa.float32(): "FLOAT", pa.float64(): "DOUBLE"}
-    return {**names, pa.string(): "VARCHAR", pa.bool_(): "BOOLEAN"}[type_]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -87,3 +88,6 @@ TABLES: Mapping[str, Table] = {
     JOBS.name: JOBS,
 }
 """Every table that the pipeline writes, by name; analytics tables come from their SQL."""
+
+ANALYTICS = tuple(sorted(p.stem for p in Path(__file__).parents[1].glob("analytics/*.sql")))
+"""Tables of the models that come with the package; others are registered when first written."""

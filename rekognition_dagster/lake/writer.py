@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import IO, Any, cast
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rekognition_dagster.lake.storage import Storage, lake_errors
@@ -143,6 +142,8 @@ class TableWriter:
 
     def _ordered(self, table: pa.Table) -> pa.Table:
         """The table in order; not copied where it is so already, as it mostly is."""
+        import pyarrow.compute as pc  # a tenth of a second, which a reader need not wait for
+
         if not self.order or table.num_rows < 2:
             return table
         keys = table.select([c for c, _ in self.order])

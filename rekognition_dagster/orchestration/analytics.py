@@ -17,6 +17,7 @@ from rekognition_dagster.analytics import (
     in_order,
     load_models,
 )
+from rekognition_dagster.errors import DamagedFileError
 from rekognition_dagster.lake import Lake
 from rekognition_dagster.operations import Operation
 from rekognition_dagster.orchestration.metadata import column_schema, file_metadata
@@ -122,16 +123,23 @@ def _build_job(
         batch = config.batch or context.run.tags.get(BATCH_TAG, "")
         state = deployment.state(context.instance)
         lake = deployment.resource(context, "lake").open()
+        failures: list[str] = []
         for sql in ordered:
             with state.write() as connection:
                 batches.alive(connection, batch, time.time())
                 keys = batches.analytics_of(connection, batch, sql.name)
-            done = compute_model(state, lake, sql, keys, models)
+            try:
+                done = compute_model(state, lake, sql, keys, models)
+            except DamagedFileError as error:
+                failures.append(str(error))
+                continue
             if done:
                 context.log.info(f"{sql.name}: {len(done)} videos computed")
         deployment.resource(context, "lake").refresh_catalogue()
         with state.write() as connection:
             batches.end(connection, batch)
+        if failures:
+            raise dg.Failure("; ".join(failures), allow_retries=False)
 
     @dg.job(
         name=deployment.scoped("analytics"),
@@ -165,23 +173,25 @@ def compute_model(
         return []
     done: list[dict[str, Any]] = []
     keys_of = {video.uri: (key, partition) for key, (video, partition) in videos.items()}
-    for video, rows, path in compute(lake, model, [v for v, _ in videos.values()]):
-        key, partition = keys_of[video.uri]
-        revision, before = wanted[key]
-        if before and before != path:
-            lake.remove(before, video)  # the same video, formerly of another date
-        done.append(
-            {
-                "key": key,
-                "partition": partition,
-                "made": revision,
-                "rows": rows.num_rows,
-                "path": path,
-                "schema": rows.schema,
-            }
-        )
-    with state.write() as connection:
-        result_state.computed(connection, model.name, done, models, time.time())
+    try:
+        for video, rows, path in compute(lake, model, [v for v, _ in videos.values()]):
+            key, partition = keys_of[video.uri]
+            revision, before = wanted[key]
+            if before and before != path:
+                lake.remove(before, video)  # the same video, formerly of another date
+            done.append(
+                {
+                    "key": key,
+                    "partition": partition,
+                    "made": revision,
+                    "rows": rows.num_rows,
+                    "path": path,
+                    "schema": rows.schema,
+                }
+            )
+    finally:  # one damaged file does not undo the others
+        with state.write() as connection:
+            result_state.computed(connection, model.name, done, models, time.time())
     return done
 
 

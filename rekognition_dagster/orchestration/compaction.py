@@ -10,6 +10,7 @@ from pydantic import Field
 
 from rekognition_dagster.errors import LakeError
 from rekognition_dagster.lake.compaction import GRACE_S, MIN_FILES, QUIET_S, due_days
+from rekognition_dagster.lake.damage import REMEDY
 from rekognition_dagster.orchestration.names import Deployment
 
 _TELL_EVERY_S = 60.0
@@ -69,10 +70,13 @@ def build_compaction_asset(deployment: Deployment) -> dg.AssetsDefinition:
                 failures[day.folder] = str(error)
             else:
                 outcomes[outcome] += 1
-        lake.refresh_catalogue()
+            for path, reason in day.damaged.items():
+                failures[path] = f"{opened.storage.uri(path)} is left out: {reason}. {REMEDY}"
+                context.log.error(failures[path])
+        lake.refresh_catalogue(again=True)
         if failures:
             raise dg.Failure(
-                f"{len(failures)} of {len(days)} days could not be compacted: "
+                f"{len(failures)} days or files of {len(days)} days could not be compacted: "
                 + "; ".join(list(failures.values())[:20]),
                 metadata=dict(list(failures.items())[:50]),
                 allow_retries=False,

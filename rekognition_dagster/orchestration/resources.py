@@ -171,11 +171,15 @@ class LakeResource(dg.ConfigurableResource):
         """DuckDB in memory with a view per table."""
         return self.open().connect()
 
-    def refresh_catalogue(self) -> Path | None:
-        """Write the catalogue anew, where one is configured and the lake is a folder."""
+    def refresh_catalogue(self, *, again: bool = False) -> Path | None:
+        """Update the catalogue, where one is configured and the lake is a folder.
+
+        Its views find new files by themselves, so it is written only where they change, or
+        ``again``, which leaves out files that were damaged since.
+        """
         lake = self.open()
         return (
-            lake.save_catalogue(self.catalogue)
+            lake.save_catalogue(self.catalogue, again=again)
             if self.catalogue and lake.storage.is_local
             else None
         )

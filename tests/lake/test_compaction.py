@@ -265,16 +265,6 @@ def test_files_of_an_earlier_release_lack_columns_and_are_merged(tmp_path: Path)
             assert len(found.fetchall()) == len(VIDEOS)
 
 
-def test_a_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
-    lake = Lake(tmp_path)
-    for one in VIDEOS:
-        write_rows(lake, one)
-    broken = lake.path("person_detections", VIDEOS[0])
-    (tmp_path / broken).write_bytes(b"no")
-    with pytest.raises(LakeError, match=f"{broken} is no Parquet file"):
-        days(lake)[0].compact(**AT_ONCE)
-
-
 # -- beside others --------------------------------------------------------------------------------
 
 

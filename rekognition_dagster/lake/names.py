@@ -1,0 +1,61 @@
+"""Which files of a lake are its own, by their names. Everything else in a lake's root is ignored.
+
+``{table}/date=YYYY-MM-DD/{video id}.parquet`` holds the rows of one video, ``jobs`` has a file per
+video and operation, and ``compacted.*.parquet`` holds the rows of many videos.
+"""
+
+from __future__ import annotations
+
+import re
+
+from rekognition_dagster.lake.tables import JOBS
+
+REGISTRY = ".tables"
+"""Folder of the registered tables: an empty Parquet file each, which has the table's columns."""
+PART = "compacted."
+"""How the name of a compacted file begins."""
+
+_DIGIT = "[0-9]"
+_HASH = "[0-9a-f]" * 16
+_DATE = f"date={_DIGIT * 4}-{_DIGIT * 2}-{_DIGIT * 2}"
+_VIDEO = re.compile(rf"([A-Za-z0-9-]+-)?{_HASH}\.parquet")
+_JOB = re.compile(rf"([A-Za-z0-9-]+-)?{_HASH}\.\w+\.parquet")
+_COMPACTED = re.compile(r"compacted\.[0-9a-f]{12}\.\d+\.parquet")
+
+
+def is_small(path: str) -> bool:
+    """Whether a path is that of a single video's file."""
+    table, day, name = _split(path)
+    if table is None or not re.fullmatch(_DATE, day):
+        return False
+    return (_JOB if table == JOBS.name else _VIDEO).fullmatch(name) is not None
+
+
+def is_compacted(path: str) -> bool:
+    """Whether a path is that of a published compacted file."""
+    table, day, name = _split(path)
+    return table is not None and bool(re.fullmatch(_DATE, day) and _COMPACTED.fullmatch(name))
+
+
+def schema_path(table: str) -> str:
+    """The file that registers a table which is not one of the pipeline's own."""
+    return f"{REGISTRY}/{table}.parquet"
+
+
+def patterns(table: str) -> tuple[str, str]:
+    """Glob patterns of a table's small files and of its compacted files.
+
+    Each matches all such files, and few others; see :func:`is_small` and :func:`is_compacted`.
+    """
+    suffix = ".*.parquet" if table == JOBS.name else ".parquet"
+    return f"{table}/{_DATE}/*{_HASH}{suffix}", f"{table}/{_DATE}/{PART}*.parquet"
+
+
+def escaped(path: str) -> str:
+    """A path as a glob pattern that matches this path only."""
+    return re.sub(r"[][?*]", lambda special: f"[{special[0]}]", path)
+
+
+def _split(path: str) -> tuple[str | None, str, str]:
+    pieces = path.split("/")
+    return (pieces[0], pieces[1], pieces[2]) if len(pieces) == 3 else (None, "", "")

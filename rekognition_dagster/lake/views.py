@@ -1,0 +1,347 @@
+"""SQL over a lake: what the view of each table reads, and a connection that makes views on demand.
+
+A view has every documented column of its table, null where a file has none, and ``date`` from the
+file's folder. It reads the lake's own files only; a damaged one is logged and left out.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+import duckdb
+import pyarrow as pa
+
+from rekognition_dagster.errors import LakeError
+from rekognition_dagster.lake import compaction
+from rekognition_dagster.lake.compaction import Day, Staged
+from rekognition_dagster.lake.damage import REMEDY, damaged
+from rekognition_dagster.lake.names import escaped, is_compacted, is_small, patterns, schema_path
+from rekognition_dagster.lake.storage import Storage, lake_errors
+from rekognition_dagster.lake.tables import TABLES
+
+log = logging.getLogger(__name__)
+
+_LISTS_TABLES = re.compile(
+    r"\b(show|describe|information_schema|pg_\w+|pragma\w*|duckdb_(views|columns)|query|query_table)\b",
+    re.IGNORECASE,
+)
+"""Statements that may concern any table without naming it."""
+
+
+def everything(storage: Storage, table: str, without: Iterable[str] = ()) -> str:
+    """Return a DuckDB table expression for all rows of a table.
+
+    Args:
+        storage: The lake's.
+        table: Its name.
+        without: Damaged files.
+    """
+    skipped = set(without)
+    files = storage.files(table)
+    own = [f for f in files if is_small(f) or is_compacted(f)]
+    staged = compaction.staged_days(storage, table)
+    rest = [f for f in own if f.split("/")[1] not in staged]
+    kinds = zip(patterns(table), (is_small, is_compacted), strict=True)
+    globs = [pattern for pattern, is_of_kind in kinds if any(map(is_of_kind, rest))]
+    pieces: list[str] = []
+    if skipped or _match_any(globs, set(files).difference(own)):
+        pieces += _read(storage, [escaped(f) for f in rest if f not in skipped])
+    else:
+        days = ", ".join(_quoted(day) for day in staged)
+        pieces += _read(storage, globs, f"{_FOLDER} NOT IN ({days})" if days else "")
+    for day, merged in staged.items():
+        pieces += _staged_day(Day(storage, f"{table}/{day}"), merged, skipped)
+    return _union(storage, table, pieces)
+
+
+def rows_of(
+    storage: Storage, table: str, wanted: Mapping[str, str], without: Iterable[str] = ()
+) -> str:
+    """Return a DuckDB table expression for the rows of some videos.
+
+    Args:
+        storage: The lake's.
+        table: Its name.
+        wanted: The URI of the video that each small file is of, by path.
+        without: Damaged files.
+    """
+    located = compaction.locate(storage, list(wanted))
+    skipped = set(without)
+    own = [path for path, files in located.items() if files == [path]]
+    merged = {f for path, files in located.items() if files != [path] for f in files}
+    uris = sorted({wanted[path] for path, files in located.items() if files != [path]})
+    pieces = [
+        *_read(storage, [escaped(f) for f in own if f not in skipped]),
+        *_read(
+            storage,
+            [escaped(f) for f in sorted(merged - skipped)],
+            f"video IN ({', '.join(map(_quoted, uris))})",
+        ),
+    ]
+    return _union(storage, table, pieces)
+
+
+def _staged_day(day: Day, staged: Staged, skipped: set[str]) -> list[str]:
+    """Read the merged files of a day and the files that came later, before and after it is
+    published."""
+    later = [f.path for f in day.small_files() if f.path not in staged.merged]
+    pieces = _read(day.storage, [escaped(f) for f in staged.parts if f not in skipped])
+    if skipped or not later:
+        return pieces + _read(day.storage, [escaped(f) for f in later if f not in skipped])
+    pattern = patterns(day.folder.split("/")[0])[0].rpartition("/")[2]
+    names = ", ".join(_quoted(f.rpartition("/")[2]) for f in staged.merged)
+    return pieces + _read(day.storage, [f"{day.folder}/{pattern}"], f"{_NAME} NOT IN ({names})")
+
+
+_FOLDER, _NAME = (f"split_part(filename, '/', {i})" for i in (-2, -1))
+_DATE = "_date_of_folder"
+
+
+def _read(storage: Storage, paths: Sequence[str], where: str = "") -> list[str]:
+    """Return the SELECT that reads some files, given as glob patterns, if there are any.
+
+    The date comes from a file's own folder: DuckDB would take it from any folder above the lake.
+    """
+    if not paths:
+        return []
+    listed = ", ".join(_quoted(f"{_pattern_root(storage)}{path}") for path in paths)
+    return [
+        f"SELECT * EXCLUDE (filename), try_cast({_FOLDER}[6:] AS DATE) AS {_DATE} "
+        f"FROM read_parquet([{listed}], hive_partitioning = false, union_by_name = true, "
+        f"filename = true){f' WHERE {where}' if where else ''}"
+    ]
+
+
+def _union(storage: Storage, table: str, pieces: Sequence[str]) -> str:
+    """Return all rows of some SELECTs, with every documented column even where there are none."""
+    if table in TABLES:
+        columns = "".join(
+            f'NULL::{_sql_type(f.type)} AS "{f.name}", ' for f in TABLES[table].schema
+        )
+        documented = [f"SELECT {columns}{_NO_DATE} WHERE false"]
+    elif storage.exists(schema_path(table)):
+        path = _quoted(_pattern_root(storage) + schema_path(table))
+        documented = [
+            f"SELECT *, {_NO_DATE} FROM read_parquet({path}, hive_partitioning = false) WHERE false"
+        ]
+    elif pieces:  # a table from before schemas were registered
+        pieces, documented = [*pieces, f"SELECT {_NO_DATE} WHERE false"], []
+    else:
+        raise LakeError(f"the lake {storage.url} has no table {table!r}")
+    union = " UNION ALL BY NAME ".join([*documented, *pieces])
+    return f"(SELECT * EXCLUDE ({_DATE}) REPLACE ({_DATE} AS date) FROM ({union}))"
+
+
+_NO_DATE = f"NULL::DATE AS date, NULL::DATE AS {_DATE}"
+
+
+def _match_any(globs: Sequence[str], files: Iterable[str]) -> bool:
+    return any(
+        f.count("/") == pattern.count("/") and fnmatchcase(f, pattern)
+        for f in files
+        for pattern in globs
+    )
+
+
+def _pattern_root(storage: Storage) -> str:
+    """What comes before a glob pattern below the root, for DuckDB."""
+    return f"{escaped(storage.root)}/" if storage.is_local else "lake://"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _sql_type(type_: pa.DataType) -> str:
+    """DuckDB's name for an Arrow type of this package's tables."""
+    if pa.types.is_struct(type_):
+        return "STRUCT(" + ", ".join(f'"{f.name}" {_sql_type(f.type)}' for f in type_) + ")"
+    if pa.types.is_list(type_):
+        return _sql_type(type_.value_type) + "[]"
+    if pa.types.is_timestamp(type_):
+        return "TIMESTAMPTZ"
+    names = {pa.int64(): "BIGINT", pa.float32(): "FLOAT", pa.float64(): "DOUBLE"}
+    return {**names, pa.string(): "VARCHAR", pa.bool_(): "BOOLEAN"}[type_]
+
+
+@dataclass
+class Views:
+    """The views of one connection and of its cursors.
+
+    Args:
+        expression: Returns a table's expression without some damaged files.
+        storage: The lake's.
+        tables: The tables that there are.
+        damaged: Files that are left out, and why.
+        made: Tables whose views were made.
+    """
+
+    expression: Callable[[str, Iterable[str]], str]
+    storage: Storage
+    tables: Sequence[str]
+    damaged: dict[str, str] = field(default_factory=dict)
+    made: set[str] = field(default_factory=set)
+
+    def named(self, text: str) -> list[str]:
+        """The tables that a statement may read."""
+        found = [t for t in self.tables if re.search(rf"\b{t}\b", text, re.IGNORECASE)]
+        return list(self.tables) if not found and _LISTS_TABLES.search(text) else found
+
+    def make(self, connection: duckdb.DuckDBPyConnection, tables: Iterable[str]) -> None:
+        """Create the views of some tables, unless they are there."""
+        for table in tables:
+            if table not in self.made:
+                self._make(connection, table)
+                self.made.add(table)
+
+    def _make(self, connection: duckdb.DuckDBPyConnection, table: str) -> None:
+        with lake_errors(self.storage, table, "read"):
+            try:
+                _create_view(connection, table, self.expression(table, self.damaged))
+                failure = None
+            except duckdb.Error as error:
+                failure = error
+            if failure is None and not _has_foreign_types(connection, table):
+                return
+            if self.find_damaged(table, whole=False):
+                _create_view(connection, table, self.expression(table, self.damaged))
+            elif failure is not None:
+                raise failure
+
+    def find_damaged(self, table: str, *, whole: bool) -> bool:
+        """Look for damaged files of a table, log them, and return whether there are new ones."""
+        own = [f for f in self.storage.files(table) if is_small(f) or is_compacted(f)]
+        own += [f for s in compaction.staged_days(self.storage, table).values() for f in s.parts]
+        unknown = [f for f in own if f not in self.damaged]
+        found = damaged(self.storage, unknown, whole=whole)
+        for path, reason in found.items():
+            log.warning("%s is left out: %s. %s", self.storage.uri(path), reason, REMEDY)
+        self.damaged |= found
+        return bool(found)
+
+
+_VIEWS: WeakKeyDictionary[duckdb.DuckDBPyConnection, Views] = WeakKeyDictionary()
+
+
+class LakeConnection(duckdb.DuckDBPyConnection):
+    """DuckDB's connection, which makes a lake's view when a statement first names its table.
+
+    A view reads the footer of each of its table's files: some seconds for ten thousands of files,
+    which a statement about other tables need not wait for.
+    """
+
+    __slots__ = ()  # DuckDB creates connections; see connect()
+
+    def sql(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+        """Like DuckDB's."""
+        self._prepare(query)
+        return super().sql(query, *args, **kwargs)
+
+    def query(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+        """Like DuckDB's."""
+        self._prepare(query)
+        return super().query(query, *args, **kwargs)
+
+    def from_query(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+        """Like DuckDB's."""
+        self._prepare(query)
+        return super().from_query(query, *args, **kwargs)
+
+    def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+        """Like DuckDB's."""
+        self._prepare(query)
+        super().execute(query, *args, **kwargs)
+        return self
+
+    def executemany(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+        """Like DuckDB's."""
+        self._prepare(query)
+        super().executemany(query, *args, **kwargs)
+        return self
+
+    def table(self, table_name: str) -> Any:
+        """Like DuckDB's."""
+        self._prepare(table_name)
+        return super().table(table_name)
+
+    def view(self, view_name: str) -> Any:
+        """Like DuckDB's."""
+        self._prepare(view_name)
+        return super().view(view_name)
+
+    def cursor(self) -> LakeConnection:
+        """Like DuckDB's."""
+        return _with_views(super().cursor(), _VIEWS[self])
+
+    @property
+    def damaged(self) -> Mapping[str, str]:
+        """Files that views leave out, and what is wrong with each."""
+        return _VIEWS[self].damaged
+
+    def leave_out_damaged(self, query: str) -> bool:
+        """Read the tables of a failed statement whole, and make their views without damaged files.
+
+        Returns:
+            Whether there are any that were not known, so that the statement is worth repeating.
+        """
+        views = _VIEWS[self]
+        tables = [t for t in views.named(query) if t in views.made]
+        found = [t for t in tables if views.find_damaged(t, whole=True)]
+        views.made.difference_update(found)
+        views.make(self, found)
+        return bool(found)
+
+    def _prepare(self, query: Any) -> None:
+        views = _VIEWS[self]
+        text = query if isinstance(query, str) else getattr(query, "query", "")
+        views.make(self, views.named(text))
+
+
+def connect(views: Views) -> LakeConnection:
+    """Open DuckDB in memory, with views that are made when a statement names their tables."""
+    connection = duckdb.connect()
+    if not views.storage.is_local:
+        from rekognition_dagster.lake import duckdb_files
+
+        connection.register_filesystem(duckdb_files.filesystem(views.storage))
+    return _with_views(connection, views)
+
+
+def digest(expression: str) -> str:
+    """The comment of the view that has a table expression: equal for equal ones."""
+    return f"rekognition-dagster {hashlib.sha256(expression.encode()).hexdigest()[:16]}"
+
+
+def _create_view(connection: duckdb.DuckDBPyConnection, table: str, expression: str) -> None:
+    """Create or replace the view of a table. A table of that name stays: it is the user's."""
+    execute = functools.partial(duckdb.DuckDBPyConnection.execute, connection)
+    query = "SELECT count(*) FROM duckdb_tables() WHERE schema_name = 'main' AND table_name = ?"
+    if execute(query, [table]).fetchall() == [(0,)]:
+        execute(f'CREATE OR REPLACE VIEW "{table}" AS FROM {expression}')
+        execute(f"COMMENT ON VIEW \"{table}\" IS '{digest(expression)}'")
+
+
+def _has_foreign_types(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
+    """Whether a file made text of a documented column that is none."""
+    if table not in TABLES:
+        return False
+    query = (
+        "SELECT column_name FROM duckdb_columns() WHERE table_name = ? AND data_type = 'VARCHAR'"
+    )
+    found = duckdb.DuckDBPyConnection.execute(connection, query, [table]).fetchall()
+    texts = {f.name for f in TABLES[table].schema if f.type == pa.string()}
+    return any(name in TABLES[table].schema.names and name not in texts for (name,) in found)
+
+
+def _with_views(connection: duckdb.DuckDBPyConnection, views: Views) -> LakeConnection:
+    connection.__class__ = LakeConnection
+    _VIEWS[connection] = views
+    return cast("LakeConnection", connection)
