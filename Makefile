@@ -71,6 +71,11 @@ chaos: .venv/.test ## 300 videos while everything is killed and fails; SEED=n, S
 		REKOGNITION_DAGSTER_CHAOS_LIMIT=1800 REKOGNITION_DAGSTER_CHAOS_SEED=$(SEED) \
 		$(BIN)/pytest -s tests/chaos
 
+.PHONY: soak
+soak: .venv/.test ## The service for ten minutes while everything around it fails; SEED=n.
+	REKOGNITION_DAGSTER_TEST_SOAK_S=600 REKOGNITION_DAGSTER_TEST_SOAK_SEED=$(SEED) \
+		$(BIN)/pytest -s tests/soak
+
 .PHONY: lint
 lint: .venv/.test ## ruff and pyright.
 	$(BIN)/ruff check .

@@ -29,6 +29,7 @@ service, and not passed on. ``lost``: passed on, and the connection closed witho
 ``cut``: passed on, and the connection closed in the middle of the answer. ``twice``: passed on
 twice; the second answer counts.
 """
+_FRAMING = ("content-length", "transfer-encoding")
 _ERRORS = {
     "rekognition": [
         (500, "InternalServerError"),
@@ -59,17 +60,21 @@ class FaultProxy:
         seed: What decides.
         shares: Faults and their shares of the calls.
         slow_s: Seconds that a slow call waits at most.
+        outage: The fault of every call of a service (``s3``) or operation (``s3 GET``), whatever
+            the shares; also ``hang``: no answer until the proxy ends.
     """
 
     upstream: str
     seed: int
     shares: dict[str, float] = field(default_factory=lambda: dict(FAULTS))
     slow_s: float = 1.0
+    outage: dict[str, str] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
+        self.ended = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
 
@@ -83,6 +88,7 @@ class FaultProxy:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.ended.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -92,6 +98,9 @@ class FaultProxy:
         with self._lock:
             self.calls[call] += 1
             dice = random.Random(f"{self.seed} {call} {self.calls[call]}")
+            outage = self.outage.get(call) or self.outage.get(call.split(maxsplit=1)[0])
+            if outage is not None:
+                return outage, dice
             throw = dice.random()
             for fault, share in self.shares.items():
                 throw -= share
@@ -126,16 +135,21 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def _pass(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            body = self._body()
             call = _call(self.command, self.headers, self.path, body)
             fault, dice = proxy.fate(call)
+            if fault == "hang":
+                proxy.ended.wait()
+                return self._hang_up()
             if fault == "slow":
                 time.sleep(dice.uniform(0, proxy.slow_s))
             if fault == "refused":
                 return self._answer(_refusal(call.split()[0], dice))
             try:
                 # The caller's own headers, Host among them: its signature is over these.
-                request = (self.command, self.path, self.headers.items(), body)
+                headers = [(n, v) for n, v in self.headers.items() if n.lower() not in _FRAMING]
+                headers.append(("Content-Length", str(len(body))))
+                request = (self.command, self.path, headers, body)
                 if fault == "twice":
                     proxy.forward(*request)
                 answer = proxy.forward(*request)
@@ -144,6 +158,17 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
             if fault == "lost":
                 return self._hang_up()
             return self._answer(answer, cut=fault == "cut")
+
+        def _body(self) -> bytes:
+            if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+                return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            body = b""
+            while size := int(self.rfile.readline().split(b";")[0], 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+            while self.rfile.readline().strip():
+                pass
+            return body
 
         do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _pass
 

@@ -15,6 +15,7 @@ from rekognition_dagster.errors import RekognitionDagsterError
 from rekognition_dagster.service import DEFAULT_PORT, default_store, serve
 from rekognition_dagster.service.logs import configure
 
+_COUNT = click.IntRange(min=1)
 _RATE = click.FloatRange(min=0, min_open=True)
 
 
@@ -47,6 +48,16 @@ _RATE = click.FloatRange(min=0, min_open=True)
 @click.option("--tls-key", help="PEM file with its private key.")
 @click.option("--start-per-s", type=_RATE, help="Start requests per second of an account.")
 @click.option("--get-per-s", type=_RATE, help="Get requests per second of an account.")
+@click.option("--max-pixels", type=_COUNT, help="Pixels that a frame may have.")
+@click.option("--max-frames", type=_COUNT, help="Frames of a video that may be looked at.")
+@click.option("--max-job-s", type=_RATE, help="Seconds that one attempt at a job may take.")
+@click.option("--max-memory-bytes", type=_COUNT, help="Memory that one worker may use, on Linux.")
+@click.option("--stall-s", type=_RATE, help="Seconds without progress until a worker is killed.")
+@click.option(
+    "--min-free-bytes",
+    type=click.IntRange(min=0),
+    help="Free disk space below which no job is taken up.",
+)
 @click.option(
     "--drain-s",
     type=click.FloatRange(min=0),

@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 MAX_BODY_BYTES = 256 * 1024
 """No request of the served operations comes near this size."""
 
+MAX_UNKNOWN_BODY_BYTES = 16 * 1024 * 1024
+"""Operations that are not served here take images of 5 MB, which JSON makes a third larger."""
+
 BODY_TIMEOUT_S = 20.0
 
 
@@ -125,16 +128,17 @@ class _Api:
         return Response(content, status, headers, CONTENT_TYPE)
 
     async def _call(self, request: Request, name: str) -> bytes:
-        body = await _body(request)
-        caller = self._caller(request, body)
         call = self.jobs.calls.get(name)
         if call is None:
+            await _body(request, MAX_UNKNOWN_BODY_BYTES, keep=False)  # an image, for DetectLabels
             known = name in list(service_model().operation_names)  # type: ignore[call-overload]
             asked = f"{name} is not served here" if known else "That is no operation"
             raise ApiError(
                 "UnknownOperationException",
                 f"{asked}; served are {', '.join(sorted(self.jobs.calls))}",
             )
+        body = await _body(request)
+        caller = self._caller(request, body)
         kind = "Start" if name.startswith("Start") else "Get"
         self.throughput[kind].take(f"{name} by {caller.account}")
         loop = asyncio.get_running_loop()
@@ -157,17 +161,19 @@ class _Api:
         return signing.caller(signed, self.credentials, region=self.jobs.settings.region)
 
 
-async def _body(request: Request) -> bytes:
-    too_large = ApiError(
-        "RequestEntityTooLargeException", f"a request has at most {MAX_BODY_BYTES} bytes"
-    )
+async def _body(request: Request, most: int = MAX_BODY_BYTES, *, keep: bool = True) -> bytes:
+    """The request's body; without ``keep`` it is only read, so that its sender hears the answer."""
+    too_large = ApiError("RequestEntityTooLargeException", f"a request has at most {most} bytes")
     body = bytearray()
 
     async def read() -> None:
+        size = 0
         async for chunk in request.stream():
-            body.extend(chunk)
-            if len(body) > MAX_BODY_BYTES:
+            size += len(chunk)
+            if size > most:
                 raise too_large
+            if keep:
+                body.extend(chunk)
 
     try:
         await asyncio.wait_for(read(), BODY_TIMEOUT_S)

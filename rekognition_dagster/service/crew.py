@@ -36,7 +36,8 @@ from rekognition_dagster.service.store import JobStore
 log = logging.getLogger(__name__)
 
 _TICK_S = 0.1
-_LEAST_SILENCE_S = 5.0
+_LEAST_SILENCE_S = 10.0
+"""A machine that is overloaded must not look like workers that hang."""
 _SETTLED_S = 5.0
 """Seconds that a worker must live for its start to count as one that worked."""
 _FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})

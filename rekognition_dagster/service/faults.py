@@ -82,7 +82,7 @@ def fault_of(error: BaseException) -> Fault:
         return Fault(AROUND, "the service is not set up to analyse it")
     if isinstance(error, (*_BROKEN, ValueError)) or _is_of_library(error):
         return Fault(ATTEMPT, f"it ended with {type(error).__name__}")
-    return Fault(AROUND, f"the service failed ({type(error).__name__})")
+    return Fault(AROUND, f"the service failed ({reason_of(error)})")
 
 
 def around(part: Part) -> Fault:

@@ -13,7 +13,7 @@ from rekognition_dagster.service import tokens
 from rekognition_dagster.service.credentials import Principal
 from rekognition_dagster.service.faults import reason_of
 from rekognition_dagster.service.health import Health
-from rekognition_dagster.service.objects import S3FaultError, object_size
+from rekognition_dagster.service.objects import S3FaultError, configured_region, object_size
 from rekognition_dagster.service.protocol import (
     BACKEND_HEADER,
     Answer,
@@ -72,6 +72,7 @@ class Jobs:
         request = request_of(operation.start_api, body)
         reference = _s3_object(request)
         self._check_bucket(caller, reference["Bucket"])
+        self._check_topic(request)
         token = request.pop("ClientRequestToken", None)
         hashed = request_hash(operation, request)
         account = caller.account
@@ -145,6 +146,21 @@ class Jobs:
                 f"{caller.name} is not authorized to use the bucket {bucket}; the service's "
                 "credentials file says which ones",
             )
+
+    def _check_topic(self, request: Mapping[str, Any]) -> None:
+        """Refuse a topic that is in another region than this endpoint, as Amazon does."""
+        arn = request.get("NotificationChannel", {}).get("SNSTopicArn")
+        if arn and self._region and arn.split(":")[3] != self._region:
+            raise ApiError(
+                "InvalidParameterException",
+                f"the topic {arn} is not in {self._region}, the region of this endpoint; name a "
+                "topic of that region",
+            )
+
+    @functools.cached_property
+    def _region(self) -> str | None:
+        """The region that callers sign for, else the one that the service is configured for."""
+        return self.settings.region or configured_region()
 
     def _check_size(self, reference: dict[str, str]) -> None:
         uri = f"s3://{reference['Bucket']}/{reference['Name']}"

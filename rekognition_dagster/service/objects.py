@@ -12,7 +12,7 @@ from typing import Any
 from rekognition_dagster.service.faults import part_of
 from rekognition_dagster.service.protocol import ApiError
 
-LOOK_S = 5.0
+LOOK_S = 6.0
 """Seconds that S3 has in all to describe an object to a Start."""
 
 # More would not make an S3 that hangs answer, and each one holds a thread of the API.
@@ -33,7 +33,7 @@ def s3_client(*, patient: bool = True) -> Any:
     import boto3
     from botocore.config import Config
 
-    connect_s, read_s, attempts = (5, 30, 3) if patient else (2, 3, 2)
+    connect_s, read_s, attempts = (5, 30, 3) if patient else (3, 5, 2)
     return boto3.Session().client(
         "s3",
         region_name=region(),
@@ -48,9 +48,14 @@ def s3_client(*, patient: bool = True) -> Any:
 
 def region() -> str:
     """The AWS region of the environment, else us-east-1."""
+    return configured_region() or "us-east-1"
+
+
+def configured_region() -> str | None:
+    """The AWS region of the environment, if there is one."""
     import boto3
 
-    return boto3.Session().region_name or "us-east-1"
+    return boto3.Session().region_name
 
 
 def object_size(reference: dict[str, str]) -> int:

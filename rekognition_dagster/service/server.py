@@ -223,11 +223,12 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _upkeep(store: JobStore, results: Results, stop: threading.Event) -> None:
     """Remove jobs and results whose life is over."""
-    while not stop.wait(_UPKEEP_S):
+    while not stop.is_set():
         try:
             remove_expired(store, results, stop)
         except Exception:
             log.exception("expired results were not removed; trying again")
+        stop.wait(_UPKEEP_S)
 
 
 def remove_expired(store: JobStore, results: Results, stop: threading.Event) -> None:

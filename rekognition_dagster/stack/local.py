@@ -317,9 +317,13 @@ class LocalStack:
         session.client("s3").create_bucket(Bucket=self.bucket)
         self._provisioned = provision(session, self.name).environment()
 
+    @property
+    def _service_store(self) -> str:
+        return str(self.home / "service")
+
     def _start_service(self) -> None:
         command = [sys.executable, "-m", "rekognition_dagster.service", "--port", "0"]
-        command += ["--store", str(self.home / "service")]
+        command += ["--store", self._service_store]
         command += ["--detector", self._detector] if self._detector else []
         command += ["--sample-fps", str(self._sample_fps)] if self._sample_fps else []
         service = self._start("the Rekognition service", command, log="service.log")
@@ -328,13 +332,18 @@ class LocalStack:
         self._endpoints["AWS_ENDPOINT_URL_REKOGNITION"] = url
 
     def _announce_again(self) -> None:
+        from rekognition_dagster.service.settings import Settings
+        from rekognition_dagster.service.store import JobStore
         from rekognition_dagster.stack.recovery import announce_again
 
         settings = self.pipeline_settings()
         assert settings.topic_arn is not None
+        store = JobStore(Settings.of(store=self._service_store).database_url)
+        sns = self.session().client("sns")
         announce_again(
-            self.pipeline_state(), self.session(), settings.topic_arn, settings.operation_list
+            self.pipeline_state(), store, sns, settings.topic_arn, settings.operation_list
         )
+        store.close()
 
     def _start(self, name: str, command: list[str], *, log: str, grace_s: float = 5.0) -> Process:
         process = Process(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from service.proxy import Proxy
+from fault_proxy import FaultProxy
 from service.serving import BUCKET, ENV, Cloud, Service, cloud_client, starter
 
 
@@ -63,11 +63,10 @@ def rekognition(service: Service) -> Any:
 
 
 @pytest.fixture
-def proxy(aws_endpoint: str) -> Iterator[Proxy]:
+def proxy(aws_endpoint: str) -> Iterator[FaultProxy]:
     """AWS on loopback that can be made to fail."""
-    proxy = Proxy(aws_endpoint)
-    yield proxy
-    proxy.close()
+    with FaultProxy(aws_endpoint, seed=0, shares={}) as proxy:
+        yield proxy
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -29,6 +30,37 @@ def test_the_same_token_and_parameters_are_the_same_job_run_and_announced_once(
     time.sleep(0.5)
     assert cloud.completions() == []
     assert len(log.read_text().splitlines()) == 1
+
+
+def test_the_same_token_and_the_same_meaning_are_the_same_job(cloud, service):
+    video, token = cloud.video(), f"token-{time.monotonic_ns()}"
+    filters = {"LabelInclusionFilters": ["Dog", "Cat"]}
+    spellings = [
+        {"MinConfidence": 50, "Settings": {"GeneralLabels": filters}},
+        {"MinConfidence": 50.0, "Settings": {"GeneralLabels": filters}},
+        {"Settings": {"GeneralLabels": {**filters, "LabelExclusionFilters": []}}},
+        {"Settings": {"GeneralLabels": {"LabelInclusionFilters": ["Cat", "Dog"]}}},
+        {"Features": ["GENERAL_LABELS"], "Settings": {"GeneralLabels": filters}},
+    ]
+    answers = [
+        service.post(
+            "StartLabelDetection",
+            json.dumps({"Video": video, "ClientRequestToken": token, **more}).encode(),
+        )
+        for more in spellings
+    ]
+    assert {a.code for a in answers} == {"OK"}
+    assert len({a.json["JobId"] for a in answers}) == 1
+    other = {"MinConfidence": 50.5, "Settings": {"GeneralLabels": filters}}
+    body = json.dumps({"Video": video, "ClientRequestToken": token, **other}).encode()
+    assert service.post("StartLabelDetection", body).code == "IdempotentParameterMismatchException"
+
+
+def test_an_absent_default_and_the_default_are_the_same_request(cloud, rekognition):
+    arguments = {"Video": cloud.video(), "ClientRequestToken": f"token-{time.monotonic_ns()}"}
+    first = rekognition.start_face_detection(**arguments)["JobId"]
+    again = rekognition.start_face_detection(**arguments, FaceAttributes="DEFAULT")["JobId"]
+    assert first == again
 
 
 def test_the_same_token_with_other_parameters_is_a_mismatch(cloud, rekognition):

@@ -179,6 +179,26 @@ def test_more_requests_than_can_be_at_work_at_once_are_throttled(make_service, h
     assert statuses == {"InvalidS3ObjectException": 400, "ThrottlingException": 500}
 
 
+def test_an_image_of_an_operation_that_is_not_served_is_an_unknown_operation(service):
+    image = b'{"Image": {"Bytes": "' + b"A" * 7_000_000 + b'"}}'
+    answer = service.post("DetectLabels", image)
+    assert (answer.code, answer.status) == ("UnknownOperationException", 400)
+    assert "DetectLabels is not served here" in answer.json["Message"]
+    assert service.post("DetectLabels", b"x" * 20_000_000).status == 413
+
+
+def test_a_topic_in_another_region_than_the_endpoint_is_refused(cloud, rekognition):
+    topic = cloud.topic.replace("us-east-1", "eu-west-1")
+    code, message, status = refused(
+        rekognition.start_face_detection,
+        Video=cloud.video(),
+        NotificationChannel={**cloud.channel, "SNSTopicArn": topic},
+    )
+    assert (code, status) == ("InvalidParameterException", 400)
+    assert topic in message
+    assert "us-east-1" in message
+
+
 def test_a_request_that_is_too_large_is_not_read(service):
     answer = service.post("GetPersonTracking", b'{"JobId": "' + b"x" * 300_000 + b'"}')
     assert (answer.code, answer.status) == ("RequestEntityTooLargeException", 413)

@@ -50,9 +50,9 @@ def test_an_s3_that_answers_503_delays_jobs_and_is_named_and_nothing_is_claimed(
 ):
     service = make_service(environment={"AWS_ENDPOINT_URL_S3": proxy.url}, workers=2)
     until(lambda: service.status("/ready") == 200)
-    proxy.fail("GET")
+    proxy.outage = {"s3 GET": "refused"}
     jobs = start(cloud, service, 6)
-    assert "SlowDown" in not_ready(service, "s3")
+    assert "from S3" in not_ready(service, "s3")
     assert 'rekognition_fault{part="s3"} 1.0' in service.page("/metrics").body.decode()
     time.sleep(1.0)
     taken = service.logged().count("job taken up")
@@ -61,7 +61,7 @@ def test_an_s3_that_answers_503_delays_jobs_and_is_named_and_nothing_is_claimed(
         service.client().start_face_detection, Video=cloud.video("later.mp4")
     )
     assert (code, status) == ("InternalServerError", 500)
-    proxy.work()
+    proxy.outage = {}
     all_succeed(service, jobs)
     until(lambda: service.status("/ready") == 200)
     assert "job FAILED" not in service.logged()
@@ -70,11 +70,11 @@ def test_an_s3_that_answers_503_delays_jobs_and_is_named_and_nothing_is_claimed(
 def test_an_s3_that_hangs_holds_a_start_for_less_than_ten_seconds(cloud, make_service, proxy):
     service = make_service(environment={"AWS_ENDPOINT_URL_S3": proxy.url}, workers=0)
     video = cloud.video()
-    proxy.hang(60.0)
-    waits = []
+    proxy.outage = {"s3": "hang"}
+    waits, rekognition = [], service.client()
     for _ in range(3):
         began = time.monotonic()
-        code, _, status = refused(service.client().start_face_detection, Video=video)
+        code, _, status = refused(rekognition.start_face_detection, Video=video)
         waits.append(time.monotonic() - began)
         assert (code, status) == ("InternalServerError", 500)
     assert waits[0] < 10
@@ -143,10 +143,10 @@ def test_results_that_s3_does_not_take_at_first_are_not_analysed_again(
         environment={"AWS_ENDPOINT_URL_S3": proxy.url}, results="s3://footage/results"
     )
     log = tmp_path / "runs"
-    proxy.fail("PUT", "POST", within="results")
+    proxy.outage = {"s3 PUT": "refused", "s3 POST": "refused"}
     jobs = start(cloud, service, 1, log=str(log), rows=1500)
     until(lambda: "results are not published yet" in service.logged(), 120)
-    proxy.work()
+    proxy.outage = {}
     all_succeed(service, jobs)
     assert len(log.read_text().splitlines()) == 1
 
