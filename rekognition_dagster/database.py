@@ -51,6 +51,16 @@ def open_engine(url: str, connections: int = 4, wait_s: float = _BUSY_S) -> sa.E
     return engine
 
 
+def sqlite_url(path: str | Path) -> str:
+    """Return the URL of a SQLite file, whatever characters its path has."""
+    return sa.URL.create("sqlite", database=str(path)).render_as_string()
+
+
+def sqlite_path(url: str) -> Path:
+    """Return the file that a SQLite URL names."""
+    return Path(sa.make_url(url).database or "")
+
+
 def without_password(url: str) -> str:
     """Return the URL in a form that may be shown."""
     try:

@@ -113,9 +113,10 @@ def _check(dagster_home: Path, name: str, may_be_new: bool) -> None:
     Raises:
         ConfigurationError: There is none; the text names those that are there.
     """
+    from rekognition_dagster.database import sqlite_path
     from rekognition_dagster.state.store import sqlite_url
 
-    path = Path(sqlite_url(dagster_home, name).removeprefix("sqlite:///"))
+    path = sqlite_path(sqlite_url(dagster_home, name))
     if may_be_new or path.exists():
         return
     others = ", ".join(sorted(p.stem for p in path.parent.glob("*.sqlite")))

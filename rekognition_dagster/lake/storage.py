@@ -104,16 +104,28 @@ class Storage:
             os.fsync(file.fileno())
             _link(file, target)
             return
-        # In a thread of its own, which no interrupt reaches: an upload that is left early completes
-        # with what it has.
+        # In a thread of its own, which no interrupt reaches.
         with ThreadPoolExecutor(1) as thread:
             thread.submit(self._upload, file, target).result()
 
     def _upload(self, file: IO[bytes], target: str) -> None:
+        """Write an object that is whole: Arrow completes an upload even if it is left early."""
         file.seek(0)
-        with self.filesystem.open_output_stream(target) as stream:
-            while chunk := file.read(_CHUNK_BYTES):
+        chunk = file.read(_CHUNK_BYTES)
+        if len(chunk) < _CHUNK_BYTES:
+            with self.filesystem.open_output_stream(target) as stream:
                 stream.write(chunk)
+            return
+        beside = f"{target}.{uuid.uuid4().hex}.partial"
+        try:
+            with self.filesystem.open_output_stream(beside) as stream:
+                while chunk:
+                    stream.write(chunk)
+                    chunk = file.read(_CHUNK_BYTES)
+            self.filesystem.copy_file(beside, target)  # within S3, up to 5 GB
+        finally:
+            with contextlib.suppress(OSError):  # the first error counts
+                self.filesystem.delete_file(beside)
 
     def exists(self, path: str) -> bool:
         """Whether there is a file at ``path``."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import IO, Any, cast
 
@@ -20,6 +21,10 @@ from rekognition_dagster.lake.storage import Storage, lake_errors
 ROW_GROUP_ROWS = 128 * 1024
 _STAY_BACK = 1 / 8  # of a row group
 _PLAIN_ROWS = 16  # so few rows are written plain: encoding them costs more than it saves
+_RUN_ROWS = 128 * 1024
+"""Rows that are sorted in memory, where a file has to be sorted."""
+_RUN_GROUP_ROWS = 4096
+"""Rows of a run that are in memory while runs are merged."""
 
 
 class TableWriter:
@@ -66,6 +71,7 @@ class TableWriter:
         self._pending_rows = 0
         self._last: tuple[Any, ...] | None = None
         self._in_order = True
+        self._runs: list[int] = []  # row groups of each sorted run
         self._file: IO[bytes] | None = None
         self._parquet: pq.ParquetWriter | None = None
 
@@ -89,7 +95,7 @@ class TableWriter:
         self._pending.append(table)
         self._pending_rows += table.num_rows
         # Some rows stay back, for a page may repeat the timestamp that the last one ended on.
-        while self._pending_rows >= self._row_group_rows * (1 + _STAY_BACK):
+        while self._pending_rows >= self._group_rows * (1 + _STAY_BACK):
             self._write_group(self._take_pending())
 
     def __exit__(
@@ -115,6 +121,7 @@ class TableWriter:
                 if self._in_order:
                     self._publish(spooled, self.path)
                 else:
+                    self._parquet = None  # its footer takes memory
                     with self.storage.spool(self.path) as ordered:
                         self._sort(spooled, ordered)
                         self._publish(ordered, self.path)
@@ -136,9 +143,14 @@ class TableWriter:
     def _take_pending(self) -> pa.Table:
         """The next row group in order; the rest stays pending."""
         table = self._ordered(pa.concat_tables(self._pending))
-        rest = table.slice(self._row_group_rows)
+        rest = table.slice(self._group_rows)
         self._pending, self._pending_rows = [rest], rest.num_rows
-        return table.slice(0, self._row_group_rows)
+        return table.slice(0, self._group_rows)
+
+    @property
+    def _group_rows(self) -> int:
+        """Rows that are sorted and written together."""
+        return self._row_group_rows if self._in_order else _RUN_ROWS
 
     def _ordered(self, table: pa.Table) -> pa.Table:
         """The table in order; not copied where it is so already, as it mostly is."""
@@ -154,44 +166,78 @@ class TableWriter:
         return table if in_order.as_py() else table.take(indices)
 
     def _write_group(self, group: pa.Table) -> None:
+        size = self._group_rows
         if self.order:
             keys = group.select([c for c, _ in self.order])
             first, last = (_key(keys, i) for i in (0, keys.num_rows - 1))
-            self._in_order &= self._last is None or self._last <= first
+            follows = self._last is None or self._last <= first
+            self._in_order &= follows
             self._last = last
+            size = size if self._in_order else min(self._row_group_rows, _RUN_GROUP_ROWS)
+            self._runs += [0] if not (follows and self._runs) else []
+            self._runs[-1] += -(-group.num_rows // size)
         assert self._file is not None
         self._parquet = self._parquet or self._open(self._file)
         with lake_errors(self.storage, self.path, video=self.video):
-            self._parquet.write_table(group, row_group_size=self._row_group_rows)
+            self._parquet.write_table(group, row_group_size=size)
 
     def _sort(self, spooled: IO[bytes], ordered: IO[bytes]) -> None:
-        import duckdb
-
-        source = pq.ParquetFile(spooled)
-        position = iter(range(source.metadata.num_rows))
-
-        def numbered() -> Iterable[pa.RecordBatch]:
-            for batch in source.iter_batches(16 * 1024):
-                numbers = pa.array([next(position) for _ in range(batch.num_rows)], pa.int64())
-                yield batch.append_column("_position", numbers)
-
-        schema = source.schema_arrow.append(pa.field("_position", pa.int64()))
-        rows = pa.RecordBatchReader.from_batches(schema, numbered())
-        by = ", ".join(f'"{c}"' for c, _ in self.order)
-        with duckdb.connect() as connection, self._open(ordered) as parquet:
-            connection.register("rows", rows)
-            result = connection.sql(
-                f"SELECT * EXCLUDE (_position) FROM rows ORDER BY {by}, _position"
-            )
+        """Merge the sorted runs that lie in one file into another file."""
+        source, first = pq.ParquetFile(spooled), 0
+        runs: list[Iterator[pa.Table]] = []
+        for groups in self._runs:
+            runs.append(map(source.read_row_group, range(first, first + groups)))
+            first += groups
+        with self._open(ordered) as parquet:
             pending: list[pa.Table] = []
-            for batch in result.to_arrow_reader(self._row_group_rows):
-                pending.append(pa.Table.from_batches([batch]).cast(self.schema))
+            for rows in self._merged(runs):
+                pending.append(rows)
                 while sum(t.num_rows for t in pending) >= self._row_group_rows:
                     table = pa.concat_tables(pending)
                     parquet.write_table(table.slice(0, self._row_group_rows))
                     pending = [table.slice(self._row_group_rows)]
             if rest := [t for t in pending if t.num_rows]:
                 parquet.write_table(pa.concat_tables(rest))
+
+    def _merged(self, runs: Sequence[Iterator[pa.Table]]) -> Iterator[pa.Table]:
+        """Yield the rows of sorted runs in order; memory holds one row group of each run.
+
+        In a tie, rows of an earlier run come first.
+        """
+        heads = [_Head(run, [c for c, _ in self.order]) for run in runs]
+        while heads := [h for h in heads if h.load()]:
+            # Nothing that is still to be read comes before the end of this group.
+            limit = min(range(len(heads)), key=lambda i: heads[i].last)
+            end = heads[limit].last
+            taken = [h.take(end, ties=i <= limit) for i, h in enumerate(heads)]
+            yield self._ordered(pa.concat_tables([t for t in taken if t.num_rows]))
+
+
+class _Head:
+    """The rows of a sorted run that were read and not yet taken."""
+
+    def __init__(self, groups: Iterator[pa.Table], columns: Sequence[str]):
+        self._groups, self._columns = groups, list(columns)
+        self._rows: pa.Table | None = None
+        self.last: tuple[Any, ...] = ()
+
+    def load(self) -> bool:
+        """Read the next group where there are no rows left; return whether there are rows."""
+        while self._rows is None or not self._rows.num_rows:
+            self._rows = next(self._groups, None)
+            if self._rows is None:
+                return False
+            if self._rows.num_rows:
+                self.last = _key(self._rows.select(self._columns), self._rows.num_rows - 1)
+        return True
+
+    def take(self, end: tuple[Any, ...], *, ties: bool) -> pa.Table:
+        """Take the rows up to a key, with those that tie with it or without."""
+        assert self._rows is not None
+        keys, bisect = self._rows.select(self._columns), bisect_right if ties else bisect_left
+        count = bisect(range(keys.num_rows), end, key=lambda row: _key(keys, row))
+        taken, self._rows = self._rows.slice(0, count), self._rows.slice(count)
+        return taken
 
 
 @functools.cache

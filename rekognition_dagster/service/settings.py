@@ -174,15 +174,18 @@ class Settings:
         if "://" not in self.store or self.store.startswith("file://"):
             return Path(self.store.removeprefix("file://")).expanduser().absolute()
         if self.store.startswith("sqlite"):
-            path = urlsplit(self.store).path
-            return Path(path[1:]).expanduser().absolute().parent
+            from rekognition_dagster.database import sqlite_path
+
+            return sqlite_path(self.store).expanduser().absolute().parent
         return None
 
     @property
     def database_url(self) -> str:
         """The SQLAlchemy URL of the store."""
         if "://" not in self.store or self.store.startswith("file://"):
-            return f"sqlite:///{self._folder}/jobs.sqlite"
+            from rekognition_dagster.database import sqlite_url
+
+            return sqlite_url(f"{self._folder}/jobs.sqlite")
         address, _, query = self.store.partition("?")
         rest = "&".join(p for p in query.split("&") if p and not p.startswith("results="))
         return f"{address}?{rest}" if rest else address

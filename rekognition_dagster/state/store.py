@@ -17,6 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from rekognition_dagster import database
 from rekognition_dagster.database import open_engine, without_password
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.state.tables import FACTS, SCHEMA, SCHEMA_VERSION, UPGRADES
@@ -114,7 +115,7 @@ def open_state(url: str, deployment: str) -> State:
 
 def sqlite_url(home: str | Path, deployment: str) -> str:
     """The default: a file in Dagster's home."""
-    return f"sqlite:///{Path(home) / 'rekognition' / f'{slug(deployment)}.sqlite'}"
+    return database.sqlite_url(Path(home) / "rekognition" / f"{slug(deployment)}.sqlite")
 
 
 def slug(name: str) -> str:

@@ -104,3 +104,15 @@ def test_a_setting_out_of_its_range_is_named(wrong):
 def test_a_store_is_a_folder_or_a_database_with_a_place_for_results(store, database, results):
     settings = Settings.of(store=store)
     assert (settings.database_url, settings.results_url) == (database, results)
+
+
+@pytest.mark.parametrize("name", ["what?", "%41", "a#b", "a&results=x", "we[i]rd", "a b"])
+def test_a_folder_of_any_name_holds_its_own_store(tmp_path, name):
+    from rekognition_dagster.service.store import JobStore
+
+    for store in (str(tmp_path / name), f"file://{tmp_path / name}"):
+        settings = Settings.of(store=store)
+        JobStore(settings.database_url).close()
+        assert (tmp_path / name / "jobs.sqlite").is_file()
+        assert [p.name for p in tmp_path.iterdir()] == [name]
+        assert settings.results_url == str(tmp_path / name / "results")
