@@ -99,20 +99,6 @@ def test_two_who_meet_and_stand_together_are_told_apart_by_what_they_wear(turn):
     assert left == (0 if turn else 1)
 
 
-def test_a_track_that_slides_to_another_person_is_divided_by_what_they_wear():
-    red, grey = clothes((110, 70, 70)), clothes((90, 85, 80))
-    parts = np.linspace(0, 1, 5)
-    both = [np.round((1 - part) * red + part * grey) for part in parts]
-    worn = [red] * 36 + both + [grey] * 7
-    first = [[(walker(100 + 5 * i), 0.9, look)] for i, look in enumerate(worn)]
-    ways = zip(range(340, 500, 5), range(250, 90, -5), strict=True)
-    apart = [[(walker(b), 0.9, grey), (walker(a), 0.9, red)] for b, a in ways]
-    found = tracked(first + apart)
-    assert set(found["index"]) == {0, 1}
-    end = found[found["timestamp_ms"] == found["timestamp_ms"].max()]
-    assert end["index"][end["box"][:, 0].argmin()] == 0
-
-
 def test_ghosts_of_a_frame_and_things_that_are_never_sure_are_nobody():
     frames = []
     for i in range(100):

@@ -35,9 +35,6 @@ _APART = 0.15  # until they share no more than this
 _APART_S = 0.25  # for this long
 _DIFFERENT = 0.28  # distance of appearances at which a likeness falls to a third
 _LOOK = 0.12  # share of the last look in somebody's usual appearance
-_LATELY = 0.5  # and in the appearance of the last few
-_CHANGED = 0.22  # distance of the two at which another person has taken over the boxes
-_USUAL = 8  # detections that make an appearance usual
 _HIDDEN = 0.2  # of a box that another may cover for its appearance to be its own
 _DOUBLE = 0.8  # a new box that lies this much in a followed one is the same person
 
@@ -48,9 +45,8 @@ class Live:
 
     ``place`` is the box's centre, ``size`` its width and height, ``speed`` per second, all in
     pixels; ``spread`` the variance of place, their covariance and the variance of speed, in
-    squared pixels. ``look`` is the usual appearance and ``lately`` that of the last few detections,
-    all zero while unknown, from ``looked`` detections; ``entangled`` says when somebody else was
-    last in the way, -1 if that is settled.
+    squared pixels. ``look`` is the usual appearance, all zero while unknown; ``entangled`` says
+    when somebody else was last in the way, -1 if that is settled.
     """
 
     number: npt.NDArray = field(default_factory=lambda: np.zeros(0, int))
@@ -61,8 +57,6 @@ class Live:
     seen: npt.NDArray = field(default_factory=lambda: np.zeros(0))
     hits: npt.NDArray = field(default_factory=lambda: np.zeros(0, int))
     look: npt.NDArray = field(default_factory=lambda: np.zeros((0, appearance.SIZE), np.float32))
-    lately: npt.NDArray = field(default_factory=lambda: np.zeros((0, appearance.SIZE), np.float32))
-    looked: npt.NDArray = field(default_factory=lambda: np.zeros(0, int))
     entangled: npt.NDArray = field(default_factory=lambda: np.zeros(0))
 
     def __len__(self) -> int:
@@ -168,16 +162,10 @@ class Association:
     def _remember(
         self, which: npt.NDArray, looks: npt.NDArray, alone: npt.NDArray[np.bool_]
     ) -> None:
-        which, looks, live = which[alone], looks[alone], self._live
-        for mean, weight in ((live.look, _LOOK), (live.lately, _LATELY)):
-            before = mean[which]
-            share = np.where(before.any(axis=1), np.float32(weight), np.float32(1))[:, None]
-            mean[which] = before + share * (looks - before)
-        live.looked[which] += 1
-        far = appearance.distance(live.lately[which], live.look[which])
-        changed = which[(far > _CHANGED) & (live.looked[which] >= _USUAL)]
-        self._renumber(changed)
-        live.look[changed], live.looked[changed] = live.lately[changed], 0
+        which, looks = which[alone], looks[alone]
+        before = self._live.look[which]
+        share = np.where(before.any(axis=1), np.float32(_LOOK), np.float32(1))[:, None]
+        self._live.look[which] = before + share * (looks - before)
 
     def _untangle(self, time: float) -> None:
         """New numbers for those who could have been taken for each other, once they are apart."""
@@ -293,9 +281,7 @@ class Association:
             spread=np.stack([place, np.zeros(count), speed], axis=1),
             seen=np.full(count, time),
             hits=np.ones(count, int),
-            look=(look := crowd.looks[new] * crowd.alone[new, None]),
-            lately=look.copy(),
-            looked=np.zeros(count, int),
+            look=crowd.looks[new] * crowd.alone[new, None],
             entangled=np.full(count, -1.0),
         )
         for name in vars(live):
