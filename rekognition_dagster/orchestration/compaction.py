@@ -76,7 +76,7 @@ def build_compaction_asset(deployment: Deployment) -> dg.AssetsDefinition:
         lake.refresh_catalogue(again=True)
         if failures:
             raise dg.Failure(
-                f"{len(failures)} days or files of {len(days)} days could not be compacted: "
+                f"{len(failures)} days or files could not be compacted, of {len(days)} days: "
                 + "; ".join(list(failures.values())[:20]),
                 metadata=dict(list(failures.items())[:50]),
                 allow_retries=False,

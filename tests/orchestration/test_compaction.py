@@ -80,7 +80,7 @@ def test_a_day_that_cannot_be_merged_is_named_and_stops_no_other(tmp_path: Path)
     content = broken.read_bytes()
     broken.write_bytes(b"no")
     told = compact(lake)["failed"]
-    assert "1 of 2 days could not be compacted" in told
+    assert "1 days or files could not be compacted, of 2 days" in told
     assert f"{broken} is no Parquet file" in told
     broken.write_bytes(content)
     assert compact(lake) == {"days": 2, "staged": 1, "published": 1}
