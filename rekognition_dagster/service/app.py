@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from rekognition_dagster.service import signing
-from rekognition_dagster.service.credentials import ANYONE, Credentials, Principal
+from rekognition_dagster.service.credentials import ANYONE, Credentials
 from rekognition_dagster.service.jobs import Jobs
 from rekognition_dagster.service.limits import Admission, Throughput
 from rekognition_dagster.service.metrics import Metrics
@@ -38,10 +38,9 @@ log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 256 * 1024
 """No request of the served operations comes near this size."""
-
-MAX_UNKNOWN_BODY_BYTES = 16 * 1024 * 1024
-"""Operations that are not served here take images of 5 MB, which JSON makes a third larger."""
-
+MAX_DISCARDED_BYTES = 16 * 1024 * 1024
+"""A request of another operation, which may carry an image, is read up to this size."""
+MAX_HEADERS = 100
 BODY_TIMEOUT_S = 20.0
 
 
@@ -112,8 +111,7 @@ class _Api:
         name = target.removeprefix(TARGET_PREFIX) if target.startswith(TARGET_PREFIX) else ""
         code = "OK"
         try:
-            with self.admission.place():
-                content, status = await self._call(request, name), 200
+            content, status = await self._call(request, name), 200
         except ClientDisconnect:
             return Response(status_code=400)
         except ApiError as error:
@@ -128,42 +126,54 @@ class _Api:
         return Response(content, status, headers, CONTENT_TYPE)
 
     async def _call(self, request: Request, name: str) -> bytes:
+        """Check who calls, then do it: a stranger costs little, and holds no place."""
+        headers = _headers(request)
+        claim = None
+        if self.credentials is not None:
+            region = self.jobs.settings.region
+            claim = signing.claimed(headers, self.credentials, region=region)
         call = self.jobs.calls.get(name)
         if call is None:
-            await _body(request, MAX_UNKNOWN_BODY_BYTES, keep=False)  # an image, for DetectLabels
-            known = name in list(service_model().operation_names)  # type: ignore[call-overload]
-            asked = f"{name} is not served here" if known else "That is no operation"
-            raise ApiError(
-                "UnknownOperationException",
-                f"{asked}; served are {', '.join(sorted(self.jobs.calls))}",
-            )
-        body = await _body(request)
-        caller = self._caller(request, body)
+            await _body(request, MAX_DISCARDED_BYTES, keep=False)
+            raise self._unknown(name)
+        body = await _body(request, MAX_BODY_BYTES)
+        caller = ANYONE
+        if claim is not None:
+            path = request.scope["raw_path"].decode("latin-1")
+            query = request.scope["query_string"].decode("latin-1")
+            signed = signing.SignedRequest(request.method, path, query, headers, body)
+            caller = signing.verified(signed, claim)
         kind = "Start" if name.startswith("Start") else "Get"
-        self.throughput[kind].take(f"{name} by {caller.account}")
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.threads[kind], call, caller, body)
+        with self.admission.place():
+            self.throughput[kind].take(f"{name} by {caller.account}")
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self.threads[kind], call, caller, body)
 
-    def _caller(self, request: Request, body: bytes) -> Principal:
-        if self.credentials is None:
-            return ANYONE
-        headers: dict[str, str] = {}
-        for raw_name, raw_value in request.scope["headers"]:
-            name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-            headers[name] = f"{headers[name]},{value}" if name in headers else value
-        signed = signing.SignedRequest(
-            request.method,
-            request.scope["raw_path"].decode("latin-1"),
-            request.scope["query_string"].decode("latin-1"),
-            headers,
-            body,
-        )
-        return signing.caller(signed, self.credentials, region=self.jobs.settings.region)
+    def _unknown(self, name: str) -> ApiError:
+        known = name in list(service_model().operation_names)  # type: ignore[call-overload]
+        asked = f"{name} is not served here" if known else "That is no operation"
+        served = ", ".join(sorted(self.jobs.calls))
+        return ApiError("UnknownOperationException", f"{asked}; served are {served}")
 
 
-async def _body(request: Request, most: int = MAX_BODY_BYTES, *, keep: bool = True) -> bytes:
-    """The request's body; without ``keep`` it is only read, so that its sender hears the answer."""
-    too_large = ApiError("RequestEntityTooLargeException", f"a request has at most {most} bytes")
+def _headers(request: Request) -> dict[str, str]:
+    """A request's headers by lower-case name, several of one name joined by commas.
+
+    Raises:
+        ApiError: There are too many.
+    """
+    raw = request.scope["headers"]
+    if len(raw) > MAX_HEADERS:
+        raise ApiError("SerializationException", f"a request has at most {MAX_HEADERS} headers")
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in raw:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    return headers
+
+
+async def _body(request: Request, most: int, *, keep: bool = True) -> bytes:
+    """Read a request's body, of at most so many bytes, in time."""
     body = bytearray()
 
     async def read() -> None:
@@ -171,7 +181,9 @@ async def _body(request: Request, most: int = MAX_BODY_BYTES, *, keep: bool = Tr
         async for chunk in request.stream():
             size += len(chunk)
             if size > most:
-                raise too_large
+                raise ApiError(
+                    "RequestEntityTooLargeException", f"a request has at most {most} bytes"
+                )
             if keep:
                 body.extend(chunk)
 

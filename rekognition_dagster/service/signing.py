@@ -1,7 +1,7 @@
 """AWS Signature Version 4, as a server checks it.
 
-Source: the AWS General Reference, Signature Version 4 signing process. Errors have the codes and
-the wording that AWS's JSON services use.
+botocore, which signs for callers, computes the signature here, too. Headers are checked first, in
+little time however long they are. Errors have the codes and the wording of AWS's JSON services.
 """
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from urllib.parse import quote, unquote
+from typing import Any
+
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials as Keys
 
 from rekognition_dagster.service.credentials import Credentials, Principal
 from rekognition_dagster.service.protocol import ApiError
@@ -22,10 +26,10 @@ SERVICE = "rekognition"
 SKEW_S = 15 * 60
 """How far a request's time may be from ours."""
 
-_AUTHORIZATION = re.compile(
-    r"AWS4-HMAC-SHA256\s+(?=.*Credential=(?P<credential>[^,\s]+))"
-    r"(?=.*SignedHeaders=(?P<headers>[^,\s]+))(?=.*Signature=(?P<signature>[0-9a-f]{64})(?:,|\s|$))"
-)
+MAX_AUTHORIZATION_BYTES = 4096
+"""No SDK's header comes near this length."""
+
+_SIGNATURE = re.compile("[0-9a-f]{64}")
 _MUST_BE_SIGNED = ("host", "x-amz-date", "x-amz-target", "x-amz-security-token")
 _DATE = "%Y%m%dT%H%M%SZ"
 
@@ -49,6 +53,25 @@ class SignedRequest:
     body: bytes
 
 
+@dataclass(frozen=True)
+class Claim:
+    """What a request's headers say of its caller: checked, except for the signature.
+
+    Args:
+        principal: Whose access key it names.
+        stamp: The time, ``YYYYMMDDTHHMMSSZ``.
+        region: The region that it is signed for.
+        names: The signed headers.
+        signature: In hexadecimal.
+    """
+
+    principal: Principal
+    stamp: str
+    region: str
+    names: Sequence[str]
+    signature: str
+
+
 def caller(
     request: SignedRequest,
     credentials: Credentials,
@@ -56,27 +79,40 @@ def caller(
     region: str | None = None,
     now: Callable[[], float] = time.time,
 ) -> Principal:
-    """Who signed ``request``.
+    """Return who signed ``request``; see :func:`claimed` and :func:`verified`."""
+    return verified(request, claimed(request.headers, credentials, region=region, now=now), now=now)
+
+
+def claimed(
+    headers: Mapping[str, str],
+    credentials: Credentials,
+    *,
+    region: str | None = None,
+    now: Callable[[], float] = time.time,
+) -> Claim:
+    """Check everything of a signature that needs no body and no cryptography.
 
     Args:
-        request: The request.
+        headers: By lower-case name.
         credentials: The accepted access keys.
         region: The region that must be signed for; none takes any.
         now: Seconds since 1970.
 
     Raises:
-        ApiError: Unsigned, wrong, too old or too new, with AWS's code for it.
+        ApiError: Unsigned, of an unknown key, too old or too new, with AWS's code for it.
     """
-    header = request.headers.get("authorization")
+    header = headers.get("authorization")
     if not header:
         raise ApiError("MissingAuthenticationTokenException", "Missing Authentication Token")
-    match = _AUTHORIZATION.match(header)
-    scope = match["credential"].split("/") if match else []
-    if match is None or len(scope) != 5:
+    fields = _fields(header)
+    scope = fields.get("Credential", "").split("/")
+    signature = fields.get("Signature", "")
+    if len(scope) != 5 or "SignedHeaders" not in fields or not _SIGNATURE.fullmatch(signature):
         raise ApiError(
             "IncompleteSignatureException",
             "Authorization must be 'AWS4-HMAC-SHA256 Credential=<access key>/<date>/<region>/"
-            "rekognition/aws4_request, SignedHeaders=..., Signature=...'",
+            "rekognition/aws4_request, SignedHeaders=..., Signature=...', at most "
+            f"{MAX_AUTHORIZATION_BYTES} bytes",
         )
     access_key, day, signed_region, service, terminator = scope
     principal = credentials.principal(access_key)
@@ -84,7 +120,7 @@ def caller(
         raise ApiError(
             "UnrecognizedClientException", "The security token included in the request is invalid."
         )
-    stamp = _check_time(request, now())
+    stamp = _check_time(headers.get("x-amz-date", ""), now())
     if day != stamp[:8]:
         raise _invalid(f"Date in Credential scope does not match YYYYMMDD of the date {stamp}.")
     if service != SERVICE:
@@ -93,65 +129,67 @@ def caller(
         raise _invalid("Credential should be scoped with a valid terminator: 'aws4_request'.")
     if region is not None and signed_region != region:
         raise _invalid(f"Credential should be scoped to a valid region: '{region}'.")
-    names = match["headers"].split(";")
+    names = fields["SignedHeaders"].split(";")
     for name in _MUST_BE_SIGNED:
-        if name not in names and (name in request.headers or name == "host"):
+        if name not in names and (name in headers or name == "host"):
             raise _invalid(f"'{name}' must be a 'SignedHeader' in the Authorization header.")
+    return Claim(principal, stamp, signed_region, names, signature)
+
+
+def verified(
+    request: SignedRequest, claim: Claim, *, now: Callable[[], float] = time.time
+) -> Principal:
+    """Check a claim's signature over the whole request, and its session.
+
+    Raises:
+        ApiError: The signature or the session token is wrong, or the session is over.
+    """
     _check_payload(request)
-    expected = signature(request, principal.secret_key, stamp, scope[1:], names)
-    if not hmac.compare_digest(expected, match["signature"]):
+    if not hmac.compare_digest(_signature(request, claim), claim.signature):
         raise _invalid(
             "The request signature we calculated does not match the signature you provided. Check "
             "your AWS Secret Access Key and signing method."
         )
-    _check_session(principal, request, now())
-    return principal
+    _check_session(claim.principal, request, now())
+    return claim.principal
 
 
-def signature(
-    request: SignedRequest, secret_key: str, stamp: str, scope: list[str], names: list[str]
-) -> str:
-    """The signature in hexadecimal.
+class _Signer(SigV4Auth):
+    """botocore's signer, of exactly the headers that a request has."""
 
-    Args:
-        request: The request.
-        secret_key: The signer's secret.
-        stamp: The time, ``YYYYMMDDTHHMMSSZ``.
-        scope: Date, region, service, ``aws4_request``.
-        names: The signed headers in their order.
-    """
-    headers = "".join(
-        f"{name}:{' '.join(request.headers.get(name, '').split())}\n" for name in names
+    def headers_to_sign(self, request: Any) -> Any:
+        return request.headers
+
+
+def _signature(request: SignedRequest, claim: Claim) -> str:
+    """The signature that the claim's principal makes, in hexadecimal."""
+    query = f"?{request.query}" if request.query else ""
+    signed = AWSRequest(
+        request.method,
+        f"https://{request.headers.get('host', '')}{request.path}{query}",
+        headers={name: request.headers.get(name, "") for name in claim.names},
+        data=request.body,
     )
-    canonical = "\n".join(
-        (
-            request.method,
-            quote(unquote(request.path), safe="/-_.~") or "/",
-            _canonical_query(request.query),
-            headers,
-            ";".join(names),
-            hashlib.sha256(request.body).hexdigest(),
-        )
-    )
-    digest = hashlib.sha256(canonical.encode()).hexdigest()
-    to_sign = "\n".join(("AWS4-HMAC-SHA256", stamp, "/".join(scope), digest))
-    key = f"AWS4{secret_key}".encode()
-    for part in (*scope, to_sign):
-        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
-    return key.hex()
+    signed.context["timestamp"] = claim.stamp
+    keys = Keys(claim.principal.access_key, claim.principal.secret_key)
+    signer = _Signer(keys, SERVICE, claim.region)
+    try:
+        canonical = signer.canonical_request(signed)
+    except ValueError:  # a host or path that is none
+        raise _invalid("The request has no valid URL.") from None
+    return str(signer.signature(signer.string_to_sign(signed, canonical), signed))
 
 
-def _canonical_query(query: str) -> str:
-    pairs = (p.partition("=") for p in query.split("&") if p)
-    encoded = sorted(
-        (quote(unquote(name), safe="-_.~"), quote(unquote(value), safe="-_.~"))
-        for name, _, value in pairs
-    )
-    return "&".join(f"{name}={value}" for name, value in encoded)
+def _fields(authorization: str) -> Mapping[str, str]:
+    """The fields of an Authorization header; none where it is not of Signature Version 4."""
+    scheme, _, rest = authorization.partition(" ")
+    if scheme != "AWS4-HMAC-SHA256" or len(authorization) > MAX_AUTHORIZATION_BYTES:
+        return {}
+    pairs = (part.strip().partition("=") for part in rest.replace(" ", ",").split(","))
+    return {name: value for name, _, value in pairs if name}
 
 
-def _check_time(request: SignedRequest, now: float) -> str:
-    stamp = request.headers.get("x-amz-date", "")
+def _check_time(stamp: str, now: float) -> str:
     try:
         moment = datetime.strptime(stamp, _DATE).replace(tzinfo=timezone.utc).timestamp()
     except ValueError:

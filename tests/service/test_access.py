@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import time
 from datetime import datetime, timedelta, timezone
@@ -16,7 +18,7 @@ from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.service import Settings, serve
 from rekognition_dagster.service.credentials import Credentials, read_credentials
 from rekognition_dagster.service.protocol import ApiError
-from rekognition_dagster.service.signing import SignedRequest, caller
+from rekognition_dagster.service.signing import SignedRequest, caller, claimed
 
 GET = b'{"JobId": "x"}'
 
@@ -86,6 +88,72 @@ def test_a_body_that_was_changed_on_the_way_is_refused(tmp_path):
             caller(changed, Credentials(path), now=lambda: stamp)
     with pytest.raises(ApiError, match="valid region: 'eu-west-1'"):
         caller(request, Credentials(path), region="eu-west-1", now=lambda: stamp)
+
+
+LONG = [
+    "AWS4-HMAC-SHA256 " + "Credential=" * 2700,
+    "AWS4-HMAC-SHA256 Credential=A" + "/" * 30_000,
+    "AWS4-HMAC-SHA256 " + ", " * 15_000,
+    "AWS4-HMAC-SHA256 Credential=A/a/b/c/d, SignedHeaders=" + "a;" * 15_000 + ", Signature=0",
+    "x" * 30_000,
+]
+
+
+@pytest.mark.parametrize("header", LONG)
+def test_a_long_authorization_header_is_refused_at_once(tmp_path, header):
+    path = tmp_path / "credentials"
+    path.write_text("[a]\naws_access_key_id = A\naws_secret_access_key = secret\n")
+    credentials = Credentials(path)
+    began = time.process_time()
+    for _ in range(100):
+        with pytest.raises(ApiError, match="IncompleteSignatureException"):
+            claimed({"authorization": header}, credentials)
+    assert time.process_time() - began < 0.5  # 5 ms each, where they took a second
+
+
+@pytest.mark.parametrize("query", ["", "b=2&a=1&a=0", "x=%2F%20y"])
+@pytest.mark.parametrize("extra", [{}, {"X-Amz-Meta-B": "  two   words ", "User-Agent": "me"}])
+def test_whatever_botocore_signs_is_accepted(tmp_path, query, extra):
+    from botocore.auth import SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials as Keys
+
+    path = tmp_path / "credentials"
+    path.write_text("[a]\naws_access_key_id = A\naws_secret_access_key = secret\n")
+    headers = {"X-Amz-Target": "RekognitionService.GetPersonTracking", **extra}
+    url = f"http://host:8080/{'?' if query else ''}{query}"
+    request = AWSRequest("POST", url, data=GET, headers=headers)
+    SigV4Auth(Keys("A", "secret"), "rekognition", "us-east-1").add_auth(request)
+    sent = {k.lower(): v for k, v in request.headers.items()} | {"host": "host:8080"}
+    signed = SignedRequest("POST", "/", query, sent, GET)
+    assert caller(signed, Credentials(path)).name == "a"
+    for name in ("host", "x-amz-date", "x-amz-target"):
+        spoilt = SignedRequest("POST", "/", query, {**sent, name: sent[name] + "1"}, GET)
+        with pytest.raises(ApiError):
+            caller(spoilt, Credentials(path))
+
+
+def test_requests_that_never_end_leave_the_others_served(make_service):
+    service = make_service(workers=0, requests_at_once=4)
+    host, port = service.url.removeprefix("http://").split(":")
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    scope = f"{ENV['AWS_ACCESS_KEY_ID']}/{stamp[:8]}/us-east-1/rekognition/aws4_request"
+    signed = f"SignedHeaders=host;x-amz-date;x-amz-target, Signature={'0' * 64}"
+    head = (
+        f"POST / HTTP/1.1\r\nHost: {host}\r\nX-Amz-Date: {stamp}\r\nContent-Length: 1000\r\n"
+        "X-Amz-Target: RekognitionService.GetPersonTracking\r\n"
+    )
+    known = f"{head}Authorization: AWS4-HMAC-SHA256 Credential={scope}, {signed}\r\n\r\n{{"
+    with contextlib.ExitStack() as stack:
+        for text in [known] * 20 + [f"{head}\r\n{{"] * 20:
+            connection = stack.enter_context(socket.create_connection((host, int(port))))
+            connection.sendall(text.encode())
+        for _ in range(5):
+            assert service.post("GetPersonTracking", GET).code == "ResourceNotFoundException"
+    many = {f"X-{i}": "1" for i in range(120)}
+    assert service.post("GetPersonTracking", GET, **many).code == "SerializationException"
+    image = b'{"Image": {"Bytes": "' + b"A" * 6_000_000 + b'"}}'
+    assert service.post("DetectLabels", image).code == "UnknownOperationException"
 
 
 def _signed(body: bytes):
