@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from rekognition_dagster.engine.specs import SPECS
+from rekognition_dagster.environment import check_environment
 from rekognition_dagster.errors import RekognitionDagsterError
 from rekognition_dagster.service import DEFAULT_PORT, default_store, serve
 from rekognition_dagster.service.logs import configure
@@ -68,6 +69,7 @@ def main(**settings: Any) -> None:
     """Serve the Rekognition Video API until SIGTERM or SIGINT."""
     configure(settings["log_format"])
     try:
+        check_environment()
         serve(**settings, on_ready=lambda url: print(url, flush=True))
     except RekognitionDagsterError as error:
         print(f"error: {error}", file=sys.stderr)

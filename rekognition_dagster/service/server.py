@@ -184,7 +184,34 @@ def _http(settings: Settings, app: Starlette) -> uvicorn.Config:
             f"TLS with {settings.tls_cert} and {settings.tls_key} does not work: {error}. Both "
             "must be PEM files, belong together, and the key must have no password"
         ) from error
+    if config.ssl is not None and settings.tls_cert:
+        _check_dates(config.ssl, settings.tls_cert)
     return config
+
+
+def _check_dates(server: ssl.SSLContext, certificate: str) -> None:
+    """Refuse a certificate out of its dates, by a handshake in memory with who trusts it."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    client.load_verify_locations(certificate)
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = (client.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, True))
+    for end in ends * 3:
+        try:
+            end.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+        except ssl.SSLCertVerificationError as error:
+            if error.verify_code in _OUT_OF_DATES:
+                raise ConfigurationError(
+                    f"{certificate}: {error.verify_message}. No client would take it; renew it"
+                ) from error
+            return
+
+
+_OUT_OF_DATES = (9, 10)
+"""OpenSSL's codes for a certificate that is not yet valid, or has expired."""
 
 
 @contextlib.contextmanager

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import socket
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.service import Settings
@@ -27,6 +33,12 @@ def test_a_port_that_is_taken_is_told(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         assert f"127.0.0.1:{port}" in said("--port", port, "--store", str(tmp_path))
+
+
+def test_a_misspelled_setting_in_the_environment_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("REKOGNITION_DAGSTER_DETECTR", "embedded")
+    text = said("--port", "0", "--no-auth", "--store", str(tmp_path))
+    assert "did you mean REKOGNITION_DAGSTER_DETECTOR?" in text
 
 
 def test_an_address_that_is_not_ours_is_told(tmp_path):
@@ -64,6 +76,28 @@ def test_certificates_that_cannot_work_are_refused(tmp_path, name):
     (tmp_path / "locked.pem").write_text(LOCKED_KEY)
     files = ("--tls-cert", str(tmp_path / "text.pem"), "--tls-key", str(tmp_path / name))
     assert "Both must be PEM files" in said(*files, "--port", "0", "--store", str(tmp_path / "s"))
+
+
+def test_a_certificate_that_has_expired_is_refused(tmp_path):
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "rekognition.internal")])
+    now = datetime.now(timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=90))
+        .not_valid_after(now - timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    (tmp_path / "cert.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "key.pem").write_bytes(private)
+    files = ("--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"))
+    text = said(*files, "--port", "0", "--store", str(tmp_path / "s"))
+    assert "certificate has expired" in text
 
 
 def test_half_of_tls_is_told(tmp_path):
