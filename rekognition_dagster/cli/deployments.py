@@ -37,8 +37,8 @@ def opened(home: Path | None, *, may_be_new: bool = False) -> Iterator[tuple[Dep
     Raises:
         ConfigurationError: There is no such deployment, or no state of it.
     """
-    if home is not None or _is_demo():
-        with _of_stack(home or DEFAULT_HOME, may_be_new) as found:
+    if stack := stack_home(home):
+        with _of_stack(stack, may_be_new) as found:
             yield found
         return
     from rekognition_dagster.orchestration.names import Deployment
@@ -54,20 +54,26 @@ def opened(home: Path | None, *, may_be_new: bool = False) -> Iterator[tuple[Dep
     try:
         instance = dg.DagsterInstance.get()
     except dg.DagsterError as error:
+        reason = str(error).splitlines()[0].strip().rstrip(".")
+        if not os.environ.get("DAGSTER_HOME"):
+            reason = f"{DEFAULT_HOME} is not in this folder, and DAGSTER_HOME is not set"
         raise ConfigurationError(
-            f"there is no Dagster instance: {str(error).splitlines()[0]} Set DAGSTER_HOME to the "
-            "folder of its dagster.yaml, REKOGNITION_DAGSTER_STATE to the state's database, or "
-            "name the home of a demo with --home"
+            f"there is no Dagster instance: {reason}. Name the home of a demo with --home, or set "
+            "DAGSTER_HOME to the folder of dagster.yaml or REKOGNITION_DAGSTER_STATE to the "
+            "state's database"
         ) from error
     with instance:
         _check(Path(instance.root_directory), deployment.settings.name, may_be_new)
         yield deployment, deployment.state(instance)
 
 
-def _is_demo() -> bool:
-    """Return whether the demo's home is here and the environment names no deployment."""
+def stack_home(home: Path | None) -> Path | None:
+    """Return the home of a stack that is named, or that is here where the environment names no
+    deployment."""
     names = ("DAGSTER_HOME", "REKOGNITION_DAGSTER_STATE")
-    return not any(os.environ.get(n) for n in names) and (DEFAULT_HOME / "dagster").is_dir()
+    if home is not None or any(os.environ.get(n) for n in names):
+        return home
+    return DEFAULT_HOME if (DEFAULT_HOME / "dagster").is_dir() else None
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def query(sql: str, url: str | None, form: str) -> None:
 
     if not sql.strip():
         raise click.BadParameter("it is empty", param_hint="SQL")
-    lake = Lake(_existing_lake(url))
+    lake = Lake(existing_lake(url))
     with lake_errors(lake.storage, "", "read"):
         if not any(_is_table(lake.storage, f) for f in lake.storage.folders()):
             raise ConfigurationError(
@@ -87,7 +87,12 @@ def _is_table(storage: Storage, folder: str) -> bool:
     return folder.isidentifier() and any(d.startswith("date=") for d in storage.folders(folder))
 
 
-def _existing_lake(url: str | None) -> str:
+def existing_lake(url: str | None) -> str:
+    """Return the address of a lake; by default that of the stack in the current folder.
+
+    Raises:
+        ConfigurationError: There is no lake; the text says what was probably meant.
+    """
     from rekognition_dagster.lake import TABLES
 
     if url is None:
@@ -99,7 +104,7 @@ def _existing_lake(url: str | None) -> str:
             )
         others = [u for u in _LAKES if u != url and Path(u).is_dir()]
         if others:
-            click.echo(f"note: this is {url}; for another, --lake {others[0]}", err=True)
+            click.echo(f"note: the lake is {url}; for the other one, --lake {others[0]}", err=True)
     folder = Path(url).expanduser()
     if "://" not in url and folder.is_file():
         raise ConfigurationError(f"{url} is a file; a lake is the folder with its tables")

@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 
 from rekognition_dagster.cli import options
-from rekognition_dagster.cli.deployments import home_option, opened
+from rekognition_dagster.cli.deployments import home_option, opened, stack_home
 from rekognition_dagster.cli.story import show as show_story
+from rekognition_dagster.terminal import command
 
 
 @click.group()
@@ -54,6 +55,7 @@ def rebuild(url: str | None, home: Path | None) -> None:
     \b
       rekognition-dagster state rebuild
     """
+    from rekognition_dagster.cli.query import existing_lake
     from rekognition_dagster.lake import Lake
     from rekognition_dagster.orchestration.analytics import load_models, order_models
     from rekognition_dagster.state.rebuild import rebuild as rebuild_state
@@ -61,12 +63,12 @@ def rebuild(url: str | None, home: Path | None) -> None:
     with opened(home, may_be_new=True) as (deployment, state):
         settings = deployment.settings
         models = [m for _, m in order_models(load_models(), settings.operation_list)]
-        lake = Lake(url or settings.lake, date_pattern=settings.date_pattern)
+        lake = Lake(existing_lake(url or settings.lake), date_pattern=settings.date_pattern)
         entered = rebuild_state(state, lake, settings.partitioning, models)
     for operation, count in sorted(entered.items()):
         click.echo(f"{operation}: {count} results entered")
     if not entered:
-        click.echo(f"{lake.url}: there are no results to enter")
+        click.echo(f"{lake.url}: there are no results to enter that the state does not have")
 
 
 @click.command()
@@ -125,7 +127,12 @@ def rerun(
         config["operations"] = operations
         ops = {"ops": {deployment.scoped("ask_again"): {"config": config}}}
         launch = ("-m", "rekognition_dagster.definitions", "--job", deployment.scoped("rerun"))
-        click.echo("The engine runs in Dagster. Launch the job with")
+        click.echo("The engine runs in Dagster. Launch its job, by dg of dagster-dg-cli, with")
+        if stack := stack_home(home):
+            environment = shlex.quote(str(stack.absolute() / "environment"))
+            click.echo(
+                f"set -a; . {environment}; set +a  # while {command('dev', '--home', stack)}"
+            )
         click.echo(shlex.join(["dg", "launch", *launch, "--config-json", json.dumps(ops)]))
         click.echo("It analyses:")
         for name, keys in chosen.items():

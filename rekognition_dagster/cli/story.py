@@ -87,8 +87,9 @@ def _key(connection: sa.Connection, text: str) -> str:
 
 def _unknown(text: str) -> str:
     return (
-        f"{text}: it is not known to the pipeline. The sensor video_discovery finds what is in the "
-        "bucket; `analyze` records its jobs in its lake only: " + command("query", "FROM jobs")
+        f"{text}: no video of the pipeline has this URI, or a key that ends in these parts. The "
+        "sensor video_discovery finds what is in the bucket; `analyze` records its jobs in "
+        "its lake only: " + command("query", "FROM jobs")
     )
 
 

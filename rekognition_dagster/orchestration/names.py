@@ -18,7 +18,7 @@ BATCH_TAG = "rekognition/batch"
 """On a run that a sensor launched: the batch that it is for."""
 BATCH_SIZE = 100
 """Partitions in one run of a backfill at most; a run for each would cost a process start each."""
-TICK_S = 10.0
+TICK_S = 8.0
 """A sensor's tick takes up no more work after so long; Dagster's own limit is 60 s."""
 RESOURCES = ("rekognition", "completion_queue", "arrivals_queue", "video_bucket", "lake")
 """The resources of a deployment, before its name is put before theirs."""

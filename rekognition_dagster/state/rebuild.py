@@ -7,10 +7,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import sqlalchemy as sa
+
 from rekognition_dagster.lake import Lake
 from rekognition_dagster.operations import OPERATIONS
 from rekognition_dagster.state.results import Model, Written, written
 from rekognition_dagster.state.store import State
+from rekognition_dagster.state.tables import WORK
 from rekognition_dagster.state.videos import Found, known, register
 from rekognition_dagster.videos import Partitioning, Video
 
@@ -49,10 +52,23 @@ def rebuild(
             before = known(connection, [f.video.partition_key for f in found])
             new = [f for f in found if f.video.partition_key not in before]
             register(connection, new, now, None)
-            mine = [r for r in results if r.key not in before or before[r.key].version == r.version]
+            has_work = _with_work(connection, list(before))
+            mine = [
+                r
+                for r in results
+                if (r.key not in before or before[r.key].version == r.version)
+                and (r.operation, r.key) not in has_work
+            ]
             written(connection, mine, models, now)
         entered.update(r.operation for r in mine)
     return entered
+
+
+def _with_work(connection: sa.Connection, keys: Sequence[str]) -> set[tuple[str, str]]:
+    """Operations and keys of which the state has results, a job or a new attempt: they stay."""
+    has = sa.or_(WORK.c.results_job_id.is_not(None), WORK.c.job_id.is_not(None), WORK.c.attempt > 1)
+    query = sa.select(WORK.c.operation, WORK.c.key).where(WORK.c.key.in_(keys), has)
+    return {(operation, key) for operation, key in connection.execute(query)}
 
 
 def _batches(lake: Lake) -> Iterator[list[dict[str, Any]]]:

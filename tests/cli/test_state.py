@@ -71,7 +71,7 @@ def test_show_prints_everything_in_order(command: Command) -> None:
     assert json.loads(command("state", "show", URI, "--format", "json").stdout)["jobs"]
     unknown = command("state", "show", "s3://cameras/none.mp4")
     assert unknown.exit_code == 1
-    assert "not known" in unknown.stderr
+    assert "no video of the pipeline has this URI" in unknown.stderr
 
 
 def test_rerun_asks_again_for_what_failed(command: Command, state: State) -> None:
@@ -93,13 +93,19 @@ def test_rerun_asks_again_for_what_failed(command: Command, state: State) -> Non
 
 
 @pytest.mark.usefixtures("state")
-def test_rerun_with_a_detector_prints_a_launch_that_dagster_accepts(command: Command) -> None:
+def test_rerun_with_a_detector_prints_a_launch_that_dagster_accepts(
+    command: Command, tmp_path: Path
+) -> None:
     choice = ("rerun", "--prefix", "lobby/", "--detector", "embedded")
     _, launch, _, chosen = command(*choice).stdout.splitlines()
     assert chosen == f"person_tracking {URI}"
     *_, job, _, config = shlex.split(launch)
     defs = build_definitions(Settings.from_env())
     assert dg.validate_run_config(defs.get_job_def(job), json.loads(config))
+    stack = tmp_path / "a home"
+    (stack / "dagster").mkdir(parents=True)
+    with_home = command(*choice, "--home", stack)
+    assert f"set -a; . '{stack}/environment'; set +a" in with_home.stdout + with_home.stderr
     other_day = command(*choice, "--date", "2026-02-01")
     assert other_day.exit_code == 1
     assert "was recorded on 2026-02-01" in other_day.stderr
@@ -120,6 +126,20 @@ def test_rebuild_enters_what_the_lake_has(
     assert "person_tracking: 1 results entered" in result.stdout, result.stderr
     [summary] = json.loads(command("status", "--format", "json").stdout)
     assert summary["analysed"] == 1
+
+
+def test_rebuild_leaves_what_the_state_has(command: Command, state: State, tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    lake.write_job(VIDEO, "person_tracking", {"job_id": "j0", "status": "SUCCEEDED", "rows": 1})
+    command("rerun", "--failed")
+    result = command("state", "rebuild")
+    assert "there are no results to enter that the state does not have" in result.stdout
+    with state.read() as connection:
+        [work] = connection.exec_driver_sql("SELECT phase, attempt FROM work").fetchall()
+    assert tuple(work) == ("waiting", 2)
+    missing = command("state", "rebuild", "--lake", tmp_path / "nowhere")
+    assert missing.exit_code == 1
+    assert f"there is no lake in {tmp_path / 'nowhere'}" in missing.stderr
 
 
 def test_without_a_state_and_an_instance_it_says_what_to_set(
