@@ -97,7 +97,7 @@ class _Worker:
                 health.failed(*report["fault"])
 
     def send(self, word: str) -> None:
-        """Say ``hold`` or ``go``, where that is not what it was last told."""
+        """Send ``hold`` or ``go``, if it differs from what was sent last."""
         if self.owner is not None and word != self._sent:
             self._sent = word
             self._write(word)

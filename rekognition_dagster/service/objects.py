@@ -28,7 +28,7 @@ def s3_client(*, patient: bool = True) -> Any:
     """One S3 client for the process, from the usual AWS environment.
 
     Args:
-        patient: For transfers; otherwise for calls that somebody waits for.
+        patient: For transfers; otherwise for calls that a client waits for.
     """
     import boto3
     from botocore.config import Config

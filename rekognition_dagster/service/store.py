@@ -359,7 +359,7 @@ class JobStore:
     # -- the workers' side ------------------------------------------------------------------------
 
     def claim(self, owner: str, lease_s: float) -> Job | None:
-        """Take up the oldest job that is due and that nobody works on, for ``lease_s`` seconds.
+        """Take up the oldest due job without a lease, for ``lease_s`` seconds.
 
         A job whose lease expired was interrupted: it becomes due again after its back-off.
         """
@@ -423,7 +423,7 @@ class JobStore:
 
         Args:
             job: The job.
-            owner: Who holds it; nothing happens where that is somebody else.
+            owner: Who holds it; nothing happens where another owner does.
             reason: What is at fault, for the caller: a clause.
         """
         with self._write() as connection:
@@ -440,16 +440,7 @@ class JobStore:
             self._end(connection, job, FAILED, now, message=message)
             return
         number = job.interruptions + 1
-        connection.execute(
-            JOBS.update()
-            .where(JOBS.c.job_id == job.job_id)
-            .values(
-                lease_owner=None,
-                lease_until=None,
-                available_at=now + backoff_s(number),
-                interruptions=number,
-            )
-        )
+        _give_back(connection, job, now + backoff_s(number), interruptions=number)
 
     def count_attempt(
         self,
@@ -463,7 +454,7 @@ class JobStore:
 
         Args:
             job: The job.
-            owner: Who holds it; nothing happens where that is somebody else.
+            owner: Who holds it; nothing happens where another owner does.
             reason: What went wrong, for the caller: a clause about the analysis.
             attempts: How many there are.
             metadata: See :meth:`fail`.
@@ -495,16 +486,7 @@ class JobStore:
             text = json.dumps(metadata)
             self._end(connection, job, FAILED, now, message=message, metadata=text)
             return FAILED
-        connection.execute(
-            JOBS.update()
-            .where(JOBS.c.job_id == job.job_id)
-            .values(
-                lease_owner=None,
-                lease_until=None,
-                available_at=now + backoff_s(number),
-                attempts=number,
-            )
-        )
+        _give_back(connection, job, now + backoff_s(number), attempts=number)
         return IN_PROGRESS
 
     def count_crash(
@@ -512,7 +494,7 @@ class JobStore:
     ) -> str | None:
         """Count an attempt whose worker ended in it; see :meth:`count_attempt`.
 
-        Its lease may have expired meanwhile, as long as nobody else has taken up the job.
+        Its lease may have expired meanwhile, as long as no other worker has taken up the job.
         """
         with self._write() as connection:
             row = connection.execute(
@@ -764,6 +746,12 @@ def _due(now: float) -> sa.ColumnElement[bool]:
         JOBS.c.available_at <= now,
         sa.or_(JOBS.c.lease_until.is_(None), JOBS.c.lease_until <= now),
     )
+
+
+def _give_back(connection: sa.Connection, job: Job, at: float, **counts: int) -> None:
+    """End a claim of a job, so that it can be claimed again from a time on."""
+    freed = {"lease_owner": None, "lease_until": None, "available_at": at, **counts}
+    connection.execute(JOBS.update().where(JOBS.c.job_id == job.job_id).values(**freed))
 
 
 def _held(job: Job, owner: str) -> list[sa.ColumnElement[bool]]:

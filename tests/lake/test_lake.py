@@ -155,7 +155,7 @@ NOT_OURS = [
 
 
 def put(lake: Lake, path: str, **columns: list[Any]) -> None:
-    """Write a Parquet file of somebody else, or text where it is not one."""
+    """Write a foreign Parquet file, or a text file under its name."""
     content = io.BytesIO()
     pq.write_table(pa.table(columns or {"mine": [1]}), content)
     lake.storage.write(path, content.getvalue() if path.endswith(".parquet") else b"{}")

@@ -304,7 +304,7 @@ def test_one_folder_that_cannot_be_removed_stops_no_other(store, clock, tmp_path
     results = Results(str(tmp_path / "results"))
     for job_id in jobs:
         results.storage.write(f"{job_id}/1/timestamp.parquet", b"")
-    # A file that lies where a folder should: nobody's permissions can be taken from root.
+    # A file that lies where a folder should: permissions do not stop root.
     stuck = tmp_path / "results" / jobs[7] / "1" / "timestamp.parquet"
     stuck.unlink()
     stuck.mkdir()
