@@ -152,8 +152,8 @@ class Crew:
     on_failure: Callable[[], None] = lambda: None
     failure: str = ""
     _workers: list[_Worker] = field(default_factory=list)
-    _unrecorded: list[Callable[[], Any]] = field(default_factory=list)
-    _record_at: float = 0.0
+    _due: list[Callable[[], Any]] = field(default_factory=list)
+    _due_at: float = 0.0
     _has_worked: bool = False
     _draining: bool = False
     _hurried: bool = False
@@ -187,7 +187,7 @@ class Crew:
             self._watch(min(now - last, 1.0))
             last = now
             self._start_missing()
-            self._record()
+            self._do_due()
             self.stop.wait(_TICK_S)
 
     def _watch(self, seconds: float) -> None:
@@ -267,25 +267,28 @@ class Crew:
         if worker.job is not None and reason is not None:
             job_id, claims = worker.job
             attempts = self.settings.attempts
-            self._unrecorded.append(
-                lambda: self.store.count_crash(job_id, claims, name, reason, attempts)
-            )
-        self._unrecorded.append(lambda: self.store.release_dead(lambda owner: owner == name))
-        self._record_at = 0.0
-        self._record()
-        for left in self.settings.scratch_folder.glob(f"{scratch_prefix(worker.pid)}*"):
-            shutil.rmtree(left, ignore_errors=True)
+            self._due.append(lambda: self.store.count_crash(job_id, claims, name, reason, attempts))
+        self._due.append(lambda: self.store.release_dead(lambda owner: owner == name))
+        self._due.append(lambda: self._remove_scratch(f"{scratch_prefix(worker.pid)}*"))
+        self._due_at = 0.0
+        self._do_due()
 
-    def _record(self) -> None:
-        """Write to the store what happened to workers, again and again until that works."""
-        while self._unrecorded and time.monotonic() >= self._record_at:
+    def _remove_scratch(
+        self, pattern: str, is_left: Callable[[Path], bool] = lambda _: True
+    ) -> None:
+        for folder in filter(is_left, self.settings.scratch_folder.glob(pattern)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _do_due(self) -> None:
+        """Do what is due after the end of workers, again and again until that works."""
+        while self._due and time.monotonic() >= self._due_at:
             try:
-                self._unrecorded[0]()
+                self._due[0]()
             except Exception:
-                log.exception("the end of a worker is not recorded yet")
-                self._record_at = time.monotonic() + 1.0
+                log.exception("cleaning up after a worker failed; it is tried again")
+                self._due_at = time.monotonic() + 1.0
             else:
-                self._unrecorded.pop(0)
+                self._due.pop(0)
 
     def drain(self) -> None:
         """Let workers finish the job they are at, for ``drain_s``; then give those jobs back."""
@@ -310,11 +313,13 @@ class Crew:
 
     def _clean_after_the_last_time(self) -> None:
         """Release what workers held that were killed together with their service."""
-        self._unrecorded.append(lambda: self.store.release_dead(is_dead_here))
-        self._record()
-        for left in self.settings.scratch_folder.glob(f"{scratch_place()}-*-*"):
-            if is_dead_here(owner_prefix(int(left.name.split("-")[1]))):
-                shutil.rmtree(left, ignore_errors=True)
+
+        def is_left(folder: Path) -> bool:
+            return is_dead_here(owner_prefix(int(folder.name.split("-")[1])))
+
+        self._due.append(lambda: self.store.release_dead(is_dead_here))
+        self._due.append(lambda: self._remove_scratch(f"{scratch_place()}-*-*", is_left))
+        self._do_due()
 
 
 def _crash(status: int) -> str | None:
