@@ -16,13 +16,14 @@ from itertools import islice
 import click
 import cv2
 import numpy as np
+import supervision as sv
 
 from benchmarks.tiling import mosaics
 from benchmarks.tracking.__main__ import STREET, STREET_TRUTH, material, read_truth
 from benchmarks.tracking.rendered import RENDERED, render
 from rekognition_dagster.engine.decode import open_video
 from rekognition_dagster.engine.detectors import Detector, open_detector
-from rekognition_dagster.engine.detectors.boxes import Boxes, iou
+from rekognition_dagster.engine.detectors.boxes import Boxes
 from rekognition_dagster.engine.frame import Frame, Image
 
 Pictures = list[tuple[Frame, Boxes]]
@@ -100,7 +101,7 @@ def matched(boxes: Boxes, true: Boxes) -> np.ndarray:
     Returns:
         Whether each detection is matched, shape (len(boxes),).
     """
-    overlap = iou(boxes, true) if len(true) else np.zeros((len(boxes), 1))
+    overlap = sv.box_iou_batch(boxes, true) if len(true) else np.zeros((len(boxes), 1))
     correct = np.zeros(len(boxes), bool)
     for i in range(len(boxes)):
         best = int(overlap[i].argmax())

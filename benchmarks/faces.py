@@ -14,11 +14,11 @@ from collections.abc import Sequence
 import click
 import cv2
 import numpy as np
+import supervision as sv
 
 from rekognition_dagster.engine import models
 from rekognition_dagster.engine.decode import open_video
 from rekognition_dagster.engine.detectors import Detector
-from rekognition_dagster.engine.detectors.boxes import iou
 from rekognition_dagster.engine.faces.detailed import face_detector
 from rekognition_dagster.engine.frame import Frame, Image
 
@@ -71,7 +71,7 @@ def recall(detector: Detector, pictures: list[Image], tall: int, degrees: int) -
         some = slice(start, start + 4)
         (found,) = detector.detect([scene(pictures[some], tall, degrees)])
         truth = places(pictures[some], boxes[some], tall, degrees)
-        hits += int((iou(truth, found.xyxy) >= _OVERLAP).any(axis=1).sum())
+        hits += int((sv.box_iou_batch(truth, found.xyxy) >= _OVERLAP).any(axis=1).sum())
     return hits / len(pictures)
 
 

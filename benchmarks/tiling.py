@@ -13,11 +13,11 @@ import time
 
 import click
 import numpy as np
+import supervision as sv
 
 from benchmarks.tracking.__main__ import STREET, STREET_TRUTH, read_truth
 from rekognition_dagster.engine.decode import open_video
 from rekognition_dagster.engine.detectors import open_detector
-from rekognition_dagster.engine.detectors.boxes import iou
 from rekognition_dagster.engine.frame import Frame
 
 _MOMENTS = 144
@@ -62,7 +62,7 @@ def measure(spec: str, pictures: list[tuple[Frame, np.ndarray]]) -> tuple[float,
         sure = (seen.confidence >= detector.scores.sure) & np.isin(
             np.asarray(seen.class_id), wanted
         )
-        same = iou(true.astype(np.float32), seen.xyxy[sure]) >= _HALF
+        same = sv.box_iou_batch(true.astype(np.float32), seen.xyxy[sure]) >= _HALF
         hits += int(same.any(axis=1).sum())
         right += int(same.any(axis=0).sum())
         people, boxes = people + len(true), boxes + int(sure.sum())

@@ -8,12 +8,9 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from rekognition_dagster.engine import open_detector
 from rekognition_dagster.engine.decode import open_video
-from rekognition_dagster.engine.detectors import boxes
 from rekognition_dagster.errors import ModelError
 
 from . import scripted
@@ -70,38 +67,6 @@ def test_real_networks_find_people(shared_file):
         (found,) = detector.detect([frame])
         sure = np.asarray(found.confidence) > detector.scores.sure
         assert 3 <= np.sum(sure & (found.class_id == 0)) <= 12
-
-
-# -- overlap --------------------------------------------------------------------------------------
-
-box = st.tuples(*[st.floats(0, 100)] * 4).map(
-    lambda b: (min(b[0], b[2]), min(b[1], b[3]), max(b[0], b[2]) + 1, max(b[1], b[3]) + 1)
-)
-
-
-@settings(deadline=None)
-@given(st.lists(st.tuples(box, st.floats(0.01, 1)), min_size=1, max_size=12))
-def test_suppression_keeps_the_best_and_no_two_that_overlap(items):
-    found = np.array([b for b, _ in items], np.float32)
-    scores = np.array([s for _, s in items], np.float32)
-    kept = boxes.suppress(found, scores, 0.5)
-    assert scores[kept[0]] == scores.max()
-    overlaps = boxes.iou(found[kept], found[kept])
-    assert (overlaps[~np.eye(len(kept), dtype=bool)] <= 0.5).all()
-    gone = np.setdiff1d(np.arange(len(found)), kept)
-    assert all(boxes.iou(found[[g]], found[kept]).max() > 0.5 for g in gone)
-
-
-@given(st.lists(st.tuples(box, st.floats(0.01, 1), st.integers(0, 2)), max_size=12))
-def test_suppression_by_class_is_that_of_each_class_alone(items):
-    found = np.array([b for b, _, _ in items], np.float32).reshape(-1, 4)
-    scores = np.array([s for _, s, _ in items], np.float32)
-    classes = np.array([c for _, _, c in items], int)
-    kept = boxes.suppress_by_class(found, scores, classes, 0.5)
-    for number in set(classes.tolist()):
-        of_class = np.flatnonzero(classes == number)
-        alone = of_class[boxes.suppress(found[of_class], scores[of_class], 0.5)]
-        assert set(kept[classes[kept] == number].tolist()) == set(alone.tolist())
 
 
 def test_openvino_reports_nothing_to_its_makers():

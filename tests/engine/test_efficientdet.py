@@ -13,7 +13,7 @@ import pytest
 import supervision as sv
 
 from rekognition_dagster.engine.decode import open_video
-from rekognition_dagster.engine.detectors import boxes, coco, efficientdet
+from rekognition_dagster.engine.detectors import coco, efficientdet
 from rekognition_dagster.engine.detectors.efficientdet import AREA, FINE_AREA, EfficientDet
 from rekognition_dagster.engine.detectors.inference import Network, SizedNetworks, fit_sides
 from rekognition_dagster.engine.frame import Frame
@@ -110,7 +110,7 @@ def agreement(one: EfficientDet, other: EfficientDet, frames: list[Frame]) -> tu
         rivals = found_of(theirs, 0.0)
         for name, box, score in found_of(mine, CLEAR):
             same = [(b, s) for n, b, s in rivals if n == name] or [(np.zeros(4), 0.0)]
-            overlaps = boxes.iou(box[None], np.array([b for b, _ in same]))[0]
+            overlaps = sv.box_iou_batch(box[None], np.array([b for b, _ in same]))[0]
             best = int(overlaps.argmax())
             clear += 1
             alike += bool(overlaps[best] > 0.8 and abs(same[best][1] - score) < 0.1)

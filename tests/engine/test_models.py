@@ -720,7 +720,7 @@ def test_a_server_that_stumbles_is_asked_again(server, monkeypatch):
 def test_a_server_that_falls_silent_is_given_up(server, monkeypatch):
     use(monkeypatch, replace(TINY, sources=(Address(f"{server.url}/net.bin"),)))
     server.files["/net.bin"] = NET
-    monkeypatch.setattr(transfer, "_TIMEOUT", (5.0, 0.1))
+    monkeypatch.setattr(transfer, "_TIMEOUT", (5.0, 1.0))
     server.stalled.clear()
     with pytest.raises(ModelError, match=r"net\.bin: broke off \(no answer in time\)"):
         models.path("tiny")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import supervision as sv
 
 from rekognition_dagster.engine import analyze, open_detector
 from rekognition_dagster.engine.decode import open_video
-from rekognition_dagster.engine.detectors import boxes
 from rekognition_dagster.engine.detectors.ultralytics import UltralyticsDetector, _half
 from rekognition_dagster.engine.frame import Frame
 from rekognition_dagster.errors import ModelError
@@ -171,4 +171,4 @@ def test_on_the_same_weights_both_runtimes_find_the_same_people(shared_file):
         found.append(all_found.xyxy[sure & (all_found.class_id == 0)])
     theirs, ours = found
     assert len(ours) == len(theirs) >= 3
-    assert (boxes.iou(ours, theirs).max(axis=1) > 0.9).all()
+    assert (sv.box_iou_batch(ours, theirs).max(axis=1) > 0.9).all()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+import supervision as sv
 
 from rekognition_dagster.engine.decode import open_video
 from rekognition_dagster.engine.detectors import yunet
-from rekognition_dagster.engine.detectors.boxes import iou
 from rekognition_dagster.engine.frame import Frame
 
 
@@ -63,7 +63,7 @@ def test_a_mirrored_picture_has_the_mirrored_face(detector, pictures):
         seen, mirrored = find(detector, image), find(detector, image[:, ::-1])
         width = image.shape[1]
         flipped = mirrored.xyxy[:, [2, 1, 0, 3]] * (-1, 1, -1, 1) + (width, 0, width, 0)
-        assert iou(seen.xyxy, flipped)[0, 0] > 0.8
+        assert sv.box_iou_batch(seen.xyxy, flipped)[0, 0] > 0.8
         points = mirrored.data[yunet.LANDMARKS][0][[1, 0, 2, 4, 3]] * (-1, 1) + (width, 0)
         assert seen.data[yunet.LANDMARKS][0] == pytest.approx(points, abs=6)
 
@@ -102,7 +102,7 @@ def test_small_faces_are_found_where_they_are(detector, pictures, tall, least):
         ]
     )
     found = find(detector, canvas)
-    assert (iou(expected, found.xyxy) > 0.4).any(axis=1).sum() >= least
+    assert (sv.box_iou_batch(expected, found.xyxy) > 0.4).any(axis=1).sum() >= least
     assert len(found) <= 4
 
 

@@ -20,7 +20,6 @@ import supervision as sv
 
 from rekognition_dagster.engine import models
 from rekognition_dagster.engine.detectors import ScoreScale, coco
-from rekognition_dagster.engine.detectors.boxes import suppress_by_class
 from rekognition_dagster.engine.detectors.inference import (
     Network,
     Outputs,
@@ -76,13 +75,11 @@ class EfficientDet:
         """See :class:`rekognition_dagster.engine.detectors.Detector`."""
         for frame, outputs, network in self._networks.run(frames, _fill):
             boxes, scores, classes = _read(outputs, (network.width, network.height), self.scores)
-            keep = suppress_by_class(boxes, scores, classes, _OVERLAP)
+            found = sv.Detections(xyxy=boxes, confidence=scores, class_id=classes)
+            found = found.with_nms(_OVERLAP)
             scale = np.array([frame.width, frame.height] * 2, np.float32)
-            yield sv.Detections(
-                xyxy=np.clip(boxes[keep], 0, 1) * scale,
-                confidence=scores[keep],
-                class_id=classes[keep],
-            )
+            found.xyxy = np.clip(found.xyxy, 0, 1) * scale
+            yield found
 
     def network_for(self, frame: Frame) -> Network:
         """The network that frames of this size go through."""

@@ -15,7 +15,6 @@ import openvino.opset13 as ops
 import supervision as sv
 
 from rekognition_dagster.engine.detectors import coco
-from rekognition_dagster.engine.detectors.boxes import suppress_by_class
 from rekognition_dagster.engine.detectors.description import Description, describe
 from rekognition_dagster.engine.detectors.inference import Network, SizedNetworks
 from rekognition_dagster.engine.detectors.layouts import KNOWN, Layout, Output, Size, recognise
@@ -88,17 +87,18 @@ class GenericDetector:
 
     def _read(self, outputs: list[np.ndarray], frame: Frame, size: Size) -> sv.Detections:
         boxes, scores, classes = self._layout.read(outputs, self.scores.noise, size)
-        if self._layout.overlap is not None:
-            keep = suppress_by_class(boxes, scores, classes, self._layout.overlap)
-            boxes, scores, classes = boxes[keep], scores[keep], classes[keep]
         scale_x, scale_y, left, top = self._fit(frame, size)
         boxes = (boxes - np.array([left, top] * 2)) / np.array([scale_x, scale_y] * 2)
         bounds = np.array([frame.width, frame.height] * 2)
-        return sv.Detections(
-            xyxy=np.clip(boxes, 0, bounds).astype(np.float32),
+        found = sv.Detections(
+            xyxy=boxes.astype(np.float32),
             confidence=np.clip(scores, 0, 1).astype(np.float32),
             class_id=classes.astype(int),
         )
+        if self._layout.overlap is not None:
+            found = found.with_nms(self._layout.overlap)
+        found.xyxy = np.clip(found.xyxy, 0, bounds).astype(np.float32)
+        return found
 
     def _fit(self, frame: Frame, size: Size) -> tuple[float, float, int, int]:
         """Scale of x and y, and where the picture's corner lies in the network's input."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import supervision as sv
 
 from rekognition_dagster.engine.detectors import Detector
-from rekognition_dagster.engine.detectors.boxes import covered, suppress
+from rekognition_dagster.engine.detectors.boxes import covered
 from rekognition_dagster.engine.frame import Frame
 
 PASSES = 5
@@ -120,12 +120,7 @@ def _merged(
     if not any(len(p) for p in pieces):
         return whole
     together = sv.Detections.merge([p for p in pieces if len(p)])
-    assert together.confidence is not None
-    keep: list[int] = []
-    for kind in np.unique(_classes(together)):
-        ours = np.flatnonzero(_classes(together) == kind)
-        keep += ours[suppress(together.xyxy[ours], together.confidence[ours], _SAME)].tolist()
-    return _chosen(together, np.array(keep, int))
+    return together.with_nms(_SAME, class_agnostic=together.class_id is None)
 
 
 def _chosen(found: sv.Detections, which: npt.NDArray) -> sv.Detections:

@@ -15,7 +15,6 @@ import supervision as sv
 
 from rekognition_dagster.engine import models
 from rekognition_dagster.engine.detectors import ScoreScale
-from rekognition_dagster.engine.detectors.boxes import suppress
 from rekognition_dagster.engine.detectors.inference import Network, SizedNetworks, stored
 from rekognition_dagster.engine.frame import Frame
 
@@ -82,16 +81,17 @@ class YuNet:
         centre = (corner + boxes[cells, :2]) * stride
         half = np.exp(boxes[cells, 2:]) * stride / 2
         scale = np.array([frame.width / network.width, frame.height / network.height], np.float32)
-        found = np.concatenate([centre - half, centre + half], axis=1) * np.tile(scale, 2)
-        keep = suppress(found, confidence, _OVERLAP)
-        points = (corner[keep, None] + marks[cells[keep]].reshape(-1, 5, 2)) * stride[keep, None]
-        bounds = np.array([frame.width, frame.height] * 2, np.float32)
-        return sv.Detections(
-            xyxy=np.clip(found[keep], 0, bounds).astype(np.float32),
-            confidence=np.clip(confidence[keep], 0, 1),
-            class_id=np.zeros(len(keep), int),
+        boxes = np.concatenate([centre - half, centre + half], axis=1) * np.tile(scale, 2)
+        points = (corner[:, None] + marks[cells].reshape(-1, 5, 2)) * stride[:, None]
+        found = sv.Detections(
+            xyxy=boxes.astype(np.float32),
+            confidence=np.clip(confidence, 0, 1),
+            class_id=np.zeros(len(cells), int),
             data={LANDMARKS: (points * scale).astype(np.float32)},
-        )
+        ).with_nms(_OVERLAP)
+        bounds = np.array([frame.width, frame.height] * 2, np.float32)
+        found.xyxy = np.clip(found.xyxy, 0, bounds)
+        return found
 
 
 @lru_cache(maxsize=8)

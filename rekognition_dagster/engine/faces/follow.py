@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import supervision as sv
 from scipy.optimize import linear_sum_assignment
-
-from rekognition_dagster.engine.detectors.boxes import iou
 
 _SAME = 0.25  # overlap of one face with itself, a moment later
 _MEMORY_MS = 1500  # how long a face is awaited
@@ -41,7 +40,7 @@ class Follower:
         passed = np.maximum(time - seen, 1)[:, None]
         found = faces["box"].astype(float)
         moved = np.zeros((len(faces), 4))
-        likeness = iou(found, boxes + speeds * passed)
+        likeness = sv.box_iou_batch(found, boxes + speeds * passed)
         for f, r in zip(*linear_sum_assignment(likeness, maximize=True), strict=True):
             if likeness[f, r] >= _SAME:
                 numbers[f] = runs[r]

@@ -16,7 +16,7 @@ import supervision as sv
 from scipy.optimize import linear_sum_assignment
 
 from rekognition_dagster.engine.detectors import ScoreScale
-from rekognition_dagster.engine.detectors.boxes import covered, iou
+from rekognition_dagster.engine.detectors.boxes import covered
 from rekognition_dagster.engine.tracking import appearance
 
 _MEMORY_S = 1.5  # how long a missing person is looked for
@@ -219,7 +219,7 @@ class Association:
         ratio = np.log(crowd.size[:, 1] / height[:, None])
         far = appearance.distances(live.look, crowd.looks)
         far[~np.logical_and.outer(live.look.any(axis=1), crowd.described)] = 0
-        likeness = iou(expected, crowd.boxes)
+        likeness = sv.box_iou_batch(expected, crowd.boxes)
         likeness *= np.exp(-2 * ratio**2 - (far / _DIFFERENT) ** 2)
         off = np.hypot(*(crowd.place[None] - live.place[:, None]).transpose(2, 0, 1))
         likeness[off > (_GATE * deviation + 0.25 * height)[:, None]] = 0
