@@ -101,3 +101,15 @@ def test_a_pan_is_found_where_most_of_the_picture_is_sky(place):
     views = [(160 + 4 * i, 120) for i in range(40)]
     found = np.array(followed(sky, views))
     assert np.abs(found - found[0]).max() < 2.5 + 0.05 * 160  # pixels
+
+
+def test_a_quick_pan_is_found_where_most_of_the_picture_goes_its_own_way(place):
+    """Water and leaves: what few points agree on is lost in a picture that shares little."""
+    random, camera = np.random.default_rng(8), CameraMotion()
+    for i in range(90):
+        x = 160 + 64 * np.sin(0.2 * i)
+        image = view(place, x, 120).image.copy()
+        image[:190] = np.roll(image[:190], 9 * i, axis=1)
+        noisy = np.clip(image + random.normal(0, 14, image.shape), 0, 255).astype(np.uint8)
+        to_steady = camera.update(small_grey(Frame.from_image(noisy)), NOBODY, SIZE[0])
+        assert to_steady.shift.real == pytest.approx(64 * np.sin(0.2 * i), abs=6)

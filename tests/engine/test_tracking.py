@@ -32,12 +32,11 @@ def clothes(colour):
     return appearance.describe(frame, np.array([[5, 5, 30, 45]]))
 
 
-def tracked(frames, fps=10.0, cuts=(), times=None, shifts=None):
+def tracked(frames, fps=10.0, cuts=(), times=None, motions=None):
     """Records of the people in frames, each a list of (box, score) or (box, score, appearance).
 
     A new shot begins with each of the frames in ``cuts``; ``times`` in milliseconds are the frames'
-    own, else they are ``fps`` a second. ``shifts`` are pixels to the right by which the camera has
-    turned in each frame, which its motion tells."""
+    own, else they are ``fps`` a second; ``motions`` are the camera's in each frame."""
     people = PersonTracks(SCORES, fps)
     for index, found in enumerate(frames):
         boxes = np.array([f[0] for f in found], np.float32).reshape(-1, 4)
@@ -50,7 +49,7 @@ def tracked(frames, fps=10.0, cuts=(), times=None, shifts=None):
             detections.data[appearance.APPEARANCE] = np.concatenate([f[2] for f in found])
         time = round(index * 1000 / fps) if times is None else times[index]
         frame = Frame(index, time, *SIZE, None, _image=BLANK)
-        motion = STILL if shifts is None else Similarity(1 + 0j, complex(shifts[index], 0))
+        motion = STILL if motions is None else motions[index]
         people.add(detections, np.zeros(0, FACE), frame, cut=index in cuts, motion=motion)
     stretches = list(people.people())
     people.close()
@@ -160,10 +159,23 @@ def test_a_camera_that_pans_away_and_back_shows_who_was_there_and_no_rows_meanwh
     for i, shift in enumerate(shifts):
         left, right = walker(170 - shift - 0.3 * i), walker(600 - shift, y=100)
         frames.append([(box, 0.9) for box in (left, right) if box[0] > -10 and box[2] < 650])
-    found = tracked(frames, shifts=shifts)
+    found = tracked(frames, motions=[Similarity(1 + 0j, complex(shift, 0)) for shift in shifts])
     assert set(found["index"]) == {0, 1}
     out_of_view = np.flatnonzero(shifts > 240) * 100
     assert not (set(out_of_view) & set(found["timestamp_ms"][found["index"] == 0]))
+
+
+def test_a_camera_that_zooms_in_and_out_loses_nobody_at_the_edge():
+    scales, centre = 1 + 0.5 * np.sin(np.arange(100) / 15).clip(0, 1), 320 + 240j
+    frames, motions = [], []
+    for i, scale in enumerate(scales):
+        motions.append(Similarity(1 / scale + 0j, centre - centre / scale))
+        corners = [*walker(330), *walker(520 + 0.5 * i)]
+        box, other = np.reshape((np.reshape(corners, (4, 2)) - (320, 240)) * scale, (2, 4))
+        shown = [each + np.tile((320, 240), 2) for each in (box, other)]
+        frames.append([(each, 0.9) for each in shown if each[2] < 650])
+    assert min(map(len, frames)) == 1
+    assert set(tracked(frames, motions=motions)["index"]) == {0, 1}
 
 
 def test_two_boxes_on_one_person_are_one_person():

@@ -54,6 +54,7 @@ class CameraMotion:
     def __init__(self) -> None:
         self._reference: npt.NDArray | None = None
         self._points: npt.NDArray | None = None
+        self._last: tuple[npt.NDArray, npt.NDArray] | None = None
         self._at_reference = STILL
         self._now = STILL
 
@@ -65,11 +66,15 @@ class CameraMotion:
             people: Boxes of the people in it, in ratios of the picture, shape (n, 4).
             width: Of the coordinates of both, in pixels: the result is in these.
         """
+        last, self._last = self._last, (grey, people)
         if self._reference is None or self._reference.shape != grey.shape:
             self._refer(grey, people)
             return self._now
         unit = width / grey.shape[1]
         step = self._between(grey)
+        if step is None and last is not None and last[0] is not self._reference:
+            self._refer(*last)  # which shares more with this picture
+            step = self._between(grey)
         if step is None:  # unknown: as before
             self._refer(grey, people)
         elif step is not STILL:

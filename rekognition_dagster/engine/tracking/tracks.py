@@ -318,25 +318,24 @@ class _Pace:
 
 
 class _Travel:
-    """How far a camera turns, apart from its trembling and swaying."""
+    """How far a camera turns and zooms, apart from its trembling and swaying."""
 
     def __init__(self) -> None:
         self._far = 0.0
-        self._at: complex | None = None
-        self._anchor = 0j
+        self._at: npt.NDArray | None = None
+        self._anchor = np.zeros(2, complex)
         self._time = 0.0
 
     def add(self, time: float, motion: Similarity, size: tuple[int, int]) -> float:
-        """Return how far it has turned, in widths of the picture, until a time in seconds."""
-        to = (motion.turn * complex(*size) / 2 + motion.shift) / size[0]
+        """Return how far the picture's corners have gone until a time in seconds, in its widths."""
+        to = (motion.turn * np.array([0, complex(*size)]) + motion.shift) / size[0]
         if self._at is None:
-            self._anchor = to
-        at = to if self._at is None else self._at
-        self._at = at = at + (to - at) * -expm1((self._time - time) / _TREMBLE_S)
+            self._at = self._anchor = to
+        self._at = at = self._at + (to - self._at) * -expm1((self._time - time) / _TREMBLE_S)
         self._time = time
-        away = abs(at - self._anchor)
+        away = float(np.abs(at - self._anchor).max())
         if away > _SWAY:  # it is drawn along
-            self._anchor += (at - self._anchor) * (1 - _SWAY / away)
+            self._anchor = self._anchor + (at - self._anchor) * (1 - _SWAY / away)
             self._far += away - _SWAY
         return self._far
 
