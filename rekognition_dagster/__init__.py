@@ -13,11 +13,19 @@ from rekognition_dagster.operations import OPERATIONS, Operation
 from rekognition_dagster.videos import Video
 
 if TYPE_CHECKING:
-    from rekognition_dagster.orchestration.analytics import SqlModel, load_models
+    from rekognition_dagster.analytics import SqlModel, load_models
     from rekognition_dagster.orchestration.component import RekognitionVideoComponent
-    from rekognition_dagster.orchestration.definitions import build_definitions
+    from rekognition_dagster.orchestration.definitions import (
+        build_analytics,
+        build_checks,
+        build_definitions,
+        build_local_backfill,
+        build_operation,
+        build_resources,
+        build_schedules,
+        build_sensors,
+    )
     from rekognition_dagster.orchestration.local_backfill import LocalBackfillConfig
-    from rekognition_dagster.orchestration.names import RekognitionVideoTranslator
     from rekognition_dagster.orchestration.resources import (
         LakeResource,
         QueueResource,
@@ -25,6 +33,10 @@ if TYPE_CHECKING:
         VideoBucketResource,
     )
     from rekognition_dagster.orchestration.settings import Settings
+    from rekognition_dagster.orchestration.translator import (
+        RekognitionVideoAssetData,
+        RekognitionVideoTranslator,
+    )
 
 __all__ = [
     "OPERATIONS",
@@ -33,6 +45,7 @@ __all__ = [
     "LocalBackfillConfig",
     "Operation",
     "QueueResource",
+    "RekognitionVideoAssetData",
     "RekognitionVideoComponent",
     "RekognitionVideoResource",
     "RekognitionVideoTranslator",
@@ -40,23 +53,39 @@ __all__ = [
     "SqlModel",
     "Video",
     "VideoBucketResource",
+    "build_analytics",
+    "build_checks",
     "build_definitions",
+    "build_local_backfill",
+    "build_operation",
+    "build_resources",
+    "build_schedules",
+    "build_sensors",
     "load_models",
 ]
 
 _MODULES = {
     "analytics": ("SqlModel", "load_models"),
-    "component": ("RekognitionVideoComponent",),
-    "definitions": ("build_definitions",),
-    "local_backfill": ("LocalBackfillConfig",),
-    "names": ("RekognitionVideoTranslator",),
-    "resources": (
+    "orchestration.component": ("RekognitionVideoComponent",),
+    "orchestration.definitions": (
+        "build_analytics",
+        "build_checks",
+        "build_definitions",
+        "build_local_backfill",
+        "build_operation",
+        "build_resources",
+        "build_schedules",
+        "build_sensors",
+    ),
+    "orchestration.local_backfill": ("LocalBackfillConfig",),
+    "orchestration.resources": (
         "QueueResource",
         "LakeResource",
         "RekognitionVideoResource",
         "VideoBucketResource",
     ),
-    "settings": ("Settings",),
+    "orchestration.settings": ("Settings",),
+    "orchestration.translator": ("RekognitionVideoAssetData", "RekognitionVideoTranslator"),
 }
 
 
@@ -64,7 +93,7 @@ def __getattr__(name: str) -> object:
     """Import Dagster only for those who use the plugin: the service and the engine do not."""
     for module, names in _MODULES.items():
         if name in names:
-            return getattr(import_module(f"{__name__}.orchestration.{module}"), name)
+            return getattr(import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

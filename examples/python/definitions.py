@@ -6,6 +6,7 @@ import dagster as dg
 
 from rekognition_dagster import (
     LakeResource,
+    RekognitionVideoAssetData,
     RekognitionVideoTranslator,
     Settings,
     build_definitions,
@@ -13,22 +14,21 @@ from rekognition_dagster import (
 
 
 class InCameras(RekognitionVideoTranslator):
-    """``cameras/person_paths`` in the place of ``person_paths``."""
+    """``cameras/person_paths`` in the place of ``person_paths``, and so on, with owners."""
 
-    def asset_key(self, name: str) -> dg.AssetKey:
-        return dg.AssetKey(["cameras", name])
-
-    def group_name(self, name: str) -> str:
-        return f"cameras_{name}"
-
-
-NAMES = InCameras()
+    def get_asset_spec(self, data: RekognitionVideoAssetData) -> dg.AssetSpec:
+        spec = super().get_asset_spec(data)
+        return spec.replace_attributes(
+            key=spec.key.with_prefix("cameras"),
+            group_name=f"cameras_{spec.group_name}",
+            owners=["team:video"],
+        )
 
 
 @dg.asset(
-    key=NAMES.asset_key("longest_stays"),
-    deps=[NAMES.asset_key("person_paths")],
-    group_name=NAMES.group_name("analytics"),
+    key=["cameras", "longest_stays"],
+    deps=[["cameras", "person_paths"]],
+    group_name="cameras_analytics",
     kinds={"duckdb"},
     automation_condition=dg.AutomationCondition.any_deps_updated().since_last_handled()
     & ~dg.AutomationCondition.in_progress(),
@@ -54,7 +54,7 @@ def longest_stays(lake: LakeResource) -> dg.MaterializeResult:
 
 SETTINGS = Settings.from_env(operations=["person_tracking"])
 defs = dg.Definitions.merge(
-    build_definitions(SETTINGS, names=NAMES),
+    build_definitions(SETTINGS, translator=InCameras()),
     # Switch on Dagster's default automation sensor for the condition above.
     dg.Definitions(assets=[longest_stays], resources={"lake": LakeResource(url=SETTINGS.lake)}),
 )

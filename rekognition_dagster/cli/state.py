@@ -57,14 +57,12 @@ def rebuild(url: str | None, home: Path | None) -> None:
     """
     from rekognition_dagster.cli.query import existing_lake
     from rekognition_dagster.lake import Lake
-    from rekognition_dagster.orchestration.analytics import load_models, order_models
     from rekognition_dagster.state.rebuild import rebuild as rebuild_state
 
     with opened(home, may_be_new=True) as (deployment, state):
         settings = deployment.settings
-        models = [m for _, m in order_models(load_models(), settings.operation_list)]
         lake = Lake(existing_lake(url or settings.lake), date_pattern=settings.date_pattern)
-        entered = rebuild_state(state, lake, settings.partitioning, models)
+        entered = rebuild_state(state, lake, settings.partitioning, deployment.state_models)
     for operation, count in sorted(entered.items()):
         click.echo(f"{operation}: {count} results entered")
     if not entered:

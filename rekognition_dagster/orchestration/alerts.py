@@ -36,9 +36,9 @@ class Alerts:
 
 def build_alerts(deployment: Deployment) -> Alerts:
     """The checks, the asset ``dead_letters`` under one of them, and the schedule ``alerts``."""
-    dead_letters = dg.AssetSpec(
-        deployment.names.dead_letters(),
-        group_name=deployment.names.group_name("nightly"),
+    dead_letters = deployment.asset(
+        "upkeep",
+        "dead_letters",
         kinds={"sqs"},
         description="The dead-letter queue: messages that were no completions, or that could not "
         "be dealt with.",
@@ -83,7 +83,7 @@ def _results_before_they_expire(
     operation: Operation, deployment: Deployment
 ) -> dg.AssetChecksDefinition:
     @dg.asset_check(
-        asset=deployment.names.completion(operation),
+        asset=deployment.key("completion", operation),
         name="results_before_they_expire",
         description=f"The results of every completed job are in {operation.table} long before the "
         f"service forgets them, after {RESULTS_LIVE_DAYS} days.",

@@ -4,22 +4,17 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
 
 from rekognition_dagster.analytics import (
-    STANDARD_MODELS,
     SqlModel,
     compute,
-    in_order,
-    load_models,
 )
 from rekognition_dagster.errors import DamagedFileError
 from rekognition_dagster.lake import Lake
-from rekognition_dagster.operations import Operation
 from rekognition_dagster.orchestration.metadata import column_schema, file_metadata
 from rekognition_dagster.orchestration.names import BATCH_SIZE, BATCH_TAG, Deployment
 from rekognition_dagster.orchestration.results import BatchConfig
@@ -31,69 +26,30 @@ from rekognition_dagster.state.tables import VIDEOS
 from rekognition_dagster.state.videos import CHUNK, video_of
 from rekognition_dagster.videos import Video
 
-__all__ = ["STANDARD_MODELS", "SqlModel", "build_analytics", "load_models", "order_models"]
 
+def build_model_asset(sql: SqlModel, model: Model, deployment: Deployment) -> dg.AssetsDefinition:
+    """The asset of a model's table: a partition is its videos' rows, a Parquet file each."""
+    models = deployment.state_models
+    spec = deployment.asset(
+        "analytics",
+        sql,
+        deps=[deployment.table_key(r) for r in model.reads],
+        kinds={"duckdb", "parquet"},
+        code_version=sql.code_version,
+        skippable=True,
+        description=f"{sql.description}\n\n```sql\n{sql.sql.strip()}\n```",
+    )
 
-@dataclass(frozen=True)
-class Analytics:
-    """The models of a deployment, in the order in which they are computed, and their assets."""
-
-    models: Sequence[SqlModel]
-    state_models: Sequence[Model]
-    assets: Sequence[dg.AssetsDefinition]
-    job: dg.JobDefinition | None
-
-
-def order_models(
-    models: Sequence[SqlModel], operations: Sequence[Operation]
-) -> list[tuple[SqlModel, Model]]:
-    """Models in the order in which they are computed, with what the state knows of each. A model
-    of operations that do not run is left out."""
-    operation_of = {o.table: o.name for o in operations}
-    return [
-        (m, Model(m.name, m.code_version, tuple(operation_of.get(r, r) for r in reads)))
-        for m, reads in in_order(models, operations)
-    ]
-
-
-def build_analytics(
-    models: Sequence[SqlModel], operations: Sequence[Operation], deployment: Deployment
-) -> Analytics:
-    """An asset per model, and the job that computes what is behind."""
-    ordered = order_models(models, operations)
-    state_models = [m for _, m in ordered]
-    tables = {o.name: o.table for o in operations}
-    assets = [_build(sql, m, tables, deployment, state_models) for sql, m in ordered]
-    job = _build_job([sql for sql, _ in ordered], deployment, state_models) if ordered else None
-    return Analytics([sql for sql, _ in ordered], state_models, assets, job)
-
-
-def _build(
-    sql: SqlModel,
-    model: Model,
-    tables: dict[str, str],
-    deployment: Deployment,
-    models: Sequence[Model],
-) -> dg.AssetsDefinition:
-    names = deployment.names
-
-    @dg.asset(
-        key=names.asset_key(sql.name),
+    @dg.multi_asset(
+        name=spec.key.to_python_identifier(),
+        specs=[spec],
         partitions_def=deployment.partitions,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=BATCH_SIZE),
-        deps=[names.asset_key(tables.get(r, r)) for r in model.reads],
-        group_name=names.group_name("analytics"),
-        kinds={"duckdb", "parquet"},
         required_resource_keys=deployment.needs("lake"),
-        code_version=sql.code_version,
-        # The lake has the rows: no IO manager stores anything.
-        dagster_type=dg.Nothing,  # pyright: ignore[reportArgumentType]
-        output_required=False,
-        description=f"{sql.description}\n\n```sql\n{sql.sql.strip()}\n```",
     )
     def compute(
         context: dg.AssetExecutionContext, config: VideosConfig
-    ) -> Iterator[dg.Output[Any]]:
+    ) -> Iterator[dg.MaterializeResult]:
         state = deployment.state(context.instance)
         keys = selected(context, config, state)
         lake = deployment.resource(context, "lake").open()
@@ -106,14 +62,15 @@ def _build(
             if len(done) == 1:
                 metadata = file_metadata(lake, done[0]["path"], rows)
             metadata["dagster/column_schema"] = column_schema(done[0]["schema"])
-            yield dg.Output(None, metadata=metadata)
+            yield dg.MaterializeResult(metadata=metadata)
 
     return compute
 
 
-def _build_job(
-    ordered: Sequence[SqlModel], deployment: Deployment, models: Sequence[Model]
-) -> dg.JobDefinition:
+def build_analytics_job(deployment: Deployment) -> dg.JobDefinition:
+    """The job that computes what is behind."""
+    models = deployment.state_models
+
     @dg.op(
         name=deployment.scoped("compute_models"),
         required_resource_keys=deployment.needs("lake"),
@@ -124,7 +81,7 @@ def _build_job(
         state = deployment.state(context.instance)
         lake = deployment.resource(context, "lake").open()
         failures: list[str] = []
-        for sql in ordered:
+        for sql, _ in deployment.ordered_models:
             with state.write() as connection:
                 batches.alive(connection, batch, time.time())
                 keys = batches.analytics_of(connection, batch, sql.name)

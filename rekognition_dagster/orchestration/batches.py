@@ -7,14 +7,14 @@ there is compared with what should be, so nothing is forgotten that a run left u
 # No postponed annotations here: Dagster reads those of the decorated functions as they stand.
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import dagster as dg
 import sqlalchemy as sa
 
 from rekognition_dagster.orchestration.names import BATCH_TAG, Deployment
 from rekognition_dagster.state import batches
-from rekognition_dagster.state.results import Model, add_models
+from rekognition_dagster.state.results import add_models
 
 MAX_VIDEOS = 1000
 """Videos of an operation or a model in a run at most."""
@@ -50,16 +50,9 @@ def build_results_sensor(deployment: Deployment, job: dg.JobDefinition) -> dg.Se
     )
 
 
-def build_analytics_sensor(
-    deployment: Deployment, job: dg.JobDefinition, models: Sequence[Model]
-) -> dg.SensorDefinition:
-    """Launches ``job`` for videos whose analytics are older than their results or their SQL.
-
-    Args:
-        deployment: Whose.
-        job: What computes them.
-        models: In the order in which they are computed.
-    """
+def build_analytics_sensor(deployment: Deployment, job: dg.JobDefinition) -> dg.SensorDefinition:
+    """Launches ``job`` for videos whose analytics are older than their results or their SQL."""
+    models = deployment.state_models
     names = {m.name for m in models}
     order = [(m.name, [r for r in m.reads if r in names]) for m in models]
 

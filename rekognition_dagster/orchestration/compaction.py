@@ -35,16 +35,18 @@ class CompactionConfig(dg.Config):
 def build_compaction_asset(deployment: Deployment) -> dg.AssetsDefinition:
     """The asset ``lake_compaction``. Materializing it takes the step that is due for each day of
     each table; run it again, or twice at once, and nothing is lost or done twice."""
-
-    names = deployment.names
-
-    @dg.asset(
-        key=names.asset_key("lake_compaction"),
-        group_name=names.group_name("lake"),
+    spec = deployment.asset(
+        "upkeep",
+        "lake_compaction",
         kinds={"parquet"},
-        required_resource_keys=deployment.needs("lake"),
         description="Merges the small files of each table's day into few large ones, sorted by "
         "video. Its metadata says how many days were staged, published, or wait.",
+    )
+
+    @dg.multi_asset(
+        name=spec.key.to_python_identifier(),
+        specs=[spec],
+        required_resource_keys=deployment.needs("lake"),
     )
     def lake_compaction(
         context: dg.AssetExecutionContext, config: CompactionConfig

@@ -3,38 +3,146 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Any
 
 import dagster as dg
-from pydantic import Field
+from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
+from pydantic import BaseModel, Field, ValidationError
 
-from rekognition_dagster.orchestration.analytics import STANDARD_MODELS, load_models
+from rekognition_dagster.analytics import STANDARD_MODELS, load_models
+from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.orchestration.definitions import build_definitions
 from rekognition_dagster.orchestration.settings import Settings
+from rekognition_dagster.orchestration.translator import (
+    RekognitionVideoAssetData,
+    RekognitionVideoTranslator,
+)
 
 
+class ScaffoldParams(BaseModel):
+    """What ``dg scaffold defs`` asks for."""
+
+    bucket: str = Field(default="my-videos", description="The bucket that holds the videos.")
+    lake: str = Field(
+        default=".rekognition-dagster/lake",
+        description="Where the tables go: a folder or s3://bucket/prefix.",
+    )
+
+
+class RekognitionVideoScaffolder(dg.Scaffolder[ScaffoldParams]):
+    """Writes a ``defs.yaml`` that loads as it is."""
+
+    @classmethod
+    def get_scaffold_params(cls) -> type[ScaffoldParams]:
+        """The command's options."""
+        return ScaffoldParams
+
+    def scaffold(self, request: dg.ScaffoldRequest[ScaffoldParams]) -> None:
+        """Write the file."""
+        params = request.params or ScaffoldParams()
+        dg.scaffold_component(
+            request,
+            {
+                "name": request.target_path.name,
+                "asset_prefix": request.target_path.name,
+                "bucket": params.bucket,
+                "lake": params.lake,
+                "operations": ["person_tracking"],
+                "start": "nightly",
+            },
+        )
+
+
+def _template_variables(data: RekognitionVideoAssetData) -> dict[str, Any]:
+    return {
+        "data": data,
+        "name": data.name,
+        "kind": data.kind,
+        "operation": data.operation,
+        "model": data.model,
+    }
+
+
+@dg.scaffold_with(RekognitionVideoScaffolder)
 class RekognitionVideoComponent(Settings, dg.Component):
     """People, faces and labels of every video in a bucket, as tables.
 
-    Each attribute has a default; one that is not given comes from its environment variable.
+    An attribute that is not given has its default. Nothing is read from the environment but what
+    ``{{ env.X }}`` names, and boto3's own variables.
 
     Example:
         .. code-block:: yaml
 
             type: rekognition_dagster.RekognitionVideoComponent
             attributes:
-              bucket: cameras
+              bucket: "{{ env.CAMERAS_BUCKET }}"
               prefix: lobby/
               lake: s3://analytics/lake
               operations: [person_tracking]
+              translation:
+                key_prefix: [lobby]
+                owners: ["team:video"]
     """
 
     analytics: str | None = Field(
         default=None,
         description="A folder of .sql files, beside this one, in place of the standard ones.",
+        examples=["analytics"],
     )
+    translation: (
+        Annotated[
+            TranslationFn[RekognitionVideoAssetData],
+            TranslationFnResolver[RekognitionVideoAssetData](_template_variables),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="What each asset's key, group, owners, tags and so on become. In templates,"
+        " name, kind, operation and model are the asset's, and spec is what it would be: "
+        '"cameras_{{ spec.group_name }}".',
+        examples=[{"owners": ["team:video"], "tags": {"kind_of_asset": "{{ kind }}"}}],
+    )
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Any:
+        """Make the component of a file's attributes.
+
+        Raises:
+            ConfigurationError: A value is wrong; the text has its file and line.
+        """
+        try:
+            return super().load(attributes, context)
+        except ValidationError as error:
+            wrong = (
+                _where(context, e["loc"]) + e["msg"].removeprefix("Value error, ")
+                for e in error.errors()
+            )
+            raise ConfigurationError("\n".join(wrong)) from None
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The deployment's definitions."""
-        given = self.model_dump(exclude_unset=True, exclude={"analytics"})
         folder = Path(context.path) / self.analytics if self.analytics else STANDARD_MODELS
-        return build_definitions(Settings.from_env(**given), models=load_models(folder))
+        settings = Settings(**{name: getattr(self, name) for name in Settings.model_fields})
+        translator = _Translated(self.translation) if self.translation else None
+        return build_definitions(settings, models=load_models(folder), translator=translator)
+
+
+class _Translated(RekognitionVideoTranslator):
+    """A translator from an attribute of the component."""
+
+    def __init__(self, translation: TranslationFn[RekognitionVideoAssetData]) -> None:
+        self._translation = translation
+
+    def get_asset_spec(self, data: RekognitionVideoAssetData) -> dg.AssetSpec:
+        """See :meth:`RekognitionVideoTranslator.get_asset_spec`."""
+        return self._translation(data.spec, data)
+
+
+def _where(context: dg.ComponentLoadContext, path: tuple[str | int, ...]) -> str:
+    """The file, line and name of an attribute, as the beginning of a message about it."""
+    name = ".".join(map(str, path))
+    tree = context.resolution_context.source_position_tree
+    if tree is None:
+        return f"{name}: "
+    position = tree.lookup_closest_and_path(["attributes", *path], None)[0]
+    return f"{position.filename}:{position.start.line}: {name}: "

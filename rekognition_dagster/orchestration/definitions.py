@@ -1,15 +1,23 @@
-"""All definitions of a deployment, from its settings."""
+"""Builders of a deployment's definitions: piece by piece, and all of them together.
+
+Each piece is a :class:`dagster.Definitions`, so a team takes those that it wants and merges them
+with its own. All names carry the deployment's, and jobs carry their executors, so pieces of several
+deployments, and a team's own assets, resources and executor, go together.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Any, ParamSpec
 
 import dagster as dg
 
+from rekognition_dagster.analytics import SqlModel, load_models
+from rekognition_dagster.operations import Operation, operation
 from rekognition_dagster.orchestration.alerts import build_alerts
-from rekognition_dagster.orchestration.analytics import SqlModel, build_analytics, load_models
+from rekognition_dagster.orchestration.analytics import build_analytics_job, build_model_asset
 from rekognition_dagster.orchestration.batches import build_analytics_sensor, build_results_sensor
 from rekognition_dagster.orchestration.compaction import (
     build_compaction_asset,
@@ -19,8 +27,8 @@ from rekognition_dagster.orchestration.completions import build_completion_senso
 from rekognition_dagster.orchestration.discovery import build_discovery_sensor
 from rekognition_dagster.orchestration.dispatch import build_dispatch_sensor
 from rekognition_dagster.orchestration.jobs import build_job_asset
-from rekognition_dagster.orchestration.local_backfill import build_local_backfill
-from rekognition_dagster.orchestration.names import Deployment, RekognitionVideoTranslator
+from rekognition_dagster.orchestration.local_backfill import build_local_backfill_job
+from rekognition_dagster.orchestration.names import Deployment
 from rekognition_dagster.orchestration.reconciliation import build_reconciliation_sensor
 from rekognition_dagster.orchestration.reports import build_report_sensor
 from rekognition_dagster.orchestration.rerun import build_rerun_job
@@ -38,26 +46,43 @@ from rekognition_dagster.orchestration.schedules import (
     build_status_schedule,
 )
 from rekognition_dagster.orchestration.settings import Settings
+from rekognition_dagster.orchestration.translator import RekognitionVideoTranslator
+
+_P = ParamSpec("_P")
+
+
+def _quiet(build: Callable[_P, dg.Definitions]) -> Callable[_P, dg.Definitions]:
+    """Backfill policies and partitioned checks are beta in Dagster, used knowingly."""
+
+    @wraps(build)
+    def quietly(*args: _P.args, **kwargs: _P.kwargs) -> dg.Definitions:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", dg.BetaWarning)
+            warnings.simplefilter("ignore", dg.PreviewWarning)
+            return build(*args, **kwargs)
+
+    return quietly
 
 
 def build_definitions(
     settings: Settings | None = None,
     *,
     models: Sequence[SqlModel] | None = None,
-    names: RekognitionVideoTranslator | None = None,
+    translator: RekognitionVideoTranslator | None = None,
     resources: Mapping[str, Any] | None = None,
 ) -> dg.Definitions:
-    """Assets, sensors, schedule, job and resources of a deployment.
+    """Assets, checks, sensors, schedules, jobs and resources of a deployment.
+
+    It is the sum of :func:`build_operation` for each operation, :func:`build_analytics`,
+    :func:`build_sensors`, :func:`build_schedules`, :func:`build_checks`,
+    :func:`build_local_backfill` and :func:`build_resources`.
 
     Args:
         settings: What the deployment chooses; from the environment by default.
         models: Analytics; those of the package by default.
-        names: Names the assets.
+        translator: Describes the assets.
         resources: In place of ``rekognition``, ``completion_queue``, ``arrivals_queue``,
             ``video_bucket``, ``lake``. In Dagster, the deployment's name is before theirs.
-
-    All names carry the deployment's, and executors stay with their jobs, so the result can be
-    merged with a team's own definitions, or with another deployment's.
 
     Example:
         .. code-block:: python
@@ -67,74 +92,264 @@ def build_definitions(
             defs = build_definitions(Settings(bucket="cameras", lake="s3://analytics/lake"))
     """
     settings = settings or Settings.from_env()
-    names = names or RekognitionVideoTranslator(settings.asset_prefix)
-    with warnings.catch_warnings():
-        # Backfill policies and partitioned checks are beta in Dagster, used knowingly.
-        warnings.simplefilter("ignore", dg.BetaWarning)
-        warnings.simplefilter("ignore", dg.PreviewWarning)
-        return _build(Deployment(settings, names), models, resources)
+    how: dict[str, Any] = {"models": models, "translator": translator}
+    return dg.Definitions.merge(
+        *(build_operation(o, settings, **how) for o in settings.operation_list),
+        build_analytics(settings, **how),
+        build_sensors(settings, **how),
+        build_schedules(settings, translator=translator),
+        build_checks(settings, translator=translator),
+        build_local_backfill(settings, **how),
+        build_resources(settings, resources),
+    )
 
 
-def _build(
-    deployment: Deployment,
-    models: Sequence[SqlModel] | None,
-    resources: Mapping[str, Any] | None,
+@_quiet
+def build_operation(
+    name: str | Operation,
+    settings: Settings | None = None,
+    *,
+    models: Sequence[SqlModel] | None = None,
+    translator: RekognitionVideoTranslator | None = None,
 ) -> dg.Definitions:
-    settings = deployment.settings
-    operations = settings.operation_list
-    chosen = load_models() if models is None else models
-    analytics = build_analytics(chosen, operations, deployment)
-    follow = analytics.state_models
-    results_job = build_results_job(deployment, follow)
+    """The assets of one operation: its jobs, their completions, and the table of results.
+
+    Args:
+        name: ``person_tracking``, ``face_detection``, ...
+        settings: As for :func:`build_definitions`, as all the others.
+        models: Analytics, which follow when results are there.
+        translator: Describes the assets.
+
+    Example:
+        .. code-block:: python
+
+            import dagster as dg
+            from rekognition_dagster import (
+                Settings, build_operation, build_resources, build_sensors
+            )
+
+            settings = Settings(bucket="cameras", operations=["face_detection"])
+            defs = dg.Definitions.merge(
+                build_operation("face_detection", settings, models=[]),
+                build_sensors(settings, models=[]),
+                build_resources(settings),
+            )
+    """
+    deployment = _deployment(settings, models, translator)
+    chosen = operation(name) if isinstance(name, str) else name
+    completion = deployment.asset(
+        "completion",
+        chosen,
+        partitions_def=deployment.partitions,
+        deps=[deployment.key("job", chosen)],
+        kinds={"sqs"},
+        description=f"A {chosen.api} job has ended, as the sensor completions learned.",
+    )
+    return dg.Definitions(
+        assets=[
+            build_job_asset(chosen, deployment),
+            completion,
+            build_results_asset(chosen, deployment),
+        ]
+    )
+
+
+@_quiet
+def build_analytics(
+    settings: Settings | None = None,
+    *,
+    models: Sequence[SqlModel] | None = None,
+    translator: RekognitionVideoTranslator | None = None,
+) -> dg.Definitions:
+    """An asset for each SQL model, the job that computes what is behind, and its sensor.
+
+    Args:
+        settings: As for :func:`build_definitions`.
+        models: The models; those of the package by default. Those of operations that do not run
+            are left out.
+        translator: Describes the assets.
+
+    Example:
+        .. code-block:: python
+
+            import dagster as dg
+            from rekognition_dagster import Settings, SqlModel, build_analytics, build_resources
+
+            settings = Settings(bucket="cameras")
+            people = SqlModel(
+                "people", "SELECT video, count(DISTINCT person_index) AS people"
+                " FROM person_detections GROUP BY video"
+            )
+            defs = dg.Definitions.merge(
+                build_analytics(settings, models=[people]), build_resources(settings)
+            )
+    """
+    deployment = _deployment(settings, models, translator)
+    if not deployment.ordered_models:
+        return dg.Definitions()
+    job = build_analytics_job(deployment)
+    return dg.Definitions(
+        assets=[build_model_asset(*each, deployment) for each in deployment.ordered_models],
+        jobs=[job],
+        sensors=[build_analytics_sensor(deployment, job)],
+    )
+
+
+@_quiet
+def build_sensors(
+    settings: Settings | None = None,
+    *,
+    models: Sequence[SqlModel] | None = None,
+    translator: RekognitionVideoTranslator | None = None,
+) -> dg.Definitions:
+    """The sensors that move videos on, the asset of the videos, and the job that pages results.
+
+    They find videos, start jobs, take completions off the queue, ask for overdue jobs, have results
+    paged, and report to Dagster.
+
+    Args:
+        settings: As for :func:`build_definitions`.
+        models: Analytics, which follow when results are there.
+        translator: Describes the assets.
+
+    Example:
+        .. code-block:: python
+
+            import dagster as dg
+            from rekognition_dagster import Settings, build_resources, build_sensors
+
+            settings = Settings(bucket="cameras", sensors="stopped")
+            defs = dg.Definitions.merge(build_sensors(settings), build_resources(settings))
+    """
+    deployment = _deployment(settings, models, translator)
+    job = build_results_job(deployment)
+    video = deployment.asset(
+        "video",
+        partitions_def=deployment.partitions,
+        kinds={"s3"},
+        description="A video in the bucket, found by the sensor video_discovery, with its version.",
+    )
+    return dg.Definitions(
+        assets=[video],
+        jobs=[job],
+        sensors=[
+            build_discovery_sensor(deployment),
+            build_dispatch_sensor(deployment),
+            build_completion_sensor(deployment),
+            build_reconciliation_sensor(deployment),
+            build_results_sensor(deployment, job),
+            build_report_sensor(deployment),
+        ],
+    )
+
+
+@_quiet
+def build_schedules(
+    settings: Settings | None = None, *, translator: RekognitionVideoTranslator | None = None
+) -> dg.Definitions:
+    """The nightly batch, the nightly compaction of the lake and the hourly status.
+
+    Args:
+        settings: As for :func:`build_definitions`.
+        translator: Describes the assets.
+
+    Example:
+        .. code-block:: python
+
+            import dagster as dg
+            from rekognition_dagster import Settings, build_resources, build_schedules
+
+            settings = Settings(bucket="cameras", nightly="30 1 * * *")
+            defs = dg.Definitions.merge(build_schedules(settings), build_resources(settings))
+    """
+    deployment = _deployment(settings, [], translator)
     batch = build_nightly_batch(deployment)
     compaction = build_compaction_asset(deployment)
     status = build_status_asset(deployment)
-    alerts = build_alerts(deployment)
-    sensors = [
-        build_discovery_sensor(deployment),
-        build_dispatch_sensor(deployment, follow),
-        build_completion_sensor(deployment),
-        build_reconciliation_sensor(deployment),
-        build_results_sensor(deployment, results_job),
-        build_report_sensor(deployment, [m.name for m in analytics.models]),
-    ]
-    if analytics.job is not None:
-        sensors.append(build_analytics_sensor(deployment, analytics.job, follow))
     return dg.Definitions(
-        assets=[
-            *_external_assets(deployment),
-            *(build_job_asset(o, deployment, follow) for o in operations),
-            *(build_results_asset(o, deployment, follow) for o in operations),
-            *analytics.assets,
-            batch,
-            compaction,
-            status,
-            *alerts.assets,
-        ],
-        asset_checks=alerts.checks,
-        jobs=[
-            build_local_backfill(deployment, follow),
-            build_rerun_job(deployment, follow),
-            results_job,
-            *([analytics.job] if analytics.job else []),
-        ],
-        sensors=sensors,
+        assets=[batch, compaction, status],
         schedules=[
             build_nightly_schedule(deployment, batch),
             build_compaction_schedule(deployment, compaction),
             build_status_schedule(deployment, status),
-            alerts.schedule,
         ],
-        resources={
-            deployment.scoped(name): resource
-            for name, resource in {**default_resources(settings), **(resources or {})}.items()
-        },
     )
 
 
-def default_resources(settings: Settings) -> dict[str, Any]:
-    """The resources as the settings have them; the rest is boto3's usual environment."""
-    return {
+@_quiet
+def build_checks(
+    settings: Settings | None = None, *, translator: RekognitionVideoTranslator | None = None
+) -> dg.Definitions:
+    """The hourly checks of what is about to be lost, and their schedule.
+
+    Checks of the results themselves belong to the assets of :func:`build_operation`.
+
+    Args:
+        settings: As for :func:`build_definitions`.
+        translator: Describes the assets.
+
+    Example:
+        .. code-block:: python
+
+            import dagster as dg
+            from rekognition_dagster import Settings, build_checks, build_resources
+
+            settings = Settings(bucket="cameras")
+            defs = dg.Definitions.merge(build_checks(settings), build_resources(settings))
+    """
+    alerts = build_alerts(_deployment(settings, [], translator))
+    return dg.Definitions(
+        assets=alerts.assets, asset_checks=alerts.checks, schedules=[alerts.schedule]
+    )
+
+
+@_quiet
+def build_local_backfill(
+    settings: Settings | None = None,
+    *,
+    models: Sequence[SqlModel] | None = None,
+    translator: RekognitionVideoTranslator | None = None,
+) -> dg.Definitions:
+    """The jobs ``local_backfill`` and ``rerun``, which analyse with the local engine, or again.
+
+    Args:
+        settings: As for :func:`build_definitions`.
+        models: Analytics, which follow when results are there.
+        translator: Describes the assets.
+
+    Example:
+        .. code-block:: python
+
+            import dagster as dg
+            from rekognition_dagster import Settings, build_local_backfill, build_resources
+
+            settings = Settings(bucket="cameras", detector="embedded:fine")
+            defs = dg.Definitions.merge(build_local_backfill(settings), build_resources(settings))
+    """
+    deployment = _deployment(settings, models, translator)
+    return dg.Definitions(jobs=[build_local_backfill_job(deployment), build_rerun_job(deployment)])
+
+
+def build_resources(
+    settings: Settings | None = None, replaced: Mapping[str, Any] | None = None
+) -> dg.Definitions:
+    """The resources that the pieces need, under names that carry the deployment's.
+
+    Args:
+        settings: As for :func:`build_definitions`; what they do not say is boto3's environment.
+        replaced: In place of ``rekognition``, ``completion_queue``, ``arrivals_queue``,
+            ``video_bucket``, ``lake``.
+
+    Example:
+        .. code-block:: python
+
+            from rekognition_dagster import RekognitionVideoResource, Settings, build_resources
+
+            at_home = RekognitionVideoResource(endpoint_url="http://127.0.0.1:8477")
+            defs = build_resources(Settings(bucket="cameras"), {"rekognition": at_home})
+    """
+    settings = settings or Settings.from_env()
+    made = {
         "rekognition": RekognitionVideoResource(
             topic_arn=settings.topic_arn,
             role_arn=settings.role_arn,
@@ -148,29 +363,18 @@ def default_resources(settings: Settings) -> dict[str, Any]:
             url=settings.lake, date_pattern=settings.date_pattern, catalogue=settings.catalogue
         ),
     }
+    scoped = Deployment(settings, models=[]).scoped
+    resources = {**made, **(replaced or {})}
+    return dg.Definitions(resources={scoped(name): each for name, each in resources.items()})
 
 
-def _external_assets(deployment: Deployment) -> list[dg.AssetSpec]:
-    """What sensors report and nothing here materializes: the videos, and the completions."""
-    names, partitions = deployment.names, deployment.partitions
-    return [
-        dg.AssetSpec(
-            names.video(),
-            partitions_def=partitions,
-            group_name=names.group_name("videos"),
-            kinds={"s3"},
-            description="A video in the bucket, found by the sensor video_discovery, with its "
-            "version.",
-        ),
-        *(
-            dg.AssetSpec(
-                names.completion(o),
-                partitions_def=partitions,
-                deps=[names.job(o)],
-                group_name=names.group_name(o.name),
-                kinds={"sqs"},
-                description=f"A {o.api} job has ended, as the sensor completions learned.",
-            )
-            for o in deployment.settings.operation_list
-        ),
-    ]
+def _deployment(
+    settings: Settings | None,
+    models: Sequence[SqlModel] | None,
+    translator: RekognitionVideoTranslator | None,
+) -> Deployment:
+    return Deployment(
+        settings or Settings.from_env(),
+        translator or RekognitionVideoTranslator(),
+        load_models() if models is None else models,
+    )

@@ -29,7 +29,7 @@ from rekognition_dagster.orchestration.resources import RekognitionVideoResource
 from rekognition_dagster.state import State
 from rekognition_dagster.state import jobs as job_state
 from rekognition_dagster.state.jobs import Started, Waiting
-from rekognition_dagster.state.results import Model, Written, written
+from rekognition_dagster.state.results import Written, written
 
 LEASE_S = 120.0
 """How long a start is reserved; a tick that lasts longer loses nothing, for it is the same job."""
@@ -84,7 +84,6 @@ class Starter:
         state: Its state.
         api: The service.
         lake: What it has is not paid for again.
-        models: The analytics that follow from results.
         most: Jobs in flight at most.
         log: Where it says what it does.
     """
@@ -93,7 +92,6 @@ class Starter:
     state: State
     api: RekognitionVideo
     lake: Lake
-    models: Sequence[Model]
     most: int
     log: Logger | Any
 
@@ -251,14 +249,13 @@ class Starter:
             return False
         results = Written.of(self.lake, work.video, work.operation, job)
         with self.state.write() as connection:
-            written(connection, [results], self.models, time.time())
+            written(connection, [results], self.deployment.state_models, time.time())
         return True
 
 
 def starter(
     context: Any,
     deployment: Deployment,
-    models: Sequence[Model],
     warn: Callable[[str], Any],
 ) -> Starter:
     """What starts the jobs of a tick or a run."""
@@ -268,13 +265,12 @@ def starter(
         deployment.state(context.instance),
         rekognition.starter(),
         deployment.resource(context, "lake").open(),
-        models,
         rekognition.most_in_flight(deployment.settings.max_jobs_in_flight, warn),
         context.log,
     )
 
 
-def build_dispatch_sensor(deployment: Deployment, models: Sequence[Model]) -> dg.SensorDefinition:
+def build_dispatch_sensor(deployment: Deployment) -> dg.SensorDefinition:
     """Starts jobs in its own tick, never for more than the quota has room.
 
     A run for them would cost more than all the rest of a video. The idempotency token makes a tick
@@ -292,7 +288,7 @@ def build_dispatch_sensor(deployment: Deployment, models: Sequence[Model]) -> dg
     )
     def dispatch(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         until = time.monotonic() + TICK_S
-        starting = starter(context, deployment, models, context.log.warning)
+        starting = starter(context, deployment, context.log.warning)
         outcome = starting.run(deployment.operation_names, until)
         if text := outcome.text():
             context.log.info(text)

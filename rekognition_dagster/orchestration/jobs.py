@@ -3,7 +3,7 @@
 # No postponed annotations here: Dagster reads those of the decorated functions as they stand.
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import dagster as dg
 
@@ -13,35 +13,38 @@ from rekognition_dagster.orchestration.dispatch import starter
 from rekognition_dagster.orchestration.names import BATCH_SIZE, TICK_S, Deployment
 from rekognition_dagster.orchestration.selection import JobConfig, failure, selected
 from rekognition_dagster.state.jobs import request
-from rekognition_dagster.state.results import Model, stands
+from rekognition_dagster.state.results import stands
 from rekognition_dagster.state.tables import Phase
 from rekognition_dagster.videos import Video
 
 
-def build_job_asset(
-    operation: Operation, deployment: Deployment, models: Sequence[Model]
-) -> dg.AssetsDefinition:
+def build_job_asset(operation: Operation, deployment: Deployment) -> dg.AssetsDefinition:
     """The asset ``<operation>_job``: a partition is materialized once its jobs run.
 
     The dispatch sensor starts jobs by itself. Materializing asks for them by hand: a new job where
     the last one has ended, now if slots are free, else as soon as they are, before all others.
     """
-    names = deployment.names
-
-    @dg.asset(
-        key=names.job(operation),
-        partitions_def=deployment.partitions,
-        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=BATCH_SIZE),
-        deps=[names.video()],
-        group_name=names.group_name(operation.name),
+    spec = deployment.asset(
+        "job",
+        operation,
+        deps=[deployment.key("video")],
         kinds={"rekognition"},
-        required_resource_keys=deployment.needs("rekognition", "lake"),
-        output_required=False,
+        skippable=True,
         description=f"A {operation.start_api} job, started by the sensor job_dispatch for the "
         "version of the video that is there. Materialize it to analyse a video again.",
     )
-    def start(context: dg.AssetExecutionContext, config: JobConfig) -> Iterator[dg.Output[None]]:
-        _start(context, config, operation, deployment, models)
+
+    @dg.multi_asset(
+        name=spec.key.to_python_identifier(),
+        specs=[spec],
+        partitions_def=deployment.partitions,
+        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=BATCH_SIZE),
+        required_resource_keys=deployment.needs("rekognition", "lake"),
+    )
+    def start(
+        context: dg.AssetExecutionContext, config: JobConfig
+    ) -> Iterator[dg.MaterializeResult]:
+        _start(context, config, operation, deployment)
         yield from ()  # the sensor reports materializes the partitions whose jobs run
 
     return start
@@ -52,7 +55,6 @@ def _start(
     config: JobConfig,
     operation: Operation,
     deployment: Deployment,
-    models: Sequence[Model],
 ) -> None:
     state = deployment.state(context.instance)
     keys = selected(context, config, state)
@@ -62,7 +64,7 @@ def _start(
     refused = {Video.from_partition_key(k).uri: r for k, r in asked.refused.items()}
     denied: AccessError | None = None
     if asked.waiting:
-        starting = starter(context, deployment, models, context.log.warning)
+        starting = starter(context, deployment, context.log.warning)
         try:
             starting.run([operation.name], time.monotonic() + TICK_S, asked.waiting)
         except AccessError as error:

@@ -6,7 +6,7 @@ It writes the same tables and marks the same partitions materialized as the jobs
 # No postponed annotations here: Dagster reads those of the decorated functions as they stand.
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,7 +31,7 @@ from rekognition_dagster.orchestration.names import Deployment
 from rekognition_dagster.orchestration.resources import VideoBucketResource
 from rekognition_dagster.orchestration.settings import Settings
 from rekognition_dagster.state import State
-from rekognition_dagster.state.results import Model, Written, written
+from rekognition_dagster.state.results import Written, written
 from rekognition_dagster.state.tables import PRESENT
 from rekognition_dagster.state.videos import Found, known, not_analysed, register
 from rekognition_dagster.videos import Video
@@ -92,7 +92,7 @@ class LocalBackfillConfig(dg.Config):
     )
 
 
-def build_local_backfill(deployment: Deployment, models: Sequence[Model]) -> dg.JobDefinition:
+def build_local_backfill_job(deployment: Deployment) -> dg.JobDefinition:
     """The job ``local_backfill``.
 
     A bad video never stops the others; the run fails at its end and names the bad ones. Run it
@@ -105,7 +105,7 @@ def build_local_backfill(deployment: Deployment, models: Sequence[Model]) -> dg.
         description="Runs the engine on each video and writes its tables.",
     )
     def local_backfill_op(context: dg.OpExecutionContext, config: LocalBackfillConfig) -> None:
-        run_backfill(context, config, deployment, models)
+        run_backfill(context, config, deployment)
 
     @dg.job(
         name=deployment.scoped("local_backfill"),
@@ -122,10 +122,9 @@ def run_backfill(
     context: dg.OpExecutionContext,
     config: LocalBackfillConfig,
     deployment: Deployment,
-    models: Sequence[Model],
 ) -> None:
     """Analyse what a config names, and enter the results."""
-    _Backfill(context, config, deployment, models).run()
+    _Backfill(context, config, deployment).run()
 
 
 @dataclass
@@ -135,7 +134,6 @@ class _Backfill:
     context: dg.OpExecutionContext
     config: LocalBackfillConfig
     deployment: Deployment
-    models: Sequence[Model]
     done: int = 0
     skipped: int = 0
     failures: dict[str, str] = field(default_factory=dict)
@@ -244,7 +242,7 @@ class _Backfill:
             jobs = {o.name: self.lake.read_job(video, o.name) for o in self.operations}
             results = [Written.of(self.lake, video, o, job) for o, job in jobs.items() if job]
             with self.state.write() as connection:
-                written(connection, results, self.models, time.time())
+                written(connection, results, self.deployment.state_models, time.time())
 
     def _sum_up(self) -> None:
         done, skipped, failures = self.done, self.skipped, self.failures

@@ -1,16 +1,25 @@
-"""What things are called in Dagster: a deployment's partitions, assets, groups and resources."""
+"""A deployment: what its partitions, assets, groups and resources are called in Dagster."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import dagster as dg
 
-from rekognition_dagster.operations import Operation
+from rekognition_dagster.analytics import SqlModel, in_order, load_models
+from rekognition_dagster.operations import OPERATIONS, Operation
 from rekognition_dagster.orchestration.settings import Settings
+from rekognition_dagster.orchestration.translator import (
+    AssetKind,
+    RekognitionVideoAssetData,
+    RekognitionVideoTranslator,
+)
 from rekognition_dagster.state import State, open_state
 from rekognition_dagster.state.jobs import Coverage
+from rekognition_dagster.state.results import Model
 from rekognition_dagster.state.store import slug, sqlite_url
 from rekognition_dagster.state.videos import Plan
 
@@ -24,67 +33,80 @@ RESOURCES = ("rekognition", "completion_queue", "arrivals_queue", "video_bucket"
 """The resources of a deployment, before its name is put before theirs."""
 
 
-class RekognitionVideoTranslator:
-    """Names the assets. Subclass it to fit them into a deployment's own naming.
-
-    Args:
-        prefix: The first part of each asset's key, where there is to be one.
-
-    Example:
-        .. code-block:: python
-
-            class InTheArchive(RekognitionVideoTranslator):
-                def asset_key(self, name: str) -> dg.AssetKey:
-                    return dg.AssetKey(["archive", name])
-    """
-
-    def __init__(self, prefix: str | None = None):
-        self._prefix = [prefix] if prefix else []
-
-    def asset_key(self, name: str) -> dg.AssetKey:
-        """The asset key for a name of this package: ``video``, ``person_tracking_job``,
-        ``person_tracking_completion``, ``person_detections``, ``person_paths``, ..."""
-        return dg.AssetKey([*self._prefix, name])
-
-    def group_name(self, name: str) -> str:
-        """The group for a name: ``videos``, the operation's, or ``analytics``."""
-        return name
-
-    def video(self) -> dg.AssetKey:
-        """The video objects themselves."""
-        return self.asset_key("video")
-
-    def job(self, operation: Operation) -> dg.AssetKey:
-        """The started jobs of an operation."""
-        return self.asset_key(f"{operation.name}_job")
-
-    def completion(self, operation: Operation) -> dg.AssetKey:
-        """The completions of an operation's jobs."""
-        return self.asset_key(f"{operation.name}_completion")
-
-    def results(self, operation: Operation) -> dg.AssetKey:
-        """The results of an operation: its table."""
-        return self.asset_key(operation.table)
-
-    def dead_letters(self) -> dg.AssetKey:
-        """The dead-letter queue."""
-        return self.asset_key("dead_letters")
-
-    def nightly_batch(self) -> dg.AssetKey:
-        """The nightly batches."""
-        return self.asset_key("nightly_batch")
-
-
 @dataclass(frozen=True)
 class Deployment:
     """A deployment: its settings, its names, and where its state and resources are.
 
     Everything that Dagster knows by a name of ours carries the deployment's, so that several fit
     into one instance and one code location.
+
+    Args:
+        settings: What it chooses.
+        translator: Describes its assets.
+        models: Its analytics.
     """
 
     settings: Settings
-    names: RekognitionVideoTranslator = field(default_factory=RekognitionVideoTranslator)
+    translator: RekognitionVideoTranslator = field(default_factory=RekognitionVideoTranslator)
+    models: Sequence[SqlModel] = field(default_factory=load_models)
+
+    # -- assets -------------------------------------------------------------------------------
+
+    def asset(
+        self,
+        kind: AssetKind,
+        about: Operation | SqlModel | str | None = None,
+        **attributes: Any,
+    ) -> dg.AssetSpec:
+        """The description of an asset, as the translator has it.
+
+        Args:
+            kind: What it is.
+            about: The operation of a job, a completion or results; the model of analytics; the
+                name of upkeep.
+            attributes: More of a :class:`dagster.AssetSpec`.
+        """
+        operation = about if isinstance(about, Operation) else None
+        model = about if isinstance(about, SqlModel) else None
+        name = _asset_name(kind, about)
+        prefix = [self.settings.asset_prefix] if self.settings.asset_prefix else []
+        spec = dg.AssetSpec(
+            dg.AssetKey([*prefix, name]),
+            **{
+                "group_name": operation.name if operation else _GROUPS.get(name, "analytics"),
+                "tags": {"rekognition/deployment": slug(self.settings.name)},
+                **attributes,
+            },
+        )
+        data = RekognitionVideoAssetData(name, kind, spec, operation, model)
+        return self.translator.get_asset_spec(data)
+
+    def key(self, kind: AssetKind, about: Operation | SqlModel | str | None = None) -> dg.AssetKey:
+        """The key of an asset; arguments as for :meth:`asset`."""
+        return self.asset(kind, about).key
+
+    def table_key(self, name: str) -> dg.AssetKey:
+        """The key of what makes a table: of an operation, or of a model, by either's name."""
+        if name in OPERATIONS:
+            return self.key("results", OPERATIONS[name])
+        return self.key("analytics", next(m for m in self.models if m.name == name))
+
+    @cached_property
+    def ordered_models(self) -> list[tuple[SqlModel, Model]]:
+        """Analytics in the order in which they are computed, with what the state knows of each;
+        without those of operations that do not run."""
+        operation_of = {o.table: o.name for o in self.settings.operation_list}
+        return [
+            (m, Model(m.name, m.code_version, tuple(operation_of.get(r, r) for r in reads)))
+            for m, reads in in_order(self.models, self.settings.operation_list)
+        ]
+
+    @property
+    def state_models(self) -> list[Model]:
+        """What the state knows of the analytics, in the order in which they are computed."""
+        return [model for _, model in self.ordered_models]
+
+    # -- names and places ---------------------------------------------------------------------
 
     def scoped(self, name: str) -> str:
         """A name for a sensor, schedule, job, resource or partition set of this deployment."""
@@ -122,3 +144,24 @@ class Deployment:
     def plan(self) -> Plan:
         """What a discovered video is to have."""
         return Plan(self.operation_names, self.settings.start == "arrival")
+
+
+_GROUPS = {
+    "video": "videos",
+    "nightly_batch": "nightly",
+    "pipeline_status": "nightly",
+    "dead_letters": "nightly",
+    "lake_compaction": "lake",
+}
+
+
+def _asset_name(kind: AssetKind, about: Operation | SqlModel | str | None) -> str:
+    match about:
+        case None:
+            return kind
+        case str():
+            return about
+        case SqlModel():
+            return about.name
+        case _:
+            return about.table if kind == "results" else f"{about.name}_{kind}"

@@ -42,14 +42,9 @@ Event = adapter.Event
 Rows = Sequence[Any]
 
 
-def build_report_sensor(deployment: Deployment, models: Sequence[str]) -> dg.SensorDefinition:
-    """Reports what has changed in the state, and learns which partitions a person deleted.
-
-    Args:
-        deployment: Whose.
-        models: Names of the analytics.
-    """
-    settings = deployment.settings
+def build_report_sensor(deployment: Deployment) -> dg.SensorDefinition:
+    """Reports what has changed in the state, and learns which partitions a person deleted."""
+    settings, models = deployment.settings, [m.name for m in deployment.state_models]
 
     @dg.sensor(
         name=deployment.scoped("reports"),
@@ -151,15 +146,15 @@ Renderer = Callable[[sa.Connection, Sequence[str]], Iterator[Event]]
 
 def _renderers(deployment: Deployment, lake: Lake, models: Sequence[str]) -> dict[str, Renderer]:
     """What makes the events of partitions, by the outbox's name of an asset."""
-    names = deployment.names
-    made: dict[str, Renderer] = {log.VIDEO: lambda c, p: _videos(names.video(), c, p)}
+    key = deployment.key
+    made: dict[str, Renderer] = {log.VIDEO: lambda c, p: _videos(key("video"), c, p)}
     for o in deployment.settings.operation_list:
-        made[log.job(o.name)] = lambda c, p, o=o: _jobs(names.job(o), o, c, p)
-        made[log.completion(o.name)] = lambda c, p, o=o: _completions(names.completion(o), o, c, p)
-        made[o.name] = lambda c, p, o=o: _results(names.results(o), o, lake, c, p)
-        made[log.checks(o.name)] = lambda c, p, o=o: _checks(names.results(o), o, c, p)
-    for model in models:
-        made[model] = lambda c, p, m=model: _analytics(names.asset_key(m), m, lake, c, p)
+        made[log.job(o.name)] = lambda c, p, o=o: _jobs(key("job", o), o, c, p)
+        made[log.completion(o.name)] = lambda c, p, o=o: _completions(key("completion", o), o, c, p)
+        made[o.name] = lambda c, p, o=o: _results(key("results", o), o, lake, c, p)
+        made[log.checks(o.name)] = lambda c, p, o=o: _checks(key("results", o), o, c, p)
+    for m in models:
+        made[m] = lambda c, p, m=m: _analytics(deployment.table_key(m), m, lake, c, p)
     return made
 
 

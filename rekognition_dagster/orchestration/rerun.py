@@ -2,8 +2,6 @@
 
 # No postponed annotations here: Dagster reads those of the decorated functions as they stand.
 
-from collections.abc import Sequence
-
 import dagster as dg
 from pydantic import Field
 
@@ -17,7 +15,6 @@ from rekognition_dagster.state.rerun import (
     operations_of,
     uri_of,
 )
-from rekognition_dagster.state.results import Model
 
 
 class RerunConfig(dg.Config):
@@ -35,7 +32,7 @@ class RerunConfig(dg.Config):
     )
 
 
-def build_rerun_job(deployment: Deployment, models: Sequence[Model]) -> dg.JobDefinition:
+def build_rerun_job(deployment: Deployment) -> dg.JobDefinition:
     """The job ``rerun``, which asks for new attempts as ``rekognition-dagster rerun`` does; or,
     with a detector, analyses the chosen videos itself."""
 
@@ -65,7 +62,7 @@ def build_rerun_job(deployment: Deployment, models: Sequence[Model]) -> dg.JobDe
                 detector=config.detector,
                 again=True,
             )
-            run_backfill(context, analysed, deployment, models)
+            run_backfill(context, analysed, deployment)
 
     @dg.job(
         name=deployment.scoped("rerun"),

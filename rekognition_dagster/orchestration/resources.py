@@ -115,6 +115,8 @@ class QueueResource(AwsResource):
     Example:
         .. code-block:: python
 
+            from rekognition_dagster import QueueResource
+
             QueueResource(url="https://sqs.eu-central-1.amazonaws.com/1234/completions")
     """
 
@@ -148,6 +150,10 @@ class LakeResource(dg.ConfigurableResource):
 
     Example:
         .. code-block:: python
+
+            import dagster as dg
+            from rekognition_dagster import LakeResource
+
 
             @dg.asset
             def busiest(lake: LakeResource):

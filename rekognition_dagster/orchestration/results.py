@@ -27,7 +27,7 @@ from rekognition_dagster.orchestration.names import BATCH_SIZE, BATCH_TAG, Deplo
 from rekognition_dagster.orchestration.selection import VideosConfig, failure, selected
 from rekognition_dagster.state import State, batches
 from rekognition_dagster.state import results as result_state
-from rekognition_dagster.state.results import EXPIRED, FAILED, Model, Stand, Written
+from rekognition_dagster.state.results import EXPIRED, FAILED, Stand, Written
 from rekognition_dagster.state.tables import GONE, Phase
 from rekognition_dagster.videos import Video
 
@@ -37,32 +37,31 @@ _NOT_PAGED = "could not be paged, and are tried again"
 _ENTERED_AT_ONCE, _ENTERED_S = 50, 5.0  # results entered together, or after so long
 
 
-def build_results_asset(
-    operation: Operation, deployment: Deployment, models: Sequence[Model]
-) -> dg.AssetsDefinition:
+def build_results_asset(operation: Operation, deployment: Deployment) -> dg.AssetsDefinition:
     """The asset of an operation's table: a partition is its videos' rows, a Parquet file each."""
-    names = deployment.names
-    key = names.results(operation)
-
-    @dg.asset(
-        key=key,
-        partitions_def=deployment.partitions,
-        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=BATCH_SIZE),
-        deps=[names.completion(operation)],
-        group_name=names.group_name(operation.name),
+    spec = deployment.asset(
+        "results",
+        operation,
+        deps=[deployment.key("completion", operation)],
         kinds={"rekognition", "parquet"},
-        required_resource_keys=deployment.needs("rekognition", "lake"),
-        # The lake has the rows: no IO manager stores anything.
-        dagster_type=dg.Nothing,  # pyright: ignore[reportArgumentType]
-        output_required=False,
+        skippable=True,
         metadata={"dagster/column_schema": column_schema(operation.schema, operation.descriptions)},
-        check_specs=results_checks(operation, key, deployment.partitions),
         description=f"{TABLES[operation.table].row.capitalize()}: the pages of "
         f"{operation.get_api}, as Parquet.",
     )
+    key = spec.key
+
+    @dg.multi_asset(
+        name=key.to_python_identifier(),
+        specs=[spec],
+        partitions_def=deployment.partitions,
+        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=BATCH_SIZE),
+        required_resource_keys=deployment.needs("rekognition", "lake"),
+        check_specs=results_checks(operation, key, deployment.partitions),
+    )
     def page(
         context: dg.AssetExecutionContext, config: VideosConfig
-    ) -> Iterator[dg.Output[None] | dg.AssetCheckResult]:
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         state = deployment.state(context.instance)
         keys = selected(context, config, state)
         with state.read() as connection:
@@ -75,7 +74,7 @@ def build_results_asset(
                 f"no job was started for this version. Materialize {operation.name}_job first",
                 allow_retries=False,
             )
-        paging = Paging(context, deployment, state, operation, models)
+        paging = Paging(context, deployment, state, operation)
         paging.run(stands)
         done, findings, failures = paging.done, paging.findings, paging.failures
         for verdict in verdicts(operation, findings, failures):
@@ -95,7 +94,7 @@ def build_results_asset(
             metadata: dict[str, Any] = {"dagster/partition_row_count": rows}
             if len(done) == 1:
                 metadata = file_metadata(paging.lake, done[0].path, done[0].rows)
-            yield dg.Output(None, metadata=metadata)
+            yield dg.MaterializeResult(metadata=metadata)
 
     return page
 
@@ -111,7 +110,7 @@ class BatchConfig(dg.Config):
     batch: str = ""
 
 
-def build_results_job(deployment: Deployment, models: Sequence[Model]) -> dg.JobDefinition:
+def build_results_job(deployment: Deployment) -> dg.JobDefinition:
     """The job that pages the results of a batch, of all operations.
 
     A bad video never stops the others; the run fails at its end and names the bad ones.
@@ -133,7 +132,7 @@ def build_results_job(deployment: Deployment, models: Sequence[Model]) -> dg.Job
             with state.read() as connection:
                 keys = batches.keys_of(connection, batch, name)
                 stands = result_state.stands(connection, name, keys)
-            paging = Paging(context, deployment, state, OPERATIONS[name], models, batch)
+            paging = Paging(context, deployment, state, OPERATIONS[name], batch)
             try:
                 paging.run(stands)
             except AccessError:
@@ -168,7 +167,6 @@ class Paging:
     deployment: Deployment
     state: State
     operation: Operation
-    models: Sequence[Model]
     batch: str | None = None
     done: list[Written] = field(default_factory=list)
     findings: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -196,7 +194,7 @@ class Paging:
                 self._enter()
         self._check([s for s in chosen if s.video.uri not in self.failures])
         if self._red and self.batch is not None:
-            key = self.deployment.names.results(self.operation)
+            key = self.deployment.key("results", self.operation)
             adapter.plan_failures(self.context, key, sorted(self._red))
 
     def _is_only_shown(self, stand: Stand) -> bool:
@@ -253,7 +251,7 @@ class Paging:
         new, now = self.done[self._entered :], time.time()
         self._entered, self._since = len(self.done), time.monotonic()
         with self.state.write() as connection:
-            result_state.written(connection, new, self.models, now)
+            result_state.written(connection, new, self.deployment.state_models, now)
             if self.batch is not None:
                 batches.alive(connection, self.batch, now)
 

@@ -19,16 +19,16 @@ def build_nightly_batch(deployment: Deployment) -> dg.AssetsDefinition:
     videos discovered before it (where jobs start nightly), starts that were refused, and jobs that
     FAILED, up to their last attempt. The dispatch sensor then starts them as slots become free.
     """
-    names = deployment.names
-
-    @dg.asset(
-        key=names.nightly_batch(),
-        deps=[names.video()],
+    spec = deployment.asset(
+        "upkeep",
+        "nightly_batch",
+        deps=[deployment.key("video")],
         freshness_policy=nightly_freshness(deployment.settings),
-        group_name=names.group_name("nightly"),
         description="Opens a batch: what is not yet analysed is asked (again). Its metadata says "
         "how every operation stood then.",
     )
+
+    @dg.multi_asset(name=spec.key.to_python_identifier(), specs=[spec])
     def nightly_batch(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         metadata = _counts(context, deployment)
         with deployment.state(context.instance).write() as connection:
@@ -62,15 +62,15 @@ def build_nightly_schedule(
 def build_status_asset(deployment: Deployment) -> dg.AssetsDefinition:
     """The asset ``pipeline_status``: its metadata is what ``rekognition-dagster status`` prints,
     over the hours."""
-    names = deployment.names
-
-    @dg.asset(
-        key=names.asset_key("pipeline_status"),
-        deps=[names.video()],
-        group_name=names.group_name("nightly"),
+    spec = deployment.asset(
+        "upkeep",
+        "pipeline_status",
+        deps=[deployment.key("video")],
         description="How many videos wait, run, are completed and not paged, failed and are "
         "analysed, by operation, each hour.",
     )
+
+    @dg.multi_asset(name=spec.key.to_python_identifier(), specs=[spec])
     def pipeline_status(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         return dg.MaterializeResult(metadata=_counts(context, deployment))
 

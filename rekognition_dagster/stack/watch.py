@@ -10,9 +10,9 @@ from typing import Any
 import dagster as dg
 
 from rekognition_dagster.operations import OPERATIONS, Operation
-from rekognition_dagster.orchestration.analytics import load_models, order_models
-from rekognition_dagster.orchestration.names import BATCH_TAG
+from rekognition_dagster.orchestration.names import BATCH_TAG, Deployment
 from rekognition_dagster.orchestration.results import NO_RESULTS
+from rekognition_dagster.orchestration.settings import Settings
 from rekognition_dagster.state import State
 from rekognition_dagster.state.queries import entries_after, everything, last_entry
 from rekognition_dagster.state.tables import IN_PROGRESS, SUCCEEDED, Phase
@@ -106,7 +106,7 @@ class Watch:
     ):
         self._instance, self._state = instance, state
         self.videos, self._operations = list(videos), list(operations)
-        self._models = [m for _, m in order_models(load_models(), operations)]
+        self._models = Deployment(Settings(operations=[o.name for o in operations])).state_models
 
     @property
     def steps_each(self) -> int:

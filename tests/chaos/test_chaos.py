@@ -28,10 +28,10 @@ from fault_proxy import FaultProxy
 from service.serving import mp4
 
 from rekognition_dagster import Lake
+from rekognition_dagster.analytics import load_models
 from rekognition_dagster.lake import TABLES
 from rekognition_dagster.lake.names import REGISTRY
 from rekognition_dagster.lake.writer import TableWriter
-from rekognition_dagster.orchestration.analytics import load_models
 
 VIDEOS = int(os.environ.get("REKOGNITION_DAGSTER_CHAOS_VIDEOS") or 10)
 KILLS = int(os.environ.get("REKOGNITION_DAGSTER_CHAOS_KILLS") or 5)

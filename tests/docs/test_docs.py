@@ -165,8 +165,7 @@ def test_every_recipe_is_a_valid_configuration(config: str) -> None:
 def test_every_component_has_attributes_that_there_are(component: str) -> None:
     document = yaml.safe_load(component)
     assert document["type"] == "rekognition_dagster.RekognitionVideoComponent"
-    assert set(document["attributes"]) <= set(RekognitionVideoComponent.model_fields)
-    Settings(**document["attributes"])
+    RekognitionVideoComponent.resolve_from_yaml(yaml.safe_dump(document["attributes"]))
 
 
 @pytest.mark.parametrize(

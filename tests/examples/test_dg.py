@@ -46,5 +46,25 @@ def test_dg_accepts_the_example(project: Path, command: tuple[str, ...], text: s
     assert text in done.stdout
 
 
+@pytest.mark.skipif(not DG.exists(), reason="dagster-dg-cli is not installed")
+def test_dg_scaffolds_a_deployment_that_loads(project: Path) -> None:
+    environment = {**os.environ, "COLUMNS": "200", "PATH": f"{DG.parent}:{os.environ['PATH']}"}
+    component = "rekognition_dagster.RekognitionVideoComponent"
+    for command in (
+        ("scaffold", "defs", component, "yard", "--bucket", "yard-videos"),
+        ("check", "defs"),
+    ):
+        done = subprocess.run(
+            [str(DG), *command],
+            cwd=project,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr + done.stdout
+    assert "bucket: yard-videos" in (project / "cameras/defs/yard/defs.yaml").read_text()
+
+
 def test_every_public_name_is_listed() -> None:
     assert set(rekognition_dagster.__all__) <= set(dir(rekognition_dagster))

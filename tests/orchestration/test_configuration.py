@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import subprocess
 import sys
+import textwrap
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+import rekognition_dagster
 from rekognition_dagster import (
+    RekognitionVideoAssetData,
     RekognitionVideoComponent,
     RekognitionVideoTranslator,
     Settings,
+    build_analytics,
+    build_checks,
     build_definitions,
+    build_local_backfill,
+    build_operation,
+    build_resources,
+    build_schedules,
+    build_sensors,
 )
+from rekognition_dagster.analytics import load_models
 from rekognition_dagster.errors import ConfigurationError
-from rekognition_dagster.orchestration.analytics import load_models
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -124,11 +137,75 @@ def test_an_operation_is_one_entry_in_the_settings() -> None:
 
 def test_a_translator_renames_everything() -> None:
     class InTheArchive(RekognitionVideoTranslator):
-        def asset_key(self, name: str) -> dg.AssetKey:
-            return dg.AssetKey(["archive", name])
+        def get_asset_spec(self, data: RekognitionVideoAssetData) -> dg.AssetSpec:
+            return data.spec.replace_attributes(key=data.spec.key.with_prefix("archive"))
 
-    graph = build_definitions(Settings(), names=InTheArchive()).resolve_asset_graph()
+    graph = build_definitions(Settings(), translator=InTheArchive()).resolve_asset_graph()
     assert {k.path[0] for k in graph.get_all_asset_keys()} == {"archive"}
+
+
+def examples() -> Iterator[tuple[str, str]]:
+    """The Python examples in the docstrings of public names."""
+    for name in rekognition_dagster.__all__:
+        text = inspect.getdoc(getattr(rekognition_dagster, name)) or ""
+        blocks = re.findall(r"code-block:: python\n\n((?:[ ]+.*\n?|\n)+)", text)
+        yield from ((name, textwrap.dedent(block)) for block in blocks)
+
+
+@pytest.mark.parametrize(("name", "code"), list(examples()))
+def test_the_example_in_a_docstring_runs(name: str, code: str) -> None:
+    scope: dict[str, object] = {}
+    exec(code, scope)
+    if isinstance(defs := scope.get("defs"), dg.Definitions):
+        defs.resolve_asset_graph()
+
+
+def test_every_builder_has_an_example() -> None:
+    builders = {name for name in rekognition_dagster.__all__ if name.startswith("build_")}
+    assert builders <= {name for name, _ in examples()}
+
+
+def test_the_pieces_are_the_whole() -> None:
+    settings = Settings(bucket="cameras", operations=["person_tracking"])
+    whole = build_definitions(settings).get_repository_def()
+    pieces = dg.Definitions.merge(
+        build_operation("person_tracking", settings),
+        build_analytics(settings),
+        build_sensors(settings),
+        build_schedules(settings),
+        build_checks(settings),
+        build_local_backfill(settings),
+        build_resources(settings),
+    ).get_repository_def()
+    assert set(pieces.assets_defs_by_key) == set(whole.assets_defs_by_key)
+    assert set(pieces.asset_checks_defs_by_key) == set(whole.asset_checks_defs_by_key)
+    for of in ("sensor_defs", "schedule_defs", "job_names"):
+        named = ({getattr(x, "name", x) for x in getattr(r, of)} for r in (pieces, whole))
+        assert len({frozenset(names) for names in named}) == 1
+
+
+def test_a_piece_goes_with_a_teams_own_assets_resources_and_executor() -> None:
+    @dg.asset(deps=["face_detections"], required_resource_keys={"shelf"})
+    def faces_of_the_day() -> None: ...
+
+    settings = Settings(bucket="cameras", operations=["face_detection"])
+    defs = dg.Definitions.merge(
+        build_operation("face_detection", settings, models=[]),
+        dg.Definitions(
+            assets=[faces_of_the_day],
+            resources={"shelf": "x"},
+            executor=dg.in_process_executor,
+        ),
+        build_resources(settings),
+    )
+    graph = defs.resolve_asset_graph()
+    assert {k.to_user_string() for k in graph.get_all_asset_keys()} >= {
+        "face_detection_job",
+        "face_detection_completion",
+        "face_detections",
+        "faces_of_the_day",
+    }
+    assert not [*(defs.sensors or ()), *(defs.schedules or ())]
 
 
 def test_sensors_can_start_stopped() -> None:
@@ -137,9 +214,9 @@ def test_sensors_can_start_stopped() -> None:
     assert states == {dg.DefaultSensorStatus.STOPPED}
 
 
-def test_a_component_in_yaml_is_a_deployment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable]:
+    """Loads a project of one component, with the lines of attributes that it is given."""
     (tmp_path / "pyproject.toml").write_text(
         '[tool.dg]\ndirectory_type = "project"\n[tool.dg.project]\nroot_module = "yard"\n'
     )
@@ -151,15 +228,24 @@ def test_a_component_in_yaml_is_a_deployment(
     (folder / "models" / "long_stays.sql").write_text(
         "-- A row a person who stayed.\nSELECT video, person_index FROM person_detections\n"
     )
-    (folder / "defs.yaml").write_text(
-        "type: rekognition_dagster.RekognitionVideoComponent\n"
-        "attributes:\n"
-        "  bucket: cameras\n"
-        "  operations: [person_tracking]\n"
-        "  nightly: '30 3 * * *'\n"
-        "  analytics: models\n"
+
+    def load(*lines: str) -> dg.Definitions:
+        head = ["type: rekognition_dagster.RekognitionVideoComponent", "attributes:"]
+        (folder / "defs.yaml").write_text("\n  ".join(["\n".join(head), *lines]) + "\n")
+        return dg.load_from_defs_folder(path_within_project=tmp_path)
+
+    yield load
+    for module in [name for name in sys.modules if name.split(".")[0] == "yard"]:
+        del sys.modules[module]
+
+
+def test_a_component_in_yaml_is_a_deployment(loaded: Callable) -> None:
+    definitions = loaded(
+        "bucket: cameras",
+        "operations: [person_tracking]",
+        "nightly: '30 3 * * *'",
+        "analytics: models",
     )
-    definitions = dg.load_from_defs_folder(path_within_project=tmp_path)
     graph = definitions.resolve_asset_graph()
     assert dg.AssetKey("long_stays") in graph.get_all_asset_keys()
     assert dg.AssetKey("face_detections") not in graph.get_all_asset_keys()
@@ -167,6 +253,53 @@ def test_a_component_in_yaml_is_a_deployment(
         definitions.resolve_schedule_def("rekognition_dagster_nightly").cron_schedule
         == "30 3 * * *"
     )
+
+
+def test_a_component_reads_of_the_environment_what_its_templates_name(
+    loaded: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REKOGNITION_DAGSTER_NIGHTLY", "30 4 * * *")
+    monkeypatch.setenv("SENSORS", "stopped")
+    definitions = loaded("bucket: cameras", 'sensors: "{{ env.SENSORS }}"')
+    nightly = definitions.resolve_schedule_def("rekognition_dagster_nightly")
+    assert nightly.cron_schedule == Settings().nightly
+    assert nightly.default_status is dg.DefaultScheduleStatus.STOPPED
+
+
+def test_a_translation_in_yaml_describes_every_asset(loaded: Callable) -> None:
+    definitions = loaded(
+        "bucket: cameras",
+        "operations: [person_tracking]",
+        "translation:",
+        "  key_prefix: [yard]",
+        '  group_name: "yard_{{ spec.group_name }}"',
+        '  owners: ["team:video"]',
+        "  tags:",
+        '    of: "{{ operation.name if operation else kind }}"',
+    )
+    graph = definitions.resolve_asset_graph()
+    specs = {key.to_user_string(): graph.get(key) for key in graph.get_all_asset_keys()}
+    assert all(name.startswith("yard/") for name in specs)
+    assert all(spec.owners == ["team:video"] for spec in specs.values())
+    detections = specs["yard/person_detections"]
+    assert detections.group_name == "yard_person_tracking"
+    assert detections.tags["of"] == "person_tracking"
+    assert detections.parent_keys == {dg.AssetKey(["yard", "person_tracking_completion"])}
+    assert specs["yard/video"].tags["of"] == "video"
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("timezone: Mars/Base", "timezone: 'Mars/Base' is not a time zone"),
+        ("operations: [zebra]", "operations: unknown operation 'zebra'"),
+        ("date_pattern: x", "date_pattern: lacks the group day, month, year"),
+    ],
+)
+def test_a_wrong_attribute_is_named_with_its_line(loaded: Callable, line: str, text: str) -> None:
+    with pytest.raises(Exception, match="Error while loading component") as caught:
+        loaded("bucket: cameras", line)
+    assert f"defs.yaml:4: {text}" in str(caught.value.__cause__)
 
 
 def test_the_component_documents_every_attribute() -> None:

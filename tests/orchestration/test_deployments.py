@@ -17,9 +17,9 @@ from deployment import Deployment, put_videos
 from rekognition_double import ApiFault
 
 from rekognition_dagster import Settings, SqlModel, Video, build_definitions
+from rekognition_dagster.analytics import load_models
 from rekognition_dagster.errors import AccessError, ConfigurationError
 from rekognition_dagster.orchestration import dispatch
-from rekognition_dagster.orchestration.analytics import load_models
 from rekognition_dagster.state import Phase
 from rekognition_dagster.state.queries import everything, summary
 from rekognition_dagster.state.rebuild import rebuild
