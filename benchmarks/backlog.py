@@ -71,7 +71,7 @@ def fill(deployment: Deployment, keys: Sequence[str]) -> None:
         reserved = jobs.reserve(
             connection,
             deployment.ours.operation_names,
-            deployment.ours.coverage,
+            deployment.settings.source_list,
             most=QUOTA,
             limit=QUOTA,
             now=time.time(),

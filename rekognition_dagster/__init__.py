@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         RekognitionVideoResource,
         VideoBucketResource,
     )
-    from rekognition_dagster.orchestration.settings import Settings
+    from rekognition_dagster.orchestration.settings import OperationService, Settings, VideoSource
     from rekognition_dagster.orchestration.translator import (
         RekognitionVideoAssetData,
         RekognitionVideoTranslator,
@@ -44,6 +44,7 @@ __all__ = [
     "LakeResource",
     "LocalBackfillConfig",
     "Operation",
+    "OperationService",
     "QueueResource",
     "RekognitionVideoAssetData",
     "RekognitionVideoComponent",
@@ -53,6 +54,7 @@ __all__ = [
     "SqlModel",
     "Video",
     "VideoBucketResource",
+    "VideoSource",
     "build_analytics",
     "build_checks",
     "build_definitions",
@@ -84,7 +86,7 @@ _MODULES = {
         "RekognitionVideoResource",
         "VideoBucketResource",
     ),
-    "orchestration.settings": ("Settings",),
+    "orchestration.settings": ("OperationService", "Settings", "VideoSource"),
     "orchestration.translator": ("RekognitionVideoAssetData", "RekognitionVideoTranslator"),
 }
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rekognition_dagster.operations import Operation
 
 CONNECT_S, READ_S = 5, 60
 """Seconds to wait for a connection, and for an endpoint's answer."""
@@ -24,8 +27,10 @@ def region(configured: str | None = None, profile: str | None = None) -> str | N
     return boto3.Session(profile_name=profile).region_name
 
 
-def session(profile: str | None = None, region_name: str | None = None) -> Any:
-    """A boto3 session.
+def session(
+    profile: str | None = None, region_name: str | None = None, assume_role: str | None = None
+) -> Any:
+    """A boto3 session; arguments as for :func:`client`.
 
     Raises:
         botocore.exceptions.ProfileNotFound: There is no such profile.
@@ -33,15 +38,35 @@ def session(profile: str | None = None, region_name: str | None = None) -> Any:
     import boto3
     import botocore.session
 
-    session, loader = botocore.session.Session(), _loader()
-    session.register_component("data_loader", loader)
+    core, loader = botocore.session.Session(), _loader()
+    core.register_component("data_loader", loader)
     found = boto3.Session(
-        profile_name=profile,
-        region_name=region(region_name, profile),
-        botocore_session=session,
+        profile_name=profile, region_name=region(region_name, profile), botocore_session=core
     )
+    if assume_role:
+        provider = _role_provider(session(profile, region_name), assume_role)
+        core.get_component("credential_provider").providers.insert(0, provider)
     loader.search_paths[:] = dict.fromkeys(loader.search_paths)  # each session adds boto3's own
     return found
+
+
+def _role_provider(source: Any, role_arn: str) -> Any:
+    """What gives a role's credentials, and renews them, with those of another session."""
+    from botocore import credentials
+
+    fetcher = credentials.AssumeRoleCredentialFetcher(
+        source.client, source.get_credentials(), role_arn
+    )
+
+    class Role(credentials.CredentialProvider):
+        METHOD = "assume-role"
+
+        def load(self) -> Any:
+            return credentials.DeferredRefreshableCredentials(
+                fetcher.fetch_credentials, self.METHOD
+            )
+
+    return Role()
 
 
 @cache
@@ -52,6 +77,14 @@ def _loader() -> Any:
     return botocore.session.Session().get_component("data_loader")
 
 
+def start_shape(operation: Operation) -> Any:
+    """botocore's description of an operation's Start request."""
+    from botocore.model import ServiceModel
+
+    model = ServiceModel(_loader().load_service_model("rekognition", "service-2"))
+    return model.operation_model(operation.start_api).input_shape
+
+
 def client(
     service: str,
     *,
@@ -59,6 +92,7 @@ def client(
     region_name: str | None = None,
     attempts: int = 5,
     read_s: float = READ_S,
+    assume_role: str | None = None,
     **options: Any,
 ) -> Any:
     """A boto3 client.
@@ -69,6 +103,7 @@ def client(
         region_name: See :func:`region`.
         attempts: How often a call is made in all, where it is lost or throttled.
         read_s: Seconds to wait for an answer.
+        assume_role: The ARN of a role to take on; its credentials are renewed as they expire.
         options: More arguments of ``boto3.Session.client``.
     """
     from botocore.config import Config
@@ -78,7 +113,8 @@ def client(
         connect_timeout=min(CONNECT_S, read_s),
         read_timeout=read_s,
     )
-    return session(profile, region_name).client(service, config=config, **options)
+    made = session(profile, region_name, assume_role)
+    return made.client(service, config=config, **options)
 
 
 def reason_of(error: Exception) -> str:

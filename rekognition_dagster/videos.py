@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timezone
 from functools import cache, cached_property
@@ -151,6 +151,47 @@ class Video:
     def with_facts(self, **facts: Any) -> Video:
         """The same object with more known about it."""
         return replace(self, **facts)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Videos of a bucket whose keys begin with a prefix, and the operations that run on them."""
+
+    bucket: str
+    prefix: str = ""
+    operations: tuple[str, ...] = ()
+
+    def has(self, operation: str) -> bool:
+        """Whether an operation runs on its videos."""
+        return not self.operations or operation in self.operations
+
+    def covers(self, bucket: str, key: str) -> bool:
+        """Whether an object is one of its videos."""
+        return bucket == self.bucket and key.startswith(self.prefix)
+
+    @property
+    def uri(self) -> str:
+        """``s3://bucket/prefix``."""
+        return f"s3://{self.bucket}/{self.prefix}"
+
+
+def source_of(sources: Sequence[Source], video: Video) -> Source | None:
+    """The source that a video is of: of several the one with the longest prefix."""
+    theirs = [s for s in sources if s.covers(video.bucket, video.key)]
+    return max(theirs, key=lambda s: len(s.prefix), default=None)
+
+
+def roots(sources: Sequence[Source]) -> list[Source]:
+    """The sources that do not lie in another one: listing these lists all."""
+    return [
+        s
+        for n, s in enumerate(sources)
+        if not any(
+            other.covers(s.bucket, s.prefix) and (len(other.prefix) < len(s.prefix) or m < n)
+            for m, other in enumerate(sources)
+            if m != n
+        )
+    ]
 
 
 def _absolute(path: str | Path) -> Path:

@@ -137,15 +137,21 @@ class RekognitionVideo:
         job_tag: Names this deployment on its completions, so that several can share a queue.
         parameters: Members of Start requests by operation name, e.g. ``{"face_detection":
             {"FaceAttributes": "ALL"}}``.
+        others: By operation name, for those that go to another endpoint, region or account.
     """
 
     client: Any
     channel: NotificationChannel | None = None
     job_tag: str | None = None
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    others: Mapping[str, RekognitionVideo] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         parse_rows_with_arrow(self.client)
+
+    def of(self, operation: Operation) -> RekognitionVideo:
+        """The API that an operation's jobs run at."""
+        return self.others.get(operation.name, self)
 
     def request(self, operation: Operation) -> dict[str, Any]:
         """The Start request for an operation, without video and token.

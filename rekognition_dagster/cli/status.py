@@ -68,7 +68,9 @@ def status(
         operations = list(names) or deployment.operation_names
         with state.read() as connection:
             if not failed:
-                summaries = [summary(connection, n, deployment.coverage) for n in operations]
+                summaries = [
+                    summary(connection, n, deployment.settings.source_list) for n in operations
+                ]
                 write_status(summaries, form, sys.stdout)
                 return
             rows = [work_row(work, of, home) for work, of in failed_work(connection, operations)]

@@ -354,11 +354,17 @@ def build_resources(
             topic_arn=settings.topic_arn,
             role_arn=settings.role_arn,
             job_tag=settings.name,
-            parameters=settings.parameters,
+            parameters=settings.request_parameters,
+            operations=settings.service_fields,
+            assume_role=settings.assume_role,
         ),
-        "completion_queue": QueueResource(url=settings.queue_url),
-        "arrivals_queue": QueueResource(url=settings.arrivals_queue_url),
-        "video_bucket": VideoBucketResource(bucket=settings.bucket, prefix=settings.prefix),
+        "completion_queue": QueueResource(url=settings.queue_url, assume_role=settings.assume_role),
+        "arrivals_queue": QueueResource(
+            url=settings.arrivals_queue_url, assume_role=settings.assume_role
+        ),
+        "video_bucket": VideoBucketResource(
+            bucket=settings.bucket, prefix=settings.prefix, assume_role=settings.assume_role
+        ),
         "lake": LakeResource(
             url=settings.lake, date_pattern=settings.date_pattern, catalogue=settings.catalogue
         ),

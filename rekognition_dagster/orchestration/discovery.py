@@ -9,7 +9,7 @@ for what these may have missed. Both enter the same videos.
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import dagster as dg
@@ -27,7 +27,7 @@ from rekognition_dagster.state import State
 from rekognition_dagster.state import videos as known_videos
 from rekognition_dagster.state.tables import GONE, PRESENT
 from rekognition_dagster.state.videos import Found, Known, is_news, register
-from rekognition_dagster.videos import Video, is_video_key
+from rekognition_dagster.videos import Source, Video, is_video_key, roots, source_of
 
 LIST_S = 1.5
 """A tick lists no more after so long: a large bucket is listed in many short ticks."""
@@ -54,44 +54,47 @@ def build_discovery_sensor(deployment: Deployment) -> dg.SensorDefinition:
     )
     def discover(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         bucket: VideoBucketResource = deployment.resource(context, "video_bucket")
-        if not bucket.bucket:
+        if not settings.source_list:
             return dg.SkipReason("No bucket is configured: set REKOGNITION_DAGSTER_BUCKET")
         state, until = deployment.state(context.instance), time.monotonic() + LIST_S
         with state.write() as connection:
             known_videos.add_operations(connection, deployment.plan, time.time())
-        before = cursor = _Cursor.loaded(context.cursor, _where(bucket))
+        before = _loaded(context.cursor, roots(settings.source_list))
+        cursors = dict(before)
         told: list[str] = []
         queue = deployment.resource(context, "arrivals_queue").queue()
         if queue is not None:
             inbox = Inbox(queue, context.log, settings.visibility_seconds)
-            told.append(_arrivals(state, deployment, inbox, bucket, until))
-        if queue is None or cursor.is_due(settings.listing_hours):
-            cursor, listed = _listed(state, deployment, bucket, cursor, until)
+            told.append(_arrivals(state, deployment, inbox, until))
+        hours = settings.listing_hours if queue is not None else 0.0
+        client = bucket.client()
+        for root in _in_turn(cursors, hours):
+            cursors[root], listed = _listed(state, deployment, client, root, cursors[root], until)
             told.append(listed)
+            if time.monotonic() > until:
+                break
         if settings.deleted == "forget":
             lake = deployment.resource(context, "lake").open()
             told += _forgotten(context.instance, state, deployment, lake, until)
         text = "; ".join(told)
         context.log.info(text)
-        if cursor == before:
+        if cursors == before:
             return dg.SkipReason(text)
-        return dg.SensorResult(skip_reason=text, cursor=cursor.dumped())
+        return dg.SensorResult(skip_reason=text, cursor=_dumped(cursors))
 
     return discover
 
 
 @dataclass(frozen=True)
 class _Cursor:
-    """Where discovery is.
+    """Where the listing of a source is.
 
     Args:
-        where: Bucket and prefix that the listing is of.
         after: The last key that was listed; a listing of any length goes on there.
         begun_at: When that listing began, in seconds since 1970.
         listed_at: When the last whole one began.
     """
 
-    where: str = ""
     after: str = ""
     begun_at: float = 0.0
     listed_at: float = 0.0
@@ -100,24 +103,28 @@ class _Cursor:
         """Whether to list: inside a listing, or so long after the last."""
         return bool(self.after) or time.time() - self.listed_at >= 3600 * listing_hours
 
-    def dumped(self) -> str:
-        """A text."""
-        return json.dumps({f.name: getattr(self, f.name) for f in fields(self)})
 
-    @classmethod
-    def loaded(cls, text: str | None, where: str) -> "_Cursor":
-        """The inverse of :meth:`dumped`; the beginning, where it is of another prefix."""
-        facts = json.loads(text or "{}")
-        found = cls(**{f.name: facts[f.name] for f in fields(cls) if f.name in facts})
-        return found if found.where == where else cls(where)
+def _loaded(text: str | None, listed: Sequence[Source]) -> dict[Source, _Cursor]:
+    """Where the listing of each source is; at the beginning, where it was not listed before."""
+    known = json.loads(text or "{}")
+    return {source: _Cursor(**known.get(source.uri, {})) for source in listed}
+
+
+def _dumped(cursors: Mapping[Source, _Cursor]) -> str:
+    """The inverse of :func:`_loaded`."""
+    return json.dumps({source.uri: asdict(cursor) for source, cursor in cursors.items()})
+
+
+def _in_turn(cursors: Mapping[Source, _Cursor], hours: float) -> list[Source]:
+    """The sources to list: those that a listing is in first, then the longest unlisted."""
+    due = [source for source, cursor in cursors.items() if cursor.is_due(hours)]
+    return sorted(due, key=lambda source: (not cursors[source].after, cursors[source].listed_at))
 
 
 # -- arrivals -------------------------------------------------------------------------------------
 
 
-def _arrivals(
-    state: State, deployment: Deployment, inbox: Inbox, bucket: VideoBucketResource, until: float
-) -> str:
+def _arrivals(state: State, deployment: Deployment, inbox: Inbox, until: float) -> str:
     """Enter what is news on the queue; a line about it.
 
     Objects that a listing would not find are dropped: other buckets, prefixes and suffixes. Their
@@ -130,8 +137,7 @@ def _arrivals(
                 arrival
                 for _, several in messages
                 for arrival in several
-                if arrival.video.bucket == bucket.bucket
-                and arrival.video.key.startswith(bucket.prefix)
+                if source_of(deployment.settings.source_list, arrival.video)
                 and is_video_key(arrival.video.key)
             ]
             news = _news(state, arrivals)
@@ -187,7 +193,7 @@ def _modified(video: Video) -> float:
 
 
 def _listed(
-    state: State, deployment: Deployment, bucket: VideoBucketResource, cursor: _Cursor, until: float
+    state: State, deployment: Deployment, client: Any, source: Source, cursor: _Cursor, until: float
 ) -> tuple[_Cursor, str]:
     """Go on with the listing, as far as one tick may; where it is then, and a line about it.
 
@@ -197,8 +203,8 @@ def _listed(
         cursor = replace(cursor, begun_at=time.time())
     entered = gone = listed = 0
     position = cursor.after
-    for page in _pages(bucket, cursor.after):
-        news, deleted = _compare(state, deployment, bucket, page, position)
+    for page in _pages(client, source, cursor.after):
+        news, deleted = _compare(state, deployment, source, page, position)
         _enter(state, deployment, news)
         if deleted and deployment.settings.deleted != "keep":
             with state.write() as connection:
@@ -208,7 +214,7 @@ def _listed(
         if time.monotonic() > until:
             break
     listed_at = cursor.listed_at if position else cursor.begun_at
-    text = f"{entered} new or changed videos among {listed} keys under {_where(bucket)}"
+    text = f"{entered} new or changed videos among {listed} keys under {source.uri}"
     if gone:
         text += f", {gone} deleted"
     return replace(cursor, after=position, listed_at=listed_at), text
@@ -234,17 +240,16 @@ class _ListingPage:
 def _compare(
     state: State,
     deployment: Deployment,
-    bucket: VideoBucketResource,
+    source: Source,
     page: _ListingPage,
     after: str,
 ) -> tuple[list[Found], list[str]]:
     """What is new or changed on a page, and the keys of known videos that are not on it."""
-    assert bucket.bucket is not None
-    last = page.last_key if page.more else _end_of(bucket.prefix)
+    last = page.last_key if page.more else _end_of(source.prefix)
     with state.read() as connection:
         # One character less than the prefix: a video may be called just like it.
-        first = after or bucket.prefix[:-1]
-        known = known_videos.between(connection, bucket.bucket, first, last)
+        first = after or source.prefix[:-1]
+        known = known_videos.between(connection, source.bucket, first, last)
     news: list[Found] = []
     listed = set()
     for entry in page.keys:
@@ -252,7 +257,7 @@ def _compare(
             continue
         listed.add(entry["Key"])
         video = Video(
-            bucket.bucket,
+            source.bucket,
             entry["Key"],
             etag=entry["ETag"].strip('"'),
             size=entry["Size"],
@@ -263,10 +268,10 @@ def _compare(
             partition = deployment.settings.partitioning.partition_of(video)
             news.append(Found(video, partition, archived))
     deleted = [
-        Video(bucket.bucket, name).partition_key
+        Video(source.bucket, name).partition_key
         for name, facts in known.items()
         if name not in listed
-        and name.startswith(bucket.prefix)
+        and name.startswith(source.prefix)
         and facts.status == PRESENT
         and facts.discovered
         and facts.changed_at < page.asked_at
@@ -279,13 +284,8 @@ def _end_of(prefix: str) -> str:
     return prefix + "\U0010ffff"
 
 
-def _where(bucket: VideoBucketResource) -> str:
-    return f"s3://{bucket.bucket}/{bucket.prefix}"
-
-
-def _pages(bucket: VideoBucketResource, start_after: str) -> Iterator[_ListingPage]:
-    client = bucket.client()
-    request: dict[str, Any] = {"Bucket": bucket.bucket, "Prefix": bucket.prefix}
+def _pages(client: Any, source: Source, start_after: str) -> Iterator[_ListingPage]:
+    request: dict[str, Any] = {"Bucket": source.bucket, "Prefix": source.prefix}
     while True:
         if start_after:
             request["StartAfter"] = start_after
@@ -294,7 +294,7 @@ def _pages(bucket: VideoBucketResource, start_after: str) -> Iterator[_ListingPa
             response = client.list_objects_v2(**request)
         except (ClientError, BotoCoreError) as error:
             raise ConfigurationError(
-                f"cannot list {_where(bucket)}: {reason_of(error)}. Check the bucket's name, "
+                f"cannot list {source.uri}: {reason_of(error)}. Check the bucket's name, "
                 "region and endpoint, and that these credentials have s3:ListBucket on it"
             ) from error
         contents = response.get("Contents", [])

@@ -128,7 +128,7 @@ class Starter:
                 reserved = job_state.reserve(
                     connection,
                     allowed,
-                    self.deployment.coverage,
+                    self.deployment.settings.source_list,
                     most=self.most,
                     limit=_AT_ONCE,
                     now=time.time(),
@@ -174,7 +174,7 @@ class Starter:
         operation = OPERATIONS[work.operation]
         for attempt in range(work.attempt, work.attempt + _ATTEMPTS_BY_HAND):
             try:
-                job = self.api.start(operation, work.video, attempt=attempt)
+                job = self.api.of(operation).start(operation, work.video, attempt=attempt)
             except DelayedError as error:
                 # The quota or the rate is used up for every video: asking for the rest is no use.
                 self._delay(work, error, outcome)

@@ -18,7 +18,6 @@ from rekognition_dagster.orchestration.translator import (
     RekognitionVideoTranslator,
 )
 from rekognition_dagster.state import State, open_state
-from rekognition_dagster.state.jobs import Coverage
 from rekognition_dagster.state.results import Model
 from rekognition_dagster.state.store import slug, sqlite_url
 from rekognition_dagster.state.videos import Plan
@@ -136,14 +135,11 @@ class Deployment:
         return [o.name for o in self.settings.operation_list]
 
     @property
-    def coverage(self) -> Coverage:
-        """Which videos the settings cover."""
-        return Coverage(self.settings.bucket, self.settings.prefix)
-
-    @property
     def plan(self) -> Plan:
         """What a discovered video is to have."""
-        return Plan(self.operation_names, self.settings.start == "arrival")
+        return Plan(
+            self.operation_names, self.settings.start == "arrival", self.settings.source_list
+        )
 
 
 _GROUPS = {

@@ -83,7 +83,7 @@ def _status(
     operation, job_id = OPERATIONS[job["operation"]], job["job_id"]
     video = Video.from_partition_key(job["key"])
     try:
-        api.page(operation, video, job_id, max_results=1)
+        api.of(operation).page(operation, video, job_id, max_results=1)
     except JobFailedError as error:
         context.log.warning(f"{operation.api}: {error}")
         return FAILED

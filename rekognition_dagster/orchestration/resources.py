@@ -45,12 +45,22 @@ class AwsResource(dg.ConfigurableResource):
     aws_access_key_id: str | None = Field(default=None, description="The access key's id.")
     aws_secret_access_key: str | None = Field(default=None, description="The access key.")
     aws_session_token: str | None = Field(default=None, description="The session's token.")
+    assume_role: str | None = Field(
+        default=None, description="The role to take on, with the credentials that there are."
+    )
 
     def boto3_client(self, service: str, attempts: int, read_s: float = aws.READ_S) -> Any:
         """A boto3 client, whose calls are made ``attempts`` times at most."""
         options = {name: getattr(self, name) for name in _CLIENT_OPTIONS}
         profile = self.profile_name
-        return aws.client(service, profile=profile, attempts=attempts, read_s=read_s, **options)
+        return aws.client(
+            service,
+            profile=profile,
+            attempts=attempts,
+            read_s=read_s,
+            assume_role=self.assume_role,
+            **options,
+        )
 
 
 class RekognitionVideoResource(AwsResource):
@@ -81,6 +91,11 @@ class RekognitionVideoResource(AwsResource):
     parameters: dict[str, dict[str, Any]] = Field(
         default={}, description="Members of Start requests by operation name."
     )
+    operations: dict[str, dict[str, Any]] = Field(
+        default={},
+        description="By operation name what differs for its jobs: fields of this resource, such as"
+        " endpoint_url, region_name, assume_role, topic_arn and role_arn.",
+    )
 
     def starter(self) -> RekognitionVideo:
         """The API for calls of a tick, which are made once: the next tick makes them again."""
@@ -100,13 +115,17 @@ class RekognitionVideoResource(AwsResource):
         return quota(of_the_account.boto3_client("service-quotas", 2, 3.0), warn)
 
     def _api(self, attempts: int, read_s: float) -> RekognitionVideo:
+        others = {
+            name: self.model_copy(update={**fields, "operations": {}})._api(attempts, read_s)
+            for name, fields in self.operations.items()
+        }
         channel = (
             NotificationChannel(self.topic_arn, self.role_arn)
             if self.topic_arn and self.role_arn
             else None
         )
         client = self.boto3_client("rekognition", attempts, read_s)
-        return RekognitionVideo(client, channel, self.job_tag, self.parameters)
+        return RekognitionVideo(client, channel, self.job_tag, self.parameters, others)
 
 
 class QueueResource(AwsResource):

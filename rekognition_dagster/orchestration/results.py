@@ -317,7 +317,7 @@ def _page(
     warning = None
     try:
         with lake.writer(operation.table, video) as writer:
-            for page in api.pages(operation, video, job_id):
+            for page in api.of(operation).pages(operation, video, job_id):
                 video_metadata = video_metadata or page.metadata
                 backend, warning = (page.backend, page.software), page.warning
                 writer.write(operation.to_lake(page.rows, video=video.uri, job_id=job_id))

@@ -94,7 +94,7 @@ def _counts(context: dg.AssetExecutionContext, deployment: Deployment) -> dict[s
     metadata: dict[str, Any] = {}
     for operation in deployment.settings.operation_list:
         with deployment.state(context.instance).read() as connection:
-            found = summary(connection, operation.name, deployment.coverage)
+            found = summary(connection, operation.name, deployment.settings.source_list)
         metadata |= _metadata(found)
         if unpaged := found.counts[Phase.UNPAGED]:
             context.log.warning(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 from collections.abc import Collection, Mapping
@@ -11,11 +12,12 @@ from typing import Annotated, Any, Literal
 import dagster as dg
 from pydantic import Field, ValidationError, field_validator
 
+from rekognition_dagster.aws import start_shape
 from rekognition_dagster.engine import SampleFps, parse_sample_fps
 from rekognition_dagster.engine.specs import SPECS
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.operations import FACE_DETECTION, OPERATIONS, Operation, operation
-from rekognition_dagster.videos import DATE_PATTERN, Partitioning
+from rekognition_dagster.videos import DATE_PATTERN, Partitioning, Source
 
 ENVIRONMENT_PREFIX = "REKOGNITION_DAGSTER_"
 _OTHERS = (
@@ -50,6 +52,37 @@ def check_names(environment: Mapping[str, str], settings: Collection[str]) -> No
         raise ConfigurationError(f"{variable} is no setting; {hint}")
 
 
+class VideoSource(dg.Model, dg.Resolvable):
+    """Videos of a bucket whose keys begin with a prefix."""
+
+    bucket: str = Field(description="The bucket.", examples=["cameras"])
+    prefix: str = Field(default="", description="Only keys that begin so.", examples=["lobby/"])
+    operations: list[str] | None = Field(
+        default=None,
+        description="Which analyses to run on these videos; the deployment's by default.",
+        examples=[["face_detection"]],
+    )
+
+
+class OperationService(dg.Model, dg.Resolvable):
+    """Where the jobs of an operation run, if not where the others do."""
+
+    endpoint_url: str | None = Field(
+        default=None, description="The service's URL.", examples=["http://rekognition:8477"]
+    )
+    region_name: str | None = Field(default=None, description="Its region.", examples=["us-east-1"])
+    profile_name: str | None = Field(default=None, description="A profile of the AWS files.")
+    assume_role: str | None = Field(default=None, description="The ARN of a role to take on.")
+    topic_arn: str | None = Field(
+        default=None,
+        description="The SNS topic of its completions, in its region; subscribe the deployment's"
+        " queue to it.",
+    )
+    role_arn: str | None = Field(
+        default=None, description="The role that may publish to the topic."
+    )
+
+
 class Settings(dg.Model, dg.Resolvable):
     """A deployment's settings. Each has a default, an environment variable
     (``REKOGNITION_DAGSTER_`` and its name in capitals) and an attribute of
@@ -76,6 +109,12 @@ class Settings(dg.Model, dg.Resolvable):
     )
     bucket: str | None = Field(default=None, description="The bucket that holds the videos.")
     prefix: str = Field(default="", description="Only keys that begin so are videos.")
+    sources: list[VideoSource] = Field(
+        default=[],
+        description="More buckets and prefixes, each with operations of its own if you like. Of"
+        " several prefixes of a key the longest counts.",
+        examples=[[{"bucket": "cameras", "prefix": "lobby/", "operations": ["face_detection"]}]],
+    )
     lake: str = Field(
         default=".rekognition-dagster/lake",
         description="Where the Parquet tables go: a folder or s3://bucket/prefix.",
@@ -106,6 +145,15 @@ class Settings(dg.Model, dg.Resolvable):
     )
     role_arn: str | None = Field(
         default=None, description="The role that may publish to the topic; `provision` makes it."
+    )
+    assume_role: str | None = Field(
+        default=None,
+        description="The ARN of a role to take on for Rekognition, the queues and the videos.",
+    )
+    services: dict[str, OperationService] = Field(
+        default={},
+        description="By operation: where its jobs run, if not where the others do.",
+        examples=[{"person_tracking": {"endpoint_url": "http://rekognition:8477"}}],
     )
     start: Literal["arrival", "nightly"] = Field(
         default="arrival",
@@ -173,6 +221,11 @@ class Settings(dg.Model, dg.Resolvable):
     )
     face_attributes: Literal["DEFAULT", "ALL"] = Field(
         default="DEFAULT", description="Which face attributes face detection asks for."
+    )
+    parameters: dict[str, dict[str, Any]] = Field(
+        default={},
+        description="By operation: more members of its Start request, as the API names them.",
+        examples=[{"label_detection": {"MinConfidence": 80}}],
     )
     date_pattern: str = Field(
         default=DATE_PATTERN,
@@ -257,22 +310,60 @@ class Settings(dg.Model, dg.Resolvable):
             raise ValueError(f"lacks the group {', '.join(sorted(missing))}")
         return pattern
 
+    @field_validator("sources")
+    @classmethod
+    def _known_operations_of_sources(cls, sources: list[VideoSource]) -> list[VideoSource]:
+        for source in sources:
+            if source.operations is not None:
+                source.operations[:] = cls._known_operations(source.operations)
+        return sources
+
     @property
     def operation_list(self) -> list[Operation]:
-        """The operations to run."""
-        return [OPERATIONS[name] for name in self.operations]
+        """The operations that run on some video."""
+        names = {name: None for source in self.source_list for name in source.operations}
+        return [OPERATIONS[name] for name in names or self.operations]
+
+    @property
+    def source_list(self) -> list[Source]:
+        """Where the videos are, with the operations of each source."""
+        ours = tuple(self.operations)
+        first = [Source(self.bucket, self.prefix, ours)] if self.bucket else []
+        return first + [
+            Source(s.bucket, s.prefix, ours if s.operations is None else tuple(s.operations))
+            for s in self.sources
+        ]
 
     @property
     def partitioning(self) -> Partitioning:
         """Which partition a video is in."""
         return Partitioning(self.partition_by)
 
+    @field_validator("services")
+    @classmethod
+    def _services_of_known_operations(cls, services: dict[str, Any]) -> dict[str, Any]:
+        return dict(zip(cls._known_operations(list(services)), services.values(), strict=True))
+
+    @field_validator("parameters")
+    @classmethod
+    def _possible_parameters(cls, parameters: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        found = dict(zip(cls._known_operations(list(parameters)), parameters.values(), strict=True))
+        for name, members in found.items():
+            check_parameters(OPERATIONS[name], members)
+        return found
+
     @property
-    def parameters(self) -> dict[str, dict[str, Any]]:
+    def request_parameters(self) -> dict[str, dict[str, Any]]:
         """Members of Start requests, by operation."""
-        if self.face_attributes == "DEFAULT":
-            return {}
-        return {FACE_DETECTION.name: {"FaceAttributes": self.face_attributes}}
+        found = {name: dict(members) for name, members in self.parameters.items()}
+        if self.face_attributes != "DEFAULT":
+            found.setdefault(FACE_DETECTION.name, {})["FaceAttributes"] = self.face_attributes
+        return found
+
+    @property
+    def service_fields(self) -> dict[str, dict[str, Any]]:
+        """What differs from the resource ``rekognition``, by operation."""
+        return {n: s.model_dump(exclude_none=True) for n, s in self.services.items()}
 
     @property
     def sensor_status(self) -> dg.DefaultSensorStatus:
@@ -299,7 +390,7 @@ class Settings(dg.Model, dg.Resolvable):
         for name in cls.model_fields:
             text = environment.get(ENVIRONMENT_PREFIX + name.upper(), "")
             if text:
-                values[name] = text.replace(" ", "").split(",") if name == "operations" else text
+                values[name] = _parsed(name, text)
         try:
             return Settings(**{**values, **overrides})
         except ValidationError as error:
@@ -308,3 +399,35 @@ class Settings(dg.Model, dg.Resolvable):
                 for e in error.errors()
             )
             raise ConfigurationError(wrong) from None
+
+
+def _parsed(name: str, text: str) -> Any:
+    """The value of a variable: some are lists, some are JSON."""
+    if name == "operations":
+        return text.replace(" ", "").split(",")
+    if name not in ("sources", "services", "parameters"):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{ENVIRONMENT_PREFIX}{name.upper()} is no JSON: {error}"
+        ) from None
+
+
+def check_parameters(operation: Operation, members: Mapping[str, Any]) -> None:
+    """Check members of a Start request against the API's own description.
+
+    Raises:
+        ValueError: A member is unknown, or its value is not what the API takes.
+    """
+    if unknown := sorted(set(members) - set(operation.request_members)):
+        known = ", ".join(operation.request_members) or "no parameters"
+        raise ValueError(f"{operation.name} has no {', '.join(unknown)}; it takes {known}")
+    from botocore.validate import ParamValidator
+
+    shapes = start_shape(operation).members
+    for name, value in members.items():
+        report = ParamValidator().validate(value, shapes[name])
+        if report.has_errors():
+            raise ValueError(f"{operation.name}: {name}: {report.generate_report()}")

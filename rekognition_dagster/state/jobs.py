@@ -31,8 +31,8 @@ from rekognition_dagster.state.tables import (
     WORK,
     Phase,
 )
-from rekognition_dagster.state.videos import CHUNK, Row, video_of
-from rekognition_dagster.videos import Video
+from rekognition_dagster.state.videos import CHUNK, Row, covered, video_of
+from rekognition_dagster.videos import Source, Video
 
 EXPIRED_ATTEMPTS = 2
 """A job whose results expired is started again by itself up to this attempt."""
@@ -42,26 +42,10 @@ EARLY_DAYS = 14
 """So long a completion of a job that is not known here is kept."""
 
 
-@dataclass(frozen=True)
-class Coverage:
-    """Which videos the settings cover: those of a bucket whose keys begin with a prefix."""
-
-    bucket: str | None
-    prefix: str = ""
-
-    def clause(self) -> sa.ColumnElement[bool]:
-        """The condition on ``videos``."""
-        inside = VIDEOS.c.bucket == (self.bucket or "")
-        if not self.prefix:
-            return inside
-        # Not LIKE: a prefix may contain % and _, and SQLite's LIKE ignores case.
-        length = len(self.prefix)
-        return sa.and_(inside, sa.func.substr(VIDEOS.c.name, 1, length) == self.prefix)
-
-
-def startable(coverage: Coverage) -> sa.ColumnElement[bool]:
-    """The condition under which waiting work may start by itself."""
-    return sa.and_(VIDEOS.c.status == PRESENT, VIDEOS.c.discovered.is_(True), coverage.clause())
+def startable(sources: Sequence[Source], operation: str) -> sa.ColumnElement[bool]:
+    """The condition under which waiting work of an operation may start by itself."""
+    there = sa.and_(VIDEOS.c.status == PRESENT, VIDEOS.c.discovered.is_(True))
+    return sa.and_(there, covered(sources, operation))
 
 
 @dataclass(frozen=True)
@@ -109,7 +93,7 @@ def in_flight(connection: sa.Connection, now: float) -> int:
 def reserve(
     connection: sa.Connection,
     operations: Sequence[str],
-    coverage: Coverage,
+    sources: Sequence[Source],
     *,
     most: int,
     limit: int,
@@ -126,7 +110,7 @@ def reserve(
     Args:
         connection: A transaction that writes.
         operations: Which may start.
-        coverage: Which videos may start by themselves.
+        sources: The videos that may start by themselves.
         most: Jobs in flight at most.
         limit: Reservations at most.
         now: The time.
@@ -138,7 +122,7 @@ def reserve(
     turns = [
         [
             w
-            for w in _waiting(connection, o, coverage, limit + len(without), now, keys, room <= 0)
+            for w in _waiting(connection, o, sources, limit + len(without), now, keys, room <= 0)
             if (w.operation, w.key) not in without
         ]
         for o in operations
@@ -166,7 +150,7 @@ _OF_VERSION = WORK.c.version.label("of_version")
 def _waiting(
     connection: sa.Connection,
     operation: str,
-    coverage: Coverage,
+    sources: Sequence[Source],
     limit: int,
     now: float,
     keys: Sequence[str] | None,
@@ -181,7 +165,7 @@ def _waiting(
             WORK.c.phase == Phase.WAITING.value,
             sa.or_(WORK.c.lease_until <= now, WORK.c.priority == UNANSWERED),
             WORK.c.not_before <= now,
-            sa.or_(WORK.c.reason == BY_HAND, startable(coverage)),
+            sa.or_(WORK.c.reason == BY_HAND, startable(sources, operation)),
         )
         .order_by(WORK.c.priority, WORK.c.since, WORK.c.key)
         .limit(limit)
@@ -663,7 +647,6 @@ __all__ = [
     "FAILED",
     "IN_PROGRESS",
     "SUCCEEDED",
-    "Coverage",
     "Ending",
     "Request",
     "Started",

@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from rekognition_dagster.state.jobs import BY_HAND, Coverage
+from rekognition_dagster.state.jobs import BY_HAND
 from rekognition_dagster.state.tables import (
     ANALYTICS,
     GONE,
@@ -21,7 +21,8 @@ from rekognition_dagster.state.tables import (
     WORK,
     Phase,
 )
-from rekognition_dagster.videos import Video
+from rekognition_dagster.state.videos import covered
+from rekognition_dagster.videos import Source, Video
 
 RESULTS_LIVE_DAYS = 7
 """So long the service keeps results."""
@@ -56,7 +57,7 @@ class Summary:
     expiring: int = 0
 
 
-def summary(connection: sa.Connection, operation: str, coverage: Coverage) -> Summary:
+def summary(connection: sa.Connection, operation: str, sources: Sequence[Source]) -> Summary:
     """Count the videos of an operation by phase."""
     found = Summary(operation)
     is_out = sa.case(
@@ -67,7 +68,7 @@ def summary(connection: sa.Connection, operation: str, coverage: Coverage) -> Su
                 WORK.c.phase.in_(_NOT_STARTED),
                 sa.func.coalesce(WORK.c.reason, "") != BY_HAND,
                 VIDEOS.c.bucket != "",
-                ~coverage.clause(),
+                ~covered(sources, operation),
             ),
             "not_covered",
         ),

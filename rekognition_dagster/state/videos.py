@@ -22,7 +22,7 @@ from rekognition_dagster.state.tables import (
     WORK,
     Phase,
 )
-from rekognition_dagster.videos import Video
+from rekognition_dagster.videos import Source, Video, source_of
 
 Row: TypeAlias = Mapping[str, Any] | sa.RowMapping
 """A row by the names of its columns."""
@@ -57,10 +57,18 @@ class Plan:
     Args:
         operations: Which analyses.
         at_once: Whether jobs start on arrival; in the nightly batch otherwise.
+        sources: Where the videos are, and which operations each source has; every video has all
+            where there are none.
     """
 
     operations: Sequence[str]
     at_once: bool = True
+    sources: Sequence[Source] = ()
+
+    def has(self, operation: str, video: Video) -> bool:
+        """Whether a video is to have an operation."""
+        source = source_of(self.sources, video)
+        return not self.sources or (source is not None and source.has(operation))
 
 
 @dataclass(frozen=True)
@@ -145,7 +153,8 @@ def register(
     log.to_report(connection, ((log.VIDEO, f["partition"]) for f in facts))
     if plan:
         for operation in plan.operations:
-            _add_work(connection, operation, found, now, plan.at_once)
+            theirs = [f for f in found if plan.has(operation, f.video)]
+            _add_work(connection, operation, theirs, now, plan.at_once)
 
 
 def _changed(before: Known | None, facts: Mapping[str, Any]) -> bool:
@@ -253,8 +262,8 @@ def not_analysed(
 
 def add_operations(connection: sa.Connection, plan: Plan, now: float) -> None:
     """Work for all videos that were discovered before an operation was switched on."""
-    names = ",".join(sorted(plan.operations))
-    if fact(connection, "operations") == names:
+    planned = repr((sorted(plan.operations), sorted(plan.sources, key=repr)))
+    if fact(connection, "operations") == planned:
         return
     for operation in plan.operations:
         lacks = ~sa.exists().where(WORK.c.operation == operation, WORK.c.key == VIDEOS.c.key)
@@ -276,9 +285,28 @@ def add_operations(connection: sa.Connection, plan: Plan, now: float) -> None:
             "tries": sa.literal(0),
             "not_before": sa.literal(0.0),
         }
-        chosen = sa.select(*values.values()).where(VIDEOS.c.discovered.is_(True), lacks)
+        theirs = sa.or_(is_file, covered(plan.sources, operation)) if plan.sources else sa.true()
+        chosen = sa.select(*values.values()).where(VIDEOS.c.discovered.is_(True), lacks, theirs)
         connection.execute(WORK.insert().from_select(list(values), chosen))
-    set_fact(connection, "operations", names)
+    set_fact(connection, "operations", planned)
+
+
+def covered(sources: Sequence[Source], operation: str) -> sa.ColumnElement[bool]:
+    """The condition on ``videos`` that an operation runs on them: their source has it."""
+    ordered = sorted(sources, key=lambda s: -len(s.prefix))
+    cases = [(_inside(s), sa.true() if s.has(operation) else sa.false()) for s in ordered]
+    if len(cases) == 1:
+        return cases[0][0] if ordered[0].has(operation) else sa.false()
+    return sa.case(*cases, else_=sa.false()) if cases else sa.false()
+
+
+def _inside(source: Source) -> sa.ColumnElement[bool]:
+    inside = VIDEOS.c.bucket == source.bucket
+    if not source.prefix:
+        return inside
+    # Not LIKE: a prefix may contain % and _, and SQLite's LIKE ignores case.
+    length = len(source.prefix)
+    return sa.and_(inside, sa.func.substr(VIDEOS.c.name, 1, length) == source.prefix)
 
 
 def video_of(row: Row) -> Video:

@@ -17,7 +17,7 @@ from rekognition_dagster import Lake, Settings, build_definitions
 from rekognition_dagster.state import State, jobs
 from rekognition_dagster.state.store import sqlite_url
 from rekognition_dagster.state.videos import Found, Plan, register
-from rekognition_dagster.videos import Video
+from rekognition_dagster.videos import Source, Video
 
 VIDEO = Video("cameras", "lobby/2026-01-31/a.mp4", etag="e1")
 URI = VIDEO.uri
@@ -41,7 +41,7 @@ def state(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         [work] = jobs.reserve(
             connection,
             plan.operations,
-            jobs.Coverage("cameras"),
+            [Source("cameras")],
             most=1,
             limit=1,
             now=time.time(),

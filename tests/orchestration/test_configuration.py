@@ -10,11 +10,14 @@ import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import boto3
 import dagster as dg
 import pytest
+from pydantic import ValidationError
 
-import rekognition_dagster
+import rekognition_dagster.aws
 from rekognition_dagster import (
+    OperationService,
     RekognitionVideoAssetData,
     RekognitionVideoComponent,
     RekognitionVideoTranslator,
@@ -29,7 +32,10 @@ from rekognition_dagster import (
     build_sensors,
 )
 from rekognition_dagster.analytics import load_models
+from rekognition_dagster.api import NotificationChannel
 from rekognition_dagster.errors import ConfigurationError
+from rekognition_dagster.operations import FACE_DETECTION, PERSON_TRACKING
+from rekognition_dagster.videos import Source
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -208,6 +214,60 @@ def test_a_piece_goes_with_a_teams_own_assets_resources_and_executor() -> None:
     assert not [*(defs.sensors or ()), *(defs.schedules or ())]
 
 
+def test_parameters_of_requests_are_checked_against_the_api() -> None:
+    settings = Settings(
+        face_attributes="ALL",
+        parameters={"label-detection": {"MinConfidence": 80, "Features": ["GENERAL_LABELS"]}},
+    )
+    assert settings.request_parameters == {
+        "label_detection": {"MinConfidence": 80, "Features": ["GENERAL_LABELS"]},
+        "face_detection": {"FaceAttributes": "ALL"},
+    }
+    for wrong, text in (
+        ({"label_detection": {"MinConfidenc": 80}}, "no MinConfidenc; it takes MinConfidence"),
+        ({"label_detection": {"MinConfidence": -1}}, "MinConfidence: Invalid value"),
+        ({"label_detection": {"Features": "GENERAL_LABELS"}}, "Features: Invalid type"),
+        ({"person_tracking": {"MinConfidence": 80}}, "it takes no parameters"),
+        ({"zebras": {}}, "unknown operation 'zebras'"),
+    ):
+        with pytest.raises(ValidationError, match=re.escape(text)):
+            Settings(parameters=wrong)
+
+
+def test_structured_settings_are_json_in_the_environment() -> None:
+    found = Settings.from_env(
+        {
+            "REKOGNITION_DAGSTER_SOURCES": '[{"bucket": "yard", "operations": ["face-detection"]}]',
+            "REKOGNITION_DAGSTER_PARAMETERS": '{"label_detection": {"MinConfidence": 80}}',
+        }
+    )
+    assert found.source_list == [Source("yard", "", ("face_detection",))]
+    assert found.request_parameters == {"label_detection": {"MinConfidence": 80}}
+    with pytest.raises(ConfigurationError, match="REKOGNITION_DAGSTER_SERVICES is no JSON"):
+        Settings.from_env({"REKOGNITION_DAGSTER_SERVICES": "faces at home"})
+
+
+def test_operations_run_at_services_of_their_own(aws: boto3.Session) -> None:
+    at_home = OperationService(
+        endpoint_url="http://127.0.0.1:8477", region_name="eu-west-1", topic_arn="t", role_arn="r"
+    )
+    settings = Settings(bucket="b", services={"person-tracking": at_home}, topic_arn="u")
+    resources = build_resources(settings).resources or {}
+    api = resources["rekognition_dagster_rekognition"].starter()
+    people, faces = api.of(PERSON_TRACKING), api.of(FACE_DETECTION)
+    assert people.client.meta.endpoint_url == "http://127.0.0.1:8477"
+    assert people.client.meta.region_name == "eu-west-1"
+    assert people.channel == NotificationChannel("t", "r")
+    assert people.job_tag == faces.job_tag
+    assert faces.client.meta.endpoint_url != "http://127.0.0.1:8477"
+
+
+def test_a_role_is_assumed_with_the_credentials_that_there_are(aws: boto3.Session) -> None:
+    role = "arn:aws:iam::123456789012:role/videos"
+    client = rekognition_dagster.aws.client("sts", assume_role=role)
+    assert ":assumed-role/videos/" in client.get_caller_identity()["Arn"]
+
+
 def test_sensors_can_start_stopped() -> None:
     definitions = build_definitions(Settings(sensors="stopped"))
     states = {s.default_status for s in definitions.sensors or []}  # type: ignore[union-attr]
@@ -318,4 +378,4 @@ def test_aws_resources_have_the_fields_of_dagster_aws() -> None:
     from rekognition_dagster.orchestration.resources import AwsResource
 
     theirs = set(ResourceWithBoto3Configuration.model_fields)
-    assert theirs == set(AwsResource.model_fields)
+    assert theirs == set(AwsResource.model_fields) - {"assume_role"}

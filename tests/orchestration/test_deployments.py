@@ -37,7 +37,7 @@ def analyse(deployment: Deployment, *keys: str) -> list[str]:
 
 def counts(deployment: Deployment) -> dict[str, int]:
     with deployment.state.read() as connection:
-        found = summary(connection, OPERATION, deployment.ours.coverage)
+        found = summary(connection, OPERATION, deployment.settings.source_list)
     both = {p.value: n for p, n in found.counts.items()} | dict(found.left_out)
     return {name: n for name, n in both.items() if n}
 
@@ -306,7 +306,7 @@ def test_archived_objects_wait_until_they_are_restored(deployment: Deployment) -
 def test_a_listing_belongs_to_its_prefix(deployment: Deployment) -> None:
     deployment.set(prefix="z/")
     deployment.cursors["video_discovery"] = (
-        f'{{"where": "s3://{deployment.settings.bucket}/a/", "after": "zz"}}'
+        f'{{"s3://{deployment.settings.bucket}/a/": {{"after": "zz"}}}}'
     )
     deployment.discover("z/a.mp4")
     assert list(deployment.phases()) == ["z/a.mp4"]

@@ -11,12 +11,13 @@ import pytest
 import sqlalchemy as sa
 from deployment import Deployment, killed, put_videos
 
+from rekognition_dagster import VideoSource
 from rekognition_dagster.api import MessageQueue, provision
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.orchestration import discovery
 from rekognition_dagster.orchestration.resources import VideoBucketResource
 from rekognition_dagster.state import videos as known_videos
-from rekognition_dagster.state.tables import HISTORY, VIDEOS
+from rekognition_dagster.state.tables import HISTORY, VIDEOS, WORK
 
 SENSOR = "video_discovery"
 DAY = "lobby/2026-01-31"
@@ -237,11 +238,12 @@ def test_what_was_not_told_is_found_by_the_next_listing(told: Deployment) -> Non
     )
     told.discover("lobby/a.mp4")
     assert events(told) == []
-    cursor = json.loads(told.cursors[SENSOR] or "")
-    told.cursors[SENSOR] = json.dumps({**cursor, "listed_at": cursor["listed_at"] - 23 * 3600})
+    ((source, cursor),) = json.loads(told.cursors[SENSOR] or "").items()
+    at = cursor["listed_at"]
+    told.cursors[SENSOR] = json.dumps({source: {**cursor, "listed_at": at - 23 * 3600}})
     told.tick(SENSOR)
     assert events(told) == []
-    told.cursors[SENSOR] = json.dumps({**cursor, "listed_at": cursor["listed_at"] - 24 * 3600})
+    told.cursors[SENSOR] = json.dumps({source: {**cursor, "listed_at": at - 24 * 3600}})
     told.tick(SENSOR)
     assert len(events(told)) == 1
 
@@ -270,7 +272,57 @@ def test_a_listing_goes_on_where_a_killed_tick_began(
         deployment.tick(SENSOR)
     assert listings == ["", "1.mp4", "1.mp4", "1.mp4", "3.mp4"]
     assert len(events(deployment)) == len(known(deployment)) == 6
-    assert json.loads(deployment.cursors[SENSOR] or "")["after"] == ""
+    (cursor,) = json.loads(deployment.cursors[SENSOR] or "").values()
+    assert cursor["after"] == ""
+
+
+def test_each_source_has_operations_of_its_own(deployment: Deployment) -> None:
+    first, second = str(deployment.settings.bucket), f"{deployment.settings.bucket}-yard"
+    boto3.client("s3").create_bucket(Bucket=second)
+    put_videos(first, "a.mp4", "lobby/b.mp4")
+    put_videos(second, "north/c.mp4", "south/d.mp4")
+    faces = VideoSource(bucket=first, prefix="lobby/", operations=["face_detection"])
+    north = VideoSource(bucket=second, prefix="north/")
+    deployment.set(sources=[faces, north])
+    deployment.tick(SENSOR)
+    expected = {
+        (first, "a.mp4", "person_tracking"),
+        (first, "lobby/b.mp4", "face_detection"),
+        (second, "north/c.mp4", "person_tracking"),
+    }
+    assert work(deployment) == expected
+    both = ["face_detection", "person_tracking"]
+    deployment.set(sources=[faces.model_copy(update={"operations": both}), north])
+    deployment.tick(SENSOR)
+    assert work(deployment) == expected | {(first, "lobby/b.mp4", "person_tracking")}
+    assert deployment.dispatch() == 4
+    deployment.set(sources=[])
+    with deployment.state.read() as connection:
+        covered = known_videos.covered(deployment.settings.source_list, "person_tracking")
+        assert set(connection.scalars(sa.select(VIDEOS.c.bucket).where(covered))) == {first}
+
+
+def work(deployment: Deployment) -> set[tuple[str, str, str]]:
+    """Buckets, keys and operations of all work."""
+    query = sa.select(VIDEOS.c.bucket, VIDEOS.c.name, WORK.c.operation)
+    with deployment.state.read() as connection:
+        rows = connection.execute(query.join(WORK, WORK.c.key == VIDEOS.c.key))
+        return {tuple(row) for row in rows}
+
+
+def test_several_sources_are_listed_in_turn(
+    deployment: Deployment, listings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = str(deployment.settings.bucket), f"{deployment.settings.bucket}-yard"
+    boto3.client("s3").create_bucket(Bucket=second)
+    for bucket in (first, second):
+        put_videos(bucket, "a.mp4", "b.mp4", "c.mp4")
+    deployment.set(sources=[VideoSource(bucket=second), VideoSource(bucket=second, prefix="b")])
+    monkeypatch.setattr(discovery, "LIST_S", 0)  # one page a tick
+    for _ in range(4):
+        deployment.tick(SENSOR)
+    assert listings == ["", "b.mp4", "", "b.mp4"]
+    assert len(work(deployment)) == 6
 
 
 def test_a_pass_without_news_writes_nothing(

@@ -555,7 +555,8 @@ def test_discovery_goes_on_inside_a_listing(
         deployment.tick("reports")
         found.append(len(deployment.partitions()))
     assert found == [2, 4, 5]
-    assert json.loads(deployment.cursors["video_discovery"] or "")["after"] == ""
+    (cursor,) = json.loads(deployment.cursors["video_discovery"] or "").values()
+    assert cursor["after"] == ""
 
 
 @pytest.mark.parametrize(

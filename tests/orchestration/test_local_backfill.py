@@ -218,7 +218,7 @@ def test_local_files_that_are_analysed_are_counted_so(
         deployment.tick("video_discovery")
         for operation, analysed in (("person_tracking", 1), ("face_detection", 0)):
             with deployment.state.read() as connection:
-                found = summary(connection, operation, deployment.ours.coverage)
+                found = summary(connection, operation, deployment.settings.source_list)
             assert (found.counts[Phase.ANALYSED], found.counts[Phase.HELD]) == (analysed, 0)
 
 

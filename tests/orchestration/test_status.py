@@ -18,7 +18,7 @@ from rekognition_dagster.state.queries import Summary
 
 def summary(deployment: Deployment) -> Summary:
     with deployment.state.read() as connection:
-        return queries.summary(connection, "person_tracking", deployment.ours.coverage)
+        return queries.summary(connection, "person_tracking", deployment.settings.source_list)
 
 
 @pytest.mark.parametrize("partition_by", [None, "{camera}/{date}"])

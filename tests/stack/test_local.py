@@ -16,7 +16,7 @@ from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.stack import LocalStack, dagster_home, local
 from rekognition_dagster.state import jobs
 from rekognition_dagster.state.videos import Found, Plan, register
-from rekognition_dagster.videos import Video
+from rekognition_dagster.videos import Source, Video
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_a_completion_that_the_queue_forgot_is_announced_again(tmp_path: Path) -
             [work] = jobs.reserve(
                 connection,
                 plan.operations,
-                jobs.Coverage(first.bucket),
+                [Source(first.bucket)],
                 most=1,
                 limit=1,
                 now=0.0,

@@ -12,7 +12,7 @@ from rekognition_dagster.service.store import JobStore
 from rekognition_dagster.stack.recovery import announce_again
 from rekognition_dagster.state import State, jobs
 from rekognition_dagster.state.videos import Found, Plan, register
-from rekognition_dagster.videos import Video
+from rekognition_dagster.videos import Source, Video
 
 
 @pytest.mark.parametrize("status", ["IN_PROGRESS", "FAILED", "SUCCEEDED"])
@@ -62,9 +62,9 @@ def in_progress(folder, topic: str) -> tuple[State, JobStore]:
     video, now = Video("cameras", "a.mp4", etag="e1"), time.time()
     with state.write() as connection:
         register(connection, [Found(video, video.partition_key)], now, plan)
-        coverage = jobs.Coverage("cameras")
+        sources = [Source("cameras")]
         [work] = jobs.reserve(
-            connection, plan.operations, coverage, most=1, limit=1, now=now, lease_s=60.0
+            connection, plan.operations, sources, most=1, limit=1, now=now, lease_s=60.0
         )
         jobs.started(connection, [jobs.Started(work, job_id, "t")], now)
     return state, store

@@ -13,7 +13,7 @@ from rekognition_dagster.stack.watch import Follower
 from rekognition_dagster.state import State, jobs
 from rekognition_dagster.state.results import Model, Written, written
 from rekognition_dagster.state.videos import Found, Plan, register
-from rekognition_dagster.videos import Video
+from rekognition_dagster.videos import Source, Video
 
 GOOD, BAD = (Video("videos", f"2026-01-31/{n}.mp4", etag="e1") for n in ("good", "bad"))
 PLAN = Plan(["person_tracking"])
@@ -44,7 +44,7 @@ def test_each_step_is_a_line_and_a_failure_has_its_reason(
         works = jobs.reserve(
             connection,
             PLAN.operations,
-            jobs.Coverage("videos"),
+            [Source("videos")],
             most=2,
             limit=2,
             now=time.time(),

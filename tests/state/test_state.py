@@ -11,16 +11,15 @@ import sqlalchemy as sa
 
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.state import Phase, State, batches, jobs, log, queries, results
-from rekognition_dagster.state.jobs import Coverage
 from rekognition_dagster.state.results import Model, Written
 from rekognition_dagster.state.store import set_fact, slug
 from rekognition_dagster.state.tables import GONE, IGNORED, JOBS, OUTBOX, SCHEMA_VERSION, WORK
 from rekognition_dagster.state.videos import Found, Plan, add_operations, mark, register
-from rekognition_dagster.videos import Video
+from rekognition_dagster.videos import Source, Video
 
 TRACKING, FACES = "person_tracking", "face_detection"
 PLAN = Plan([TRACKING])
-EVERYTHING = Coverage("b")
+EVERYTHING = [Source("b")]
 PATHS = Model("person_paths", "1", (TRACKING,))
 SUMMARY = Model("summary", "1", ("person_paths",))
 
@@ -36,7 +35,7 @@ def discover(state: State, *names: str, plan: Plan = PLAN, etag: str = "e1") -> 
 
 
 def reserve(state: State, most: int = 20, **options: object) -> list[jobs.Waiting]:
-    asked = {"now": time.time(), "lease_s": 60.0, "limit": 50, "coverage": EVERYTHING, **options}
+    asked = {"now": time.time(), "lease_s": 60.0, "limit": 50, "sources": EVERYTHING, **options}
     with state.write() as connection:
         return jobs.reserve(connection, [TRACKING], most=most, **asked)  # type: ignore[arg-type]
 
@@ -60,9 +59,9 @@ def phases(state: State) -> dict[str, Phase]:
         return {key.removeprefix("b/"): Phase(phase) for key, phase in rows}
 
 
-def summary(state: State, coverage: Coverage = EVERYTHING) -> queries.Summary:
+def summary(state: State, sources: list[Source] = EVERYTHING) -> queries.Summary:
     with state.read() as connection:
-        return queries.summary(connection, TRACKING, coverage)
+        return queries.summary(connection, TRACKING, sources)
 
 
 def write(state: State, key: str, job_id: str, version: str = "e1") -> None:
@@ -205,7 +204,7 @@ def test_what_a_person_asked_for_comes_first_and_whatever_is_covered(state: Stat
     with state.write() as connection:
         asked = jobs.request(connection, TRACKING, ["b/z.mp4"], time.time(), again=True)
     assert asked.waiting == ["b/z.mp4"]
-    (work,) = reserve(state, coverage=Coverage("another"))
+    (work,) = reserve(state, sources=[Source("another")])
     assert (work.key, work.asked) == ("b/z.mp4", True)
 
 
@@ -222,9 +221,9 @@ def test_what_is_gone_or_ignored_is_not_started(state: State, status: str) -> No
 
 def test_a_prefix_is_taken_as_it_is_written(state: State) -> None:
     discover(state, "x_y/a.mp4", "xzy/b.mp4", "X_Y/c.mp4")
-    covered = Coverage("b", "x_y/")
+    covered = [Source("b", "x_y/")]
     assert summary(state, covered).left_out["not_covered"] == 2
-    assert [w.key for w in reserve(state, coverage=covered)] == ["b/x_y/a.mp4"]
+    assert [w.key for w in reserve(state, sources=covered)] == ["b/x_y/a.mp4"]
 
 
 def test_by_hand_an_analysed_video_gets_a_job_that_is_new_to_the_service(state: State) -> None:
