@@ -13,7 +13,7 @@ from rekognition_dagster.operations import OPERATIONS, Operation
 from rekognition_dagster.videos import Video
 
 if TYPE_CHECKING:
-    from rekognition_dagster.analytics import SqlModel, load_models
+    from rekognition_dagster.analytics import PythonModel, SqlModel, load_models
     from rekognition_dagster.orchestration.component import RekognitionVideoComponent
     from rekognition_dagster.orchestration.definitions import (
         build_analytics,
@@ -45,6 +45,7 @@ __all__ = [
     "LocalBackfillConfig",
     "Operation",
     "OperationService",
+    "PythonModel",
     "QueueResource",
     "RekognitionVideoAssetData",
     "RekognitionVideoComponent",
@@ -67,7 +68,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "analytics": ("SqlModel", "load_models"),
+    "analytics": ("PythonModel", "SqlModel", "load_models"),
     "orchestration.component": ("RekognitionVideoComponent",),
     "orchestration.definitions": (
         "build_analytics",

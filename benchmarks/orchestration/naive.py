@@ -29,7 +29,7 @@ def a_run_for_each(context: dg.SensorEvaluationContext) -> list[dg.RunRequest]:
             dg.RunRequest(
                 run_key=stand.work["job_id"],
                 partition_key=stand.partition,
-                asset_selection=[deployment.names.results(operation)],
+                asset_selection=[deployment.key("results", operation)],
             )
             for operation in settings.operation_list
             for stand in stands(connection, operation.name, keys)

@@ -1,15 +1,23 @@
-"""A deployment in Python: its assets under names of its own, and one asset more."""
+"""A deployment in Python: its assets under names of its own, and a team's assets downstream.
 
-# No postponed annotations here: Dagster reads those of the decorated function as they stand.
+Downstream of videos and of days, in Python and in SQL; none of them costs a run a video.
+"""
+
+# No postponed annotations here: Dagster reads those of the decorated functions as they stand.
 
 import dagster as dg
+import duckdb
+import pyarrow as pa
 
 from rekognition_dagster import (
     LakeResource,
+    PythonModel,
     RekognitionVideoAssetData,
     RekognitionVideoTranslator,
     Settings,
+    SqlModel,
     build_definitions,
+    load_models,
 )
 
 
@@ -25,6 +33,59 @@ class InCameras(RekognitionVideoTranslator):
         )
 
 
+# -- by video: models are computed with the package's own, hundreds of videos in a run ------------
+
+long_stays = SqlModel(
+    "long_stays",
+    "-- A row a person of a video who stayed for longer than ten seconds.\n"
+    "SELECT video, person_index, dwell_ms FROM person_paths WHERE dwell_ms > 10000\n",
+)
+
+
+def stays(lake: duckdb.DuckDBPyConnection) -> pa.Table:
+    """A row a video: the middle of the time for which people stayed, in milliseconds."""
+    rows = lake.sql("SELECT video, dwell_ms FROM person_paths ORDER BY dwell_ms").fetchall()
+    by_video: dict[str, list[int]] = {}
+    for video, dwell_ms in rows:
+        by_video.setdefault(video, []).append(dwell_ms)
+    middle = [dwells[len(dwells) // 2] for dwells in by_video.values()]
+    types = pa.schema([("video", pa.string()), ("middle_dwell_ms", pa.int64())])
+    return pa.table([list(by_video), middle], schema=types)
+
+
+MODELS = [*load_models(), long_stays, PythonModel("stays", ("person_paths",), stays)]
+
+# -- by day: a run a day, and one run for a backfill of any length --------------------------------
+
+DAYS = dg.DailyPartitionsDefinition("2026-01-01")
+EVERY_MORNING = (
+    dg.AutomationCondition.cron_tick_passed("0 6 * * *")
+    & dg.AutomationCondition.in_latest_time_window()
+)
+
+
+@dg.asset(
+    key=["cameras", "people_by_day"],
+    # A day has videos of any number: all partitions are upstream of each day.
+    deps=[dg.AssetDep(["cameras", "person_paths"], partition_mapping=dg.AllPartitionMapping())],
+    group_name="cameras_analytics",
+    kinds={"duckdb"},
+    partitions_def=DAYS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    automation_condition=EVERY_MORNING,
+    description="People and their time, by day of recording: SQL over the whole archive.",
+)
+def people_by_day(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
+    with lake.connect() as connection:
+        days = connection.execute(
+            "SELECT date, count(*) AS people, sum(dwell_ms) // 1000 AS seconds FROM person_paths "
+            "WHERE list_contains(?::DATE[], date) GROUP BY date ORDER BY date",
+            [list(context.partition_keys)],
+        ).fetchall()
+    rows = [{"day": str(day), "people": people, "seconds": int(s)} for day, people, s in days]
+    return dg.MaterializeResult(metadata={"days": table(rows)})
+
+
 @dg.asset(
     key=["cameras", "longest_stays"],
     deps=[["cameras", "person_paths"]],
@@ -36,25 +97,27 @@ class InCameras(RekognitionVideoTranslator):
 )
 def longest_stays(lake: LakeResource) -> dg.MaterializeResult:
     """Unlike the analytics models, which see one video each, this looks at the whole archive."""
-    with lake.connect() as duckdb:
-        rows = duckdb.sql(
+    with lake.connect() as connection:
+        people = connection.sql(
             "SELECT video, person_index, dwell_ms // 1000 AS seconds FROM person_paths "
             "ORDER BY dwell_ms DESC, video, person_index LIMIT 10"
         ).fetchall()
-    records = [dg.TableRecord({"video": v, "person": p, "seconds": s}) for v, p, s in rows]
-    columns = [
-        dg.TableColumn("video", "string"),
-        dg.TableColumn("person", "int"),
-        dg.TableColumn("seconds", "int"),
-    ]
-    return dg.MaterializeResult(
-        metadata={"longest": dg.MetadataValue.table(records, dg.TableSchema(columns))}
-    )
+    rows = [{"video": v, "person": p, "seconds": s} for v, p, s in people]
+    return dg.MaterializeResult(metadata={"longest": table(rows)})
 
+
+def table(rows: list[dict[str, str | int]]) -> dg.TableMetadataValue:
+    """Rows as Dagster's UI shows them."""
+    return dg.MetadataValue.table([dg.TableRecord(row) for row in rows]) if rows else EMPTY
+
+
+EMPTY = dg.MetadataValue.table([], dg.TableSchema([dg.TableColumn("nothing", "string")]))
 
 SETTINGS = Settings.from_env(operations=["person_tracking"])
 defs = dg.Definitions.merge(
-    build_definitions(SETTINGS, translator=InCameras()),
-    # Switch on Dagster's default automation sensor for the condition above.
-    dg.Definitions(assets=[longest_stays], resources={"lake": LakeResource(url=SETTINGS.lake)}),
+    build_definitions(SETTINGS, models=MODELS, translator=InCameras()),
+    # Switch on Dagster's default automation sensor for the conditions above.
+    dg.Definitions(
+        assets=[people_by_day, longest_stays], resources={"lake": LakeResource(url=SETTINGS.lake)}
+    ),
 )

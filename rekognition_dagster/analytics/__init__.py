@@ -1,14 +1,16 @@
-"""Analytics models: one SQL file, one table of the lake, a Parquet file per video.
+"""Analytics models: a SELECT or a function, one table of the lake, a Parquet file per video.
 
-A model's name is its file's; it reads the tables that it mentions; its first comment describes it.
-Nothing here knows Dagster or the state: :mod:`orchestration.analytics` makes assets of models.
+A model in a .sql file has the file's name; it reads the tables that it mentions; its first comment
+describes it. Nothing here knows Dagster or the state: :mod:`orchestration.analytics` makes assets.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import re
-from collections.abc import Collection, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -30,22 +32,14 @@ _RESERVED = ("audit",)
 
 
 @dataclass(frozen=True)
-class SqlModel:
-    """One analytics table.
+class AnalyticsModel(ABC):
+    """One analytics table, computed from the rows of some videos at a time.
 
     Args:
         name: The table, named for what a row is.
-        sql: A SELECT with a ``video`` column over tables of the lake. It sees only the rows of the
-            videos being computed, so it must not compare one video with another.
     """
 
     name: str
-    sql: str
-
-    @classmethod
-    def read(cls, path: Path) -> SqlModel:
-        """Read the model in a .sql file."""
-        return cls(path.stem, path.read_text(encoding="utf-8"))
 
     def __post_init__(self) -> None:
         if self.name in TABLES or self.name in _RESERVED or not self.name.isidentifier():
@@ -56,29 +50,135 @@ class SqlModel:
                     if self.name.isidentifier()
                     else "use letters, digits and underscores"
                 )
-                + ". Rename its .sql file"
+                + ". Give it another name: that of a .sql file is the file's"
             )
 
     @property
+    @abstractmethod
     def description(self) -> str:
-        """The comment that the file opens with."""
+        """What a row is, in Markdown."""
+
+    @property
+    @abstractmethod
+    def code_version(self) -> str:
+        """A text that changes when what the model computes changes."""
+
+    @abstractmethod
+    def mentions(self, tables: Collection[str]) -> list[str]:
+        """The tables, of those given, that the model reads."""
+
+    @abstractmethod
+    def create(self, connection: DuckDBPyConnection) -> None:
+        """Make a temporary table of the model's name, from what the connection sees."""
+
+
+@dataclass(frozen=True)
+class SqlModel(AnalyticsModel):
+    """An analytics table that a SELECT computes.
+
+    Args:
+        name: The table, named for what a row is.
+        sql: A SELECT with a ``video`` column over tables of the lake. It sees only the rows of the
+            videos being computed, so it must not compare one video with another.
+    """
+
+    sql: str
+
+    @classmethod
+    def read(cls, path: Path) -> SqlModel:
+        """Read the model in a .sql file."""
+        return cls(path.stem, path.read_text(encoding="utf-8"))
+
+    @property
+    def description(self) -> str:
+        """The comment that the file opens with, and the SQL."""
         lines = []
         for line in self.sql.splitlines():
             if not line.startswith("--"):
                 break
             lines.append(line.removeprefix("--").strip())
-        return " ".join(lines)
+        return f"{' '.join(lines)}\n\n```sql\n{self.sql.strip()}\n```"
 
     @property
     def code_version(self) -> str:
-        """A digest of what the model computes: its text without comments and blank space."""
-        code = " ".join(re.sub(r"--.*", "", self.sql).split())
-        return hashlib.sha256(code.encode()).hexdigest()[:16]
+        """A digest of the SQL without comments and blank space."""
+        return _digest(" ".join(re.sub(r"--.*", "", self.sql).split()))
 
     def mentions(self, tables: Collection[str]) -> list[str]:
         """The tables, of those given, that the SQL reads."""
         code = re.sub(r"--.*", "", self.sql)
         return [t for t in tables if re.search(rf"\b{re.escape(t)}\b", code)]
+
+    def create(self, connection: DuckDBPyConnection) -> None:
+        """See :meth:`AnalyticsModel.create`."""
+        select = self.sql.strip().rstrip(";")
+        connection.execute(f'CREATE OR REPLACE TEMP TABLE "{self.name}" AS {select}')
+
+
+@dataclass(frozen=True)
+class PythonModel(AnalyticsModel):
+    """An analytics table that a Python function computes.
+
+    Args:
+        name: The table, named for what a row is.
+        reads: The tables that the function reads.
+        function: Takes a DuckDB connection and returns an Arrow table with a column ``video``. The
+            connection sees only the rows of the videos being computed. Its docstring describes the
+            table.
+        version: Changes when what the function computes changes; by default a digest of its source.
+
+    Example:
+        .. code-block:: python
+
+            import duckdb
+            import pyarrow as pa
+            from rekognition_dagster import PythonModel, Settings, build_definitions, load_models
+
+
+            def stays(lake: duckdb.DuckDBPyConnection) -> pa.Table:
+                "A row a person of a video: for how many seconds they stayed."
+                query = "SELECT video, person_index, dwell_ms // 1000 AS seconds FROM person_paths"
+                return lake.sql(query).to_arrow_table()
+
+
+            model = PythonModel("stays", reads=("person_paths",), function=stays, version="1")
+            defs = build_definitions(Settings(bucket="cameras"), models=[*load_models(), model])
+    """
+
+    reads: tuple[str, ...]
+    function: Callable[[DuckDBPyConnection], pa.Table]
+    version: str = ""
+
+    @property
+    def description(self) -> str:
+        """The function's docstring."""
+        return inspect.getdoc(self.function) or ""
+
+    @property
+    def code_version(self) -> str:
+        """``version``, or a digest of the function's source."""
+        try:
+            return self.version or _digest(inspect.getsource(self.function))
+        except OSError:
+            raise ConfigurationError(
+                f"the model {self.name} needs a version: its function's source is not to be had"
+            ) from None
+
+    def mentions(self, tables: Collection[str]) -> list[str]:
+        """The tables, of those given, that the function reads."""
+        return [t for t in tables if t in self.reads]
+
+    def create(self, connection: DuckDBPyConnection) -> None:
+        """See :meth:`AnalyticsModel.create`."""
+        rows = self.function(connection)
+        connection.register("rows_of_function", rows)
+        select = "SELECT * FROM rows_of_function"
+        connection.execute(f'CREATE OR REPLACE TEMP TABLE "{self.name}" AS {select}')
+        connection.unregister("rows_of_function")
+
+
+def _digest(code: str) -> str:
+    return hashlib.sha256(code.encode()).hexdigest()[:16]
 
 
 def load_models(
@@ -98,8 +198,8 @@ def load_models(
 
 
 def in_order(
-    models: Sequence[SqlModel], operations: Sequence[Operation]
-) -> list[tuple[SqlModel, list[str]]]:
+    models: Sequence[AnalyticsModel], operations: Sequence[Operation]
+) -> list[tuple[AnalyticsModel, list[str]]]:
     """Sort models so that each follows those it reads, and name its sources.
 
     Returns:
@@ -114,7 +214,7 @@ def in_order(
 
 
 def compute(
-    lake: Lake, model: SqlModel, videos: Sequence[Video]
+    lake: Lake, model: AnalyticsModel, videos: Sequence[Video]
 ) -> Iterator[tuple[Video, pa.Table, str]]:
     """Compute a model's rows of some videos and write them to the lake.
 
@@ -130,13 +230,12 @@ def compute(
 
     tables = model.mentions({*lake.tables(), *TABLES} - {model.name})
     with lake.connect(tables, list(videos)) as connection:
-        statement = f'CREATE TEMP TABLE "{model.name}" AS {model.sql.strip().rstrip(";")}'
         try:
-            connection.execute(statement)
+            model.create(connection)
         except duckdb.Error:
-            if not connection.leave_out_damaged(statement):
+            if not connection.leave_out_damaged(" ".join(tables)):
                 raise
-            connection.execute(statement)
+            model.create(connection)
         slices, rows = _by_video(connection, model.name)
         damaged = {v: lake.files_of(tables, v) & connection.damaged.keys() for v in videos}
         for video in videos:

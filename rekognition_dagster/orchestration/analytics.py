@@ -10,7 +10,7 @@ import dagster as dg
 import sqlalchemy as sa
 
 from rekognition_dagster.analytics import (
-    SqlModel,
+    AnalyticsModel,
     compute,
 )
 from rekognition_dagster.errors import DamagedFileError
@@ -27,7 +27,9 @@ from rekognition_dagster.state.videos import CHUNK, video_of
 from rekognition_dagster.videos import Video
 
 
-def build_model_asset(sql: SqlModel, model: Model, deployment: Deployment) -> dg.AssetsDefinition:
+def build_model_asset(
+    sql: AnalyticsModel, model: Model, deployment: Deployment
+) -> dg.AssetsDefinition:
     """The asset of a model's table: a partition is its videos' rows, a Parquet file each."""
     models = deployment.state_models
     spec = deployment.asset(
@@ -37,7 +39,7 @@ def build_model_asset(sql: SqlModel, model: Model, deployment: Deployment) -> dg
         kinds={"duckdb", "parquet"},
         code_version=sql.code_version,
         skippable=True,
-        description=f"{sql.description}\n\n```sql\n{sql.sql.strip()}\n```",
+        description=sql.description,
     )
 
     @dg.multi_asset(
@@ -112,7 +114,7 @@ def build_analytics_job(deployment: Deployment) -> dg.JobDefinition:
 def compute_model(
     state: State,
     lake: Lake,
-    model: SqlModel,
+    model: AnalyticsModel,
     keys: Sequence[str],
     models: Sequence[Model],
 ) -> list[dict[str, Any]]:

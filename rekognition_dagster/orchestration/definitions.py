@@ -14,7 +14,7 @@ from typing import Any, ParamSpec
 
 import dagster as dg
 
-from rekognition_dagster.analytics import SqlModel, load_models
+from rekognition_dagster.analytics import AnalyticsModel, load_models
 from rekognition_dagster.operations import Operation, operation
 from rekognition_dagster.orchestration.alerts import build_alerts
 from rekognition_dagster.orchestration.analytics import build_analytics_job, build_model_asset
@@ -67,7 +67,7 @@ def _quiet(build: Callable[_P, dg.Definitions]) -> Callable[_P, dg.Definitions]:
 def build_definitions(
     settings: Settings | None = None,
     *,
-    models: Sequence[SqlModel] | None = None,
+    models: Sequence[AnalyticsModel] | None = None,
     translator: RekognitionVideoTranslator | None = None,
     resources: Mapping[str, Any] | None = None,
 ) -> dg.Definitions:
@@ -109,7 +109,7 @@ def build_operation(
     name: str | Operation,
     settings: Settings | None = None,
     *,
-    models: Sequence[SqlModel] | None = None,
+    models: Sequence[AnalyticsModel] | None = None,
     translator: RekognitionVideoTranslator | None = None,
 ) -> dg.Definitions:
     """The assets of one operation: its jobs, their completions, and the table of results.
@@ -158,10 +158,10 @@ def build_operation(
 def build_analytics(
     settings: Settings | None = None,
     *,
-    models: Sequence[SqlModel] | None = None,
+    models: Sequence[AnalyticsModel] | None = None,
     translator: RekognitionVideoTranslator | None = None,
 ) -> dg.Definitions:
-    """An asset for each SQL model, the job that computes what is behind, and its sensor.
+    """An asset for each model, the job that computes what is behind, and its sensor.
 
     Args:
         settings: As for :func:`build_definitions`.
@@ -199,7 +199,7 @@ def build_analytics(
 def build_sensors(
     settings: Settings | None = None,
     *,
-    models: Sequence[SqlModel] | None = None,
+    models: Sequence[AnalyticsModel] | None = None,
     translator: RekognitionVideoTranslator | None = None,
 ) -> dg.Definitions:
     """The sensors that move videos on, the asset of the videos, and the job that pages results.
@@ -307,7 +307,7 @@ def build_checks(
 def build_local_backfill(
     settings: Settings | None = None,
     *,
-    models: Sequence[SqlModel] | None = None,
+    models: Sequence[AnalyticsModel] | None = None,
     translator: RekognitionVideoTranslator | None = None,
 ) -> dg.Definitions:
     """The jobs ``local_backfill`` and ``rerun``, which analyse with the local engine, or again.
@@ -376,7 +376,7 @@ def build_resources(
 
 def _deployment(
     settings: Settings | None,
-    models: Sequence[SqlModel] | None,
+    models: Sequence[AnalyticsModel] | None,
     translator: RekognitionVideoTranslator | None,
 ) -> Deployment:
     return Deployment(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import dagster as dg
 
-from rekognition_dagster.analytics import SqlModel, in_order, load_models
+from rekognition_dagster.analytics import AnalyticsModel, in_order, load_models
 from rekognition_dagster.operations import OPERATIONS, Operation
 from rekognition_dagster.orchestration.settings import Settings
 from rekognition_dagster.orchestration.translator import (
@@ -28,6 +28,8 @@ BATCH_SIZE = 100
 """Partitions in one run of a backfill at most; a run for each would cost a process start each."""
 TICK_S = 8.0
 """A sensor's tick takes up no more work after so long; Dagster's own limit is 60 s."""
+About: TypeAlias = Operation | AnalyticsModel | str | None
+"""What an asset is about: see :meth:`Deployment.asset`."""
 RESOURCES = ("rekognition", "completion_queue", "arrivals_queue", "video_bucket", "lake")
 """The resources of a deployment, before its name is put before theirs."""
 
@@ -47,14 +49,14 @@ class Deployment:
 
     settings: Settings
     translator: RekognitionVideoTranslator = field(default_factory=RekognitionVideoTranslator)
-    models: Sequence[SqlModel] = field(default_factory=load_models)
+    models: Sequence[AnalyticsModel] = field(default_factory=load_models)
 
     # -- assets -------------------------------------------------------------------------------
 
     def asset(
         self,
         kind: AssetKind,
-        about: Operation | SqlModel | str | None = None,
+        about: About = None,
         **attributes: Any,
     ) -> dg.AssetSpec:
         """The description of an asset, as the translator has it.
@@ -66,7 +68,7 @@ class Deployment:
             attributes: More of a :class:`dagster.AssetSpec`.
         """
         operation = about if isinstance(about, Operation) else None
-        model = about if isinstance(about, SqlModel) else None
+        model = about if isinstance(about, AnalyticsModel) else None
         name = _asset_name(kind, about)
         prefix = [self.settings.asset_prefix] if self.settings.asset_prefix else []
         spec = dg.AssetSpec(
@@ -80,7 +82,7 @@ class Deployment:
         data = RekognitionVideoAssetData(name, kind, spec, operation, model)
         return self.translator.get_asset_spec(data)
 
-    def key(self, kind: AssetKind, about: Operation | SqlModel | str | None = None) -> dg.AssetKey:
+    def key(self, kind: AssetKind, about: About = None) -> dg.AssetKey:
         """The key of an asset; arguments as for :meth:`asset`."""
         return self.asset(kind, about).key
 
@@ -91,7 +93,7 @@ class Deployment:
         return self.key("analytics", next(m for m in self.models if m.name == name))
 
     @cached_property
-    def ordered_models(self) -> list[tuple[SqlModel, Model]]:
+    def ordered_models(self) -> list[tuple[AnalyticsModel, Model]]:
         """Analytics in the order in which they are computed, with what the state knows of each;
         without those of operations that do not run."""
         operation_of = {o.table: o.name for o in self.settings.operation_list}
@@ -151,13 +153,13 @@ _GROUPS = {
 }
 
 
-def _asset_name(kind: AssetKind, about: Operation | SqlModel | str | None) -> str:
+def _asset_name(kind: AssetKind, about: About) -> str:
     match about:
         case None:
             return kind
         case str():
             return about
-        case SqlModel():
+        case AnalyticsModel():
             return about.name
         case _:
             return about.table if kind == "results" else f"{about.name}_{kind}"

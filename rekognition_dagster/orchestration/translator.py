@@ -7,7 +7,7 @@ from typing import Literal
 
 import dagster as dg
 
-from rekognition_dagster.analytics import SqlModel
+from rekognition_dagster.analytics import AnalyticsModel
 from rekognition_dagster.operations import Operation
 
 AssetKind = Literal["video", "job", "completion", "results", "analytics", "upkeep"]
@@ -25,14 +25,14 @@ class RekognitionVideoAssetData:
         kind: What it is.
         spec: How the package describes it.
         operation: The operation of a job, a completion or results.
-        model: The SQL of analytics.
+        model: The model of analytics.
     """
 
     name: str
     kind: AssetKind
     spec: dg.AssetSpec
     operation: Operation | None = None
-    model: SqlModel | None = None
+    model: AnalyticsModel | None = None
 
 
 class RekognitionVideoTranslator:

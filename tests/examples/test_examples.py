@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import astuple
 from datetime import datetime, timezone
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +12,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from rekognition_dagster import Lake, LakeResource, SqlModel, Video, load_models
+from rekognition_dagster import Lake, LakeResource, PythonModel, SqlModel, Video, load_models
+from rekognition_dagster.analytics import AnalyticsModel
+from rekognition_dagster.analytics import compute as compute_model
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 VIDEO = Video("cameras", "entrance/a.mp4", last_modified=datetime(2026, 1, 31, tzinfo=timezone.utc))
@@ -50,11 +53,8 @@ def lake(tmp_path: Path) -> Lake:
     return lake
 
 
-def compute(lake: Lake, model: SqlModel) -> None:
-    with lake.connect() as connection:
-        rows = connection.sql(model.sql).to_arrow_table()
-    with lake.writer(model.name, VIDEO, schema=rows.schema) as writer:
-        writer.write(rows)
+def compute(lake: Lake, model: AnalyticsModel) -> None:
+    list(compute_model(lake, model, [VIDEO]))
 
 
 def test_the_python_example_names_its_assets_and_adds_one(example: ModuleType) -> None:
@@ -77,6 +77,41 @@ def test_the_python_example_reads_the_lake(example: ModuleType, lake: Lake) -> N
     assert [dict(r.data) for r in table.records] == [
         {"video": VIDEO.uri, "person": 0, "seconds": 3},
         {"video": VIDEO.uri, "person": 1, "seconds": 1},
+    ]
+
+
+def test_the_python_example_adds_models_by_video(example: ModuleType, lake: Lake) -> None:
+    assert {"cameras/long_stays", "cameras/stays"} <= names(example.defs)
+    (paths,) = (m for m in load_models() if m.name == "person_paths")
+    for model in (paths, *example.MODELS[-2:]):
+        compute(lake, model)
+    with lake.connect() as connection:
+        assert connection.sql("SELECT * EXCLUDE (date) FROM long_stays").fetchall() == []
+        (stays,) = connection.sql("SELECT * EXCLUDE (date) FROM stays").fetchall()
+    assert stays == (VIDEO.uri, 3000)
+    stays_model = example.MODELS[-1]
+    assert stays_model.description.startswith("A row a video")
+    assert stays_model.code_version == PythonModel(*astuple(stays_model)).code_version
+
+
+def test_the_python_example_answers_by_day_in_one_run(example: ModuleType, lake: Lake) -> None:
+    (paths,) = (m for m in load_models() if m.name == "person_paths")
+    compute(lake, paths)
+    job = dg.define_asset_job("days", [example.people_by_day])
+    definitions = dg.Definitions(
+        [example.people_by_day], jobs=[job], resources={"lake": LakeResource(url=lake.url)}
+    )
+    result = definitions.resolve_job_def("days").execute_in_process(
+        tags={
+            "dagster/asset_partition_range_start": "2026-01-30",
+            "dagster/asset_partition_range_end": "2026-02-02",
+        }
+    )
+    events = result.asset_materializations_for_node("cameras__people_by_day")
+    assert len(events) == 4
+    days: Any = events[0].metadata["days"]
+    assert [dict(r.data) for r in days.records] == [
+        {"day": "2026-01-31", "people": 2, "seconds": 4}
     ]
 
 
