@@ -78,12 +78,12 @@ EVERY_MORNING = (
 def people_by_day(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
     with lake.connect() as connection:
         days = connection.execute(
-            "SELECT date, count(*) AS people, sum(dwell_ms) // 1000 AS seconds FROM person_paths "
+            "SELECT date::VARCHAR, count(*), sum(dwell_ms)::BIGINT // 1000 FROM person_paths "
             "WHERE list_contains(?::DATE[], date) GROUP BY date ORDER BY date",
             [list(context.partition_keys)],
         ).fetchall()
-    rows = [{"day": str(day), "people": people, "seconds": int(s)} for day, people, s in days]
-    return dg.MaterializeResult(metadata={"days": table(rows)})
+    columns = {"day": "string", "people": "int", "seconds": "int"}
+    return dg.MaterializeResult(metadata={"days": table(columns, days)})
 
 
 @dg.asset(
@@ -99,19 +99,20 @@ def longest_stays(lake: LakeResource) -> dg.MaterializeResult:
     """Unlike the analytics models, which see one video each, this looks at the whole archive."""
     with lake.connect() as connection:
         people = connection.sql(
-            "SELECT video, person_index, dwell_ms // 1000 AS seconds FROM person_paths "
+            "SELECT video, person_index, dwell_ms // 1000 FROM person_paths "
             "ORDER BY dwell_ms DESC, video, person_index LIMIT 10"
         ).fetchall()
-    rows = [{"video": v, "person": p, "seconds": s} for v, p, s in people]
-    return dg.MaterializeResult(metadata={"longest": table(rows)})
+    columns = {"video": "string", "person": "int", "seconds": "int"}
+    return dg.MaterializeResult(metadata={"longest": table(columns, people)})
 
 
-def table(rows: list[dict[str, str | int]]) -> dg.TableMetadataValue:
-    """Rows as Dagster's UI shows them."""
-    return dg.MetadataValue.table([dg.TableRecord(row) for row in rows]) if rows else EMPTY
+def table(columns: dict[str, str], rows: list[tuple]) -> dg.TableMetadataValue:
+    """Rows as Dagster's UI shows them, under columns of given names and types."""
+    schema = dg.TableSchema([dg.TableColumn(name, type_) for name, type_ in columns.items()])
+    return dg.MetadataValue.table(
+        [dg.TableRecord(dict(zip(columns, row, strict=True))) for row in rows], schema
+    )
 
-
-EMPTY = dg.MetadataValue.table([], dg.TableSchema([dg.TableColumn("nothing", "string")]))
 
 SETTINGS = Settings.from_env(operations=["person_tracking"])
 defs = dg.Definitions.merge(
