@@ -26,6 +26,7 @@ from rekognition_dagster.service.credentials import ANYONE, Credentials
 from rekognition_dagster.service.jobs import Jobs
 from rekognition_dagster.service.limits import Admission, Throughput
 from rekognition_dagster.service.metrics import Metrics
+from rekognition_dagster.service.operators import Operators
 from rekognition_dagster.service.protocol import (
     CONTENT_TYPE,
     TARGET_PREFIX,
@@ -56,6 +57,7 @@ def application(
     """
     metrics = Metrics(jobs.store, workers_ready, jobs.health)
     settings = jobs.settings
+    operators = Operators.of(settings)
     api = _Api(
         jobs,
         credentials,
@@ -70,7 +72,11 @@ def application(
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
-    async def ready(_: Request) -> Response:
+    def is_operator(request: Request) -> bool:
+        address = request.client.host if request.client else ""
+        return operators.include(address, request.headers.get("authorization", ""))
+
+    async def ready(request: Request) -> Response:
         up, troubles = workers_ready(), jobs.health.troubles()
         if troubles:
             status = "; ".join(f"{t.part}: {t.reason}" for t in troubles)
@@ -78,9 +84,14 @@ def application(
             status = "no worker has loaded the detector"
         else:
             status = "ok"
-        return JSONResponse({"status": status, "workers": up}, 200 if status == "ok" else 503)
+        code = 200 if status == "ok" else 503
+        if not is_operator(request):
+            return JSONResponse({"status": "ok" if code == 200 else "unavailable"}, code)
+        return JSONResponse({"status": status, "workers": up}, code)
 
-    async def measured(_: Request) -> Response:
+    async def measured(request: Request) -> Response:
+        if not is_operator(request):
+            return JSONResponse({"status": "for operators only"}, 403)
         return Response(
             await run_in_threadpool(metrics.text), media_type="text/plain; version=0.0.4"
         )
