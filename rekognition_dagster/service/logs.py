@@ -45,18 +45,16 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as JSON."""
-        line = {
-            # None of its fields can take the place of those below.
-            **{
-                k: v if isinstance(v, (int, float)) else _text(v)
-                for k, v in _fields(record).items()
-            },
+        line: dict[str, Any] = {
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": _text(record.getMessage()),
             "pid": record.process,
         }
+        for name, value in _fields(record).items():
+            plain = value if isinstance(value, (int, float)) else _text(value)
+            line.setdefault(name, plain)
         if record.exc_info:
             line["traceback"] = _text(self.formatException(record.exc_info))
         text = orjson.dumps(line).decode()

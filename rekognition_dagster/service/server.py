@@ -29,6 +29,7 @@ from rekognition_dagster.service.crew import Crew
 from rekognition_dagster.service.folders import prepare_scratch, prepare_store, private_files
 from rekognition_dagster.service.jobs import Jobs
 from rekognition_dagster.service.notifications import Publisher
+from rekognition_dagster.service.objects import s3_client
 from rekognition_dagster.service.probes import health_of
 from rekognition_dagster.service.results import Results
 from rekognition_dagster.service.settings import Settings, is_loopback
@@ -66,6 +67,8 @@ def _serve(settings: Settings, on_ready: Callable[[str], None] | None) -> None:
     listener = _listen(settings.host, settings.port)
     results = Results(settings.results_url)
     _check_writable(settings, results)
+    with contextlib.suppress(Exception):  # what is wrong with it, a Start reports
+        s3_client(patient=False)  # loads boto3, which would take from the first Start's seconds
     stop = threading.Event()
     health = health_of(settings, store, results)
     for part in health.probes:

@@ -18,14 +18,18 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc
+from sqlalchemy.dialects import postgresql, sqlite
 
 from rekognition_dagster.database import open_engine, without_password
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.operations import OPERATIONS
 from rekognition_dagster.service.backoff import backoff_s
 from rekognition_dagster.service.database import (
+    ACCOUNTS,
     COUNTERS,
+    ENDED,
     FACTS,
+    FRAMES,
     JOBS,
     OUTBOX,
     TOKENS,
@@ -57,6 +61,8 @@ class Job:
         attempts: Attempts that failed by the video's fault.
         interruptions: Attempts that failed by a fault around the video.
         claims: How often a worker took it up.
+        lease_owner: The worker that holds it.
+        available_at: When a worker may claim it: after a back-off, or when its lease expires.
         metadata: Members of a Get response: VideoMetadata, LabelModelVersion.
         results: Folder of its results.
         orders: Rows in each order that the results were written in.
@@ -79,6 +85,8 @@ class Job:
     attempts: int
     interruptions: int
     claims: int
+    lease_owner: str | None
+    available_at: float
     metadata: Mapping[str, Any] | None
     results: str | None
     orders: Mapping[str, int] | None
@@ -167,7 +175,6 @@ class JobStore:
                 if secret is None:
                     secret = secrets.token_hex(32)
                     connection.execute(FACTS.insert().values(name="secret", value=secret))
-                    connection.execute(COUNTERS.insert().values(name="frames", value=0))
         except (exc.SQLAlchemyError, ImportError, OSError) as error:
             raise ConfigurationError(
                 f"cannot open the job store {without_password(url)}: {_first_line(error)}. "
@@ -225,7 +232,7 @@ class JobStore:
             return
         with self._write() as connection:
             connection.execute(
-                COUNTERS.update().where(COUNTERS.c.name == "frames").values(value=COUNTERS.c.value)
+                COUNTERS.update().where(COUNTERS.c.name == FRAMES).values(value=COUNTERS.c.value)
             )
 
     # -- the API's side ---------------------------------------------------------------------------
@@ -281,29 +288,27 @@ class JobStore:
             account: Whose job it is.
             token: ``ClientRequestToken``.
             request_hash: Hash of everything else in the request.
-            limit: Jobs in progress at once.
+            limit: Jobs of the account in progress at once.
 
         Returns:
             The JobId, and whether it is new.
 
         Raises:
-            TooManyJobsError: ``limit`` jobs are in progress.
+            TooManyJobsError: ``limit`` jobs of the account are in progress.
             TokenMismatchError: The token stands for another request.
         """
         video = request["Video"]["S3Object"]
         with self._write() as connection:
             now = self._now(connection)
-            # On PostgreSQL this row is the lock under which jobs are counted and added; SQLite
-            # lets one transaction write at a time anyway.
-            connection.execute(
-                sa.select(FACTS.c.value).where(FACTS.c.name == "secret").with_for_update()
-            )
+            self._lock_account(connection, account)
             if token is not None:
                 known = self._job_of_token(connection, account, operation, token, request_hash)
                 if known is not None:
                     return known, False
             running = connection.scalar(
-                sa.select(sa.func.count()).select_from(JOBS).where(JOBS.c.status == IN_PROGRESS)
+                sa.select(sa.func.count())
+                .select_from(JOBS)
+                .where(JOBS.c.account == account, JOBS.c.status == IN_PROGRESS)
             )
             if (running or 0) >= limit:
                 raise TooManyJobsError
@@ -346,6 +351,14 @@ class JobStore:
                 )
         return job_id, True
 
+    def _lock_account(self, connection: sa.Connection, account: str) -> None:
+        """Lock an account while its jobs are counted and added; SQLite locks everything anyway."""
+        insert = {"sqlite": sqlite.insert}.get(self._engine.dialect.name, postgresql.insert)
+        connection.execute(insert(ACCOUNTS).values(account=account).on_conflict_do_nothing())
+        connection.execute(
+            sa.select(ACCOUNTS.c.turn).where(ACCOUNTS.c.account == account).with_for_update()
+        )
+
     def job(self, job_id: str) -> Job | None:
         """The job, unless there is none or it has expired."""
         with self._read() as connection:
@@ -359,7 +372,7 @@ class JobStore:
     # -- the workers' side ------------------------------------------------------------------------
 
     def claim(self, owner: str, lease_s: float) -> Job | None:
-        """Take up the oldest due job without a lease, for ``lease_s`` seconds.
+        """Claim the longest due job of the account whose turn it is, for ``lease_s`` seconds.
 
         A job whose lease expired was interrupted: it becomes due again after its back-off.
         """
@@ -369,32 +382,50 @@ class JobStore:
                 return None
         with self._write() as connection:
             now = self._now(connection)
-            row = connection.execute(
-                sa.select(JOBS)
-                .where(_due(now))
-                .order_by(JOBS.c.available_at)
-                .limit(1)
-                .with_for_update(skip_locked=True)
-            ).first()
+            row = self._next(connection, now)
             if row is None:
                 return None
             job = _job(row)
+            last = sa.select(sa.func.max(ACCOUNTS.c.turn)).scalar_subquery()
+            connection.execute(
+                ACCOUNTS.update().where(ACCOUNTS.c.account == job.account).values(turn=last + 1)
+            )
             if row.lease_owner is not None:
                 self._interrupt(connection, job, now, "its workers were lost")
                 return None
             connection.execute(
                 JOBS.update()
                 .where(JOBS.c.job_id == job.job_id)
-                .values(claims=job.claims + 1, lease_owner=owner, lease_until=now + lease_s)
+                .values(claims=job.claims + 1, lease_owner=owner, available_at=now + lease_s)
             )
-        return _job(row, claims=job.claims + 1)
+        return _job(row, claims=job.claims + 1, lease_owner=owner, available_at=now + lease_s)
+
+    def _next(self, connection: sa.Connection, now: float) -> sa.Row[Any] | None:
+        """The due job that is next, locked: each account in turn, its longest due job first."""
+        due = JOBS.c.account == ACCOUNTS.c.account, _due(now)
+        accounts = connection.scalars(
+            sa.select(ACCOUNTS.c.account)
+            .where(sa.exists().where(*due))
+            .order_by(ACCOUNTS.c.turn, ACCOUNTS.c.account)
+        ).all()
+        for account in accounts:
+            row = connection.execute(
+                sa.select(JOBS)
+                .where(JOBS.c.account == account, _due(now))
+                .order_by(JOBS.c.available_at)
+                .limit(1)
+                .with_for_update(skip_locked=True)
+            ).first()
+            if row is not None:  # else another worker is claiming the account's only one
+                return row
+        return None
 
     def heartbeat(self, job: Job, owner: str, lease_s: float) -> bool:
         """Hold a job for another ``lease_s`` seconds; False where it is no longer this owner's."""
         with self._write() as connection:
             until = self._now(connection) + lease_s
             result = connection.execute(
-                JOBS.update().where(*_held(job, owner)).values(lease_until=until)
+                JOBS.update().where(*_held(job, owner)).values(available_at=until)
             )
         return result.rowcount == 1
 
@@ -403,7 +434,7 @@ class JobStore:
         with self._write() as connection:
             connection.execute(
                 COUNTERS.update()
-                .where(COUNTERS.c.name == "frames")
+                .where(COUNTERS.c.name == FRAMES)
                 .values(value=COUNTERS.c.value + number)
             )
 
@@ -413,7 +444,7 @@ class JobStore:
             connection.execute(
                 JOBS.update()
                 .where(*_held(job, owner))
-                .values(lease_owner=None, lease_until=None, available_at=self._now(connection))
+                .values(lease_owner=None, available_at=self._now(connection))
             )
 
     def interrupt(self, job: Job, owner: str, reason: str) -> None:
@@ -577,12 +608,16 @@ class JobStore:
                 completed_at=now,
                 expires_at=now + self._life,
                 lease_owner=None,
-                lease_until=None,
                 **values,
             )
         )
         if ended.rowcount != 1:
             return False
+        connection.execute(
+            COUNTERS.update()
+            .where(COUNTERS.c.name == ENDED[status])
+            .values(value=COUNTERS.c.value + 1)
+        )
         connection.execute(
             TOKENS.update().where(TOKENS.c.job_id == job.job_id).values(expires_at=now + self._life)
         )
@@ -705,7 +740,7 @@ class JobStore:
             now = self._now(connection)
             idle = sa.and_(
                 JOBS.c.status == IN_PROGRESS,
-                sa.or_(JOBS.c.lease_until.is_(None), JOBS.c.lease_until <= now),
+                sa.or_(JOBS.c.lease_owner.is_(None), JOBS.c.available_at <= now),
             )
             jobs, oldest = connection.execute(
                 sa.select(sa.func.count(), sa.func.min(JOBS.c.created_at)).where(idle)
@@ -713,12 +748,18 @@ class JobStore:
             pending = connection.scalar(sa.select(sa.func.count()).select_from(OUTBOX))
         return Waiting(jobs, max(0.0, now - oldest) if oldest is not None else 0.0, pending or 0)
 
+    def ended(self) -> dict[str, int]:
+        """Jobs that ended since the store was made, by status."""
+        with self._read() as connection:
+            rows = connection.execute(sa.select(COUNTERS.c.name, COUNTERS.c.value)).all()
+        values = {row[0]: row[1] for row in rows}
+        return {status: values.get(name, 0) for status, name in ENDED.items()}
+
     def frames(self) -> int:
         """Frames analysed since the store was made."""
         with self._read() as connection:
             return (
-                connection.scalar(sa.select(COUNTERS.c.value).where(COUNTERS.c.name == "frames"))
-                or 0
+                connection.scalar(sa.select(COUNTERS.c.value).where(COUNTERS.c.name == FRAMES)) or 0
             )
 
 
@@ -741,16 +782,13 @@ _REMEDY = "Re-encode the video, cut it into parts or upload it again, then start
 
 
 def _due(now: float) -> sa.ColumnElement[bool]:
-    return sa.and_(
-        JOBS.c.status == IN_PROGRESS,
-        JOBS.c.available_at <= now,
-        sa.or_(JOBS.c.lease_until.is_(None), JOBS.c.lease_until <= now),
-    )
+    """Jobs that are not claimed, or whose lease has expired."""
+    return sa.and_(JOBS.c.status == IN_PROGRESS, JOBS.c.available_at <= now)
 
 
 def _give_back(connection: sa.Connection, job: Job, at: float, **counts: int) -> None:
     """End a claim of a job, so that it can be claimed again from a time on."""
-    freed = {"lease_owner": None, "lease_until": None, "available_at": at, **counts}
+    freed = {"lease_owner": None, "available_at": at, **counts}
     connection.execute(JOBS.update().where(JOBS.c.job_id == job.job_id).values(**freed))
 
 
