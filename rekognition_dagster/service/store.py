@@ -37,6 +37,7 @@ from rekognition_dagster.service.database import (
 )
 
 IN_PROGRESS, SUCCEEDED, FAILED = "IN_PROGRESS", "SUCCEEDED", "FAILED"
+QUEUED, RUNNING = "QUEUED", "RUNNING"
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,13 @@ class Job:
     orders: Mapping[str, int] | None
 
     @property
+    def state(self) -> str:
+        """Its status, and QUEUED or RUNNING for one that is IN_PROGRESS."""
+        if self.status != IN_PROGRESS:
+            return self.status
+        return RUNNING if self.lease_owner else QUEUED
+
+    @property
     def video(self) -> str:
         """``s3://bucket/key``."""
         return f"s3://{self.bucket}/{self.name}"
@@ -107,6 +115,7 @@ class Notification:
         message: The message's JSON.
         attempts: How often it was tried.
         age_s: Seconds since the job ended.
+        created_at: When the job ended, in seconds since 1970.
     """
 
     job_id: str
@@ -114,6 +123,7 @@ class Notification:
     message: str
     attempts: int
     age_s: float
+    created_at: float
 
 
 @dataclass(frozen=True)
@@ -124,11 +134,58 @@ class Waiting:
         jobs: Jobs that no worker has taken up.
         age: Seconds that the oldest of them waits.
         notifications: Completions not yet published.
+        notification_age: Seconds that the oldest of them waits.
     """
 
     jobs: int
     age: float
     notifications: int
+    notification_age: float
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which jobs of a store; what is empty or None selects all.
+
+    Args:
+        job_id: The JobId, or its beginning.
+        states: QUEUED, RUNNING, SUCCEEDED, FAILED.
+        operations: Names of operations.
+        account: Whose jobs.
+        older_than_s: Least seconds since the job ended, or was started while it is in progress.
+        newer_than_s: Most seconds likewise.
+    """
+
+    job_id: str = ""
+    states: Collection[str] = ()
+    operations: Collection[str] = ()
+    account: str | None = None
+    older_than_s: float | None = None
+    newer_than_s: float | None = None
+
+    def conditions(self, now: float) -> Iterator[sa.ColumnElement[bool]]:
+        """The jobs selected, as SQL."""
+        moved_at = sa.func.coalesce(JOBS.c.completed_at, JOBS.c.created_at)
+        if self.job_id:  # hexadecimal digits come before g
+            yield JOBS.c.job_id.between(self.job_id, f"{self.job_id}g")
+        if self.states:
+            yield sa.or_(*(_STATES[state] for state in self.states))
+        if self.operations:
+            yield JOBS.c.operation.in_(list(self.operations))
+        if self.account is not None:
+            yield JOBS.c.account == self.account
+        if self.older_than_s is not None:
+            yield moved_at <= now - self.older_than_s
+        if self.newer_than_s is not None:
+            yield moved_at >= now - self.newer_than_s
+
+
+_STATES: Mapping[str, sa.ColumnElement[bool]] = {
+    QUEUED: sa.and_(JOBS.c.status == IN_PROGRESS, JOBS.c.lease_owner.is_(None)),
+    RUNNING: sa.and_(JOBS.c.status == IN_PROGRESS, JOBS.c.lease_owner.is_not(None)),
+    SUCCEEDED: JOBS.c.status == SUCCEEDED,
+    FAILED: JOBS.c.status == FAILED,
+}
 
 
 class TooManyJobsError(Exception):
@@ -682,15 +739,25 @@ class JobStore:
             )
         return [
             Notification(
-                r.job_id, r.topic_arn, r.message, r.attempts + 1, max(0.0, now - r.created_at)
+                r.job_id,
+                r.topic_arn,
+                r.message,
+                r.attempts + 1,
+                max(0.0, now - r.created_at),
+                r.created_at,
             )
             for r in rows
         ]
 
-    def announced(self, job_id: str) -> None:
-        """The announcement has been published, or given up: forget it."""
+    def announced(self, notification: Notification) -> None:
+        """Forget an announcement that was published or given up."""
+        # Not by its job alone: that may have been started again and have ended again meanwhile.
+        mine = (
+            OUTBOX.c.job_id == notification.job_id,
+            OUTBOX.c.created_at == notification.created_at,
+        )
         with self._write() as connection:
-            connection.execute(OUTBOX.delete().where(OUTBOX.c.job_id == job_id))
+            connection.execute(OUTBOX.delete().where(*mine))
 
     def announce_later(self, job_ids: Collection[str], delay_s: float) -> None:
         """Try announcements again after ``delay_s`` seconds."""
@@ -700,6 +767,94 @@ class JobStore:
                 .where(OUTBOX.c.job_id.in_(list(job_ids)))
                 .values(next_at=self._now(connection) + delay_s)
             )
+
+    # -- the operator's side ----------------------------------------------------------------------
+
+    def jobs(self, selection: Selection, limit: int | None = None) -> list[Job]:
+        """The selected jobs that have not expired, the latest first."""
+        with self._read() as connection:
+            now = self._now(connection)
+            rows = connection.execute(
+                sa.select(JOBS)
+                .where(JOBS.c.expires_at > now, *selection.conditions(now))
+                .order_by(JOBS.c.created_at.desc(), JOBS.c.job_id)
+                .limit(limit)
+            ).all()
+        return [_job(row) for row in rows]
+
+    def cancel(self, job_id: str) -> bool:
+        """End a job in FAILED; its worker stops at its next heartbeat.
+
+        Returns:
+            False where it is not in progress.
+        """
+        with self._write() as connection:
+            row = connection.execute(
+                sa.select(JOBS)
+                .where(JOBS.c.job_id == job_id, JOBS.c.status == IN_PROGRESS)
+                .with_for_update()
+            ).first()
+            if row is None:
+                return False
+            job, now = _job(row), self._now(connection)
+            message = f"{job.video}: the service's operator cancelled the job. Start it again"
+            return self._end(connection, job, FAILED, now, message=message)
+
+    def requeue(self, job_id: str) -> bool:
+        """Put a FAILED job back into the queue, as if it were started now.
+
+        Its end is announced again; an announcement of the failure that is not yet published is not
+        published any more.
+
+        Returns:
+            False where it is not FAILED, or has expired.
+        """
+        with self._write() as connection:
+            now = self._now(connection)
+            again = connection.execute(
+                JOBS.update()
+                .where(JOBS.c.job_id == job_id, JOBS.c.status == FAILED, JOBS.c.expires_at > now)
+                .values(
+                    status=IN_PROGRESS,
+                    status_message=None,
+                    created_at=now,
+                    completed_at=None,
+                    expires_at=math.inf,
+                    available_at=now,
+                    attempts=0,
+                    interruptions=0,
+                    metadata=None,
+                )
+            )
+            if again.rowcount != 1:
+                return False
+            connection.execute(
+                TOKENS.update().where(TOKENS.c.job_id == job_id).values(expires_at=math.inf)
+            )
+            connection.execute(OUTBOX.delete().where(OUTBOX.c.job_id == job_id))
+        return True
+
+    def expire(self, job_id: str) -> bool:
+        """End an ended job's life now; the service then removes it and its results.
+
+        Returns:
+            False where it is in progress, or has expired.
+        """
+        with self._write() as connection:
+            now = self._now(connection)
+            gone = connection.execute(
+                JOBS.update()
+                .where(
+                    JOBS.c.job_id == job_id, JOBS.c.status != IN_PROGRESS, JOBS.c.expires_at > now
+                )
+                .values(expires_at=now)
+            )
+            connection.execute(
+                TOKENS.update()
+                .where(TOKENS.c.job_id == job_id, TOKENS.c.expires_at < math.inf)
+                .values(expires_at=now)
+            )
+        return gone.rowcount == 1
 
     # -- upkeep -----------------------------------------------------------------------------------
 
@@ -745,8 +900,19 @@ class JobStore:
             jobs, oldest = connection.execute(
                 sa.select(sa.func.count(), sa.func.min(JOBS.c.created_at)).where(idle)
             ).one()
-            pending = connection.scalar(sa.select(sa.func.count()).select_from(OUTBOX))
-        return Waiting(jobs, max(0.0, now - oldest) if oldest is not None else 0.0, pending or 0)
+            pending, first = connection.execute(
+                sa.select(sa.func.count(), sa.func.min(OUTBOX.c.created_at))
+            ).one()
+        ages = (max(0.0, now - (at or now)) for at in (oldest, first))
+        return Waiting(jobs, next(ages), pending, next(ages))
+
+    def failed_within(self, seconds: float) -> int:
+        """Count the jobs that FAILED in the last ``seconds``."""
+        with self._read() as connection:
+            since = self._now(connection) - seconds
+            failed = JOBS.c.status == FAILED, JOBS.c.completed_at > since
+            number = connection.scalar(sa.select(sa.func.count()).select_from(JOBS).where(*failed))
+        return number or 0
 
     def ended(self) -> dict[str, int]:
         """Jobs that ended since the store was made, by status."""

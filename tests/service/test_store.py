@@ -361,7 +361,7 @@ def test_what_is_not_announced_yet_is_not_removed(store, clock):
     clock.now += 101
     assert store.expired() == []
     (due,) = store.due_notifications(30)
-    store.announced(due.job_id)
+    store.announced(due)
     assert [j.job_id for j in store.expired()] == [due.job_id]
 
 
