@@ -18,6 +18,7 @@ from sqlalchemy import event
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.operations import LABEL_DETECTION
 from rekognition_dagster.service import owners
+from rekognition_dagster.service.metrics import alerts_of
 from rekognition_dagster.service.notifications import Publisher
 from rekognition_dagster.service.owners import is_dead_here, owner_name, owner_prefix
 from rekognition_dagster.service.requests import request_hash
@@ -314,6 +315,26 @@ def test_a_topic_that_hangs_delays_no_other(store):
         let_go.set()
         stop.set()
         thread.join()
+
+
+def test_failed_jobs_and_late_announcements_are_reasons_to_alert(store, clock):
+    add(store, topic=None)
+    store.complete(claim(store, "w"), "w", **DONE)
+    clock.now += 301
+    assert alerts_of(store) == []
+    for _ in range(2):
+        add(store)
+        store.fail(claim(store, "w"), "w", "no")
+    assert alerts_of(store) == ["2 jobs FAILED in the last hour"]
+    clock.now += 360
+    assert alerts_of(store) == [
+        "2 jobs FAILED in the last hour",
+        "2 completions are not announced, the oldest for 6 min",
+    ]
+    for notification in store.due_notifications(30):
+        store.announced(notification)
+    clock.now += 3600
+    assert alerts_of(store) == []
 
 
 def test_an_announcement_whose_publisher_died_is_made_by_another(store, clock):
