@@ -29,6 +29,7 @@ def open_engine(url: str, connections: int = 4, wait_s: float = _BUSY_S) -> sa.E
     """
     parsed = sa.make_url(url)
     pool: dict[str, Any] = {
+        "hide_parameters": True,  # or an error's text, which is logged, would have them
         "pool_size": connections,
         "max_overflow": connections * 3 // 2,
         "pool_timeout": wait_s,

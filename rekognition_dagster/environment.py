@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from rekognition_dagster.service.settings import ENVIRONMENT
+
 PREFIX = "REKOGNITION_DAGSTER_"
 KNOWN = frozenset(
     [
@@ -13,7 +15,6 @@ KNOWN = frozenset(
         "BUCKET",
         "CATALOGUE",
         "COMPACTION",
-        "CREDENTIALS",
         "DATE_PATTERN",
         "DELETED",
         "DETECTOR",
@@ -24,7 +25,6 @@ KNOWN = frozenset(
         "MAX_ATTEMPTS",
         "MAX_JOBS_IN_FLIGHT",
         "MAX_LOST_SHARE",
-        "MAX_PIXELS",
         "MODELS",
         "NAME",
         "NIGHTLY",
@@ -43,11 +43,11 @@ KNOWN = frozenset(
         "STALLED_MINUTES",
         "START",
         "STATE",
-        "STORE",
         "TIMEZONE",
         "TOPIC_ARN",
         "VISIBILITY_SECONDS",
         "WORKERS",
+        *ENVIRONMENT,
     ]
 )
 """Names that need no look at the pipeline's own settings, which would load Dagster."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from rekognition_dagster.backfill import fetch
+from rekognition_dagster.private import private_folder
 from rekognition_dagster.videos import Video
 
 
@@ -36,10 +37,10 @@ class Lent:
 
         Raises:
             VideoError: There is no such object, it may not be read, or the disk is full.
-            ConfigurationError: S3 cannot be asked at all.
+            ConfigurationError: S3 cannot be asked at all, or another user has the folder.
         """
         everything = Path(tempfile.gettempdir()) / f"rekognition-dagster-{os.getuid()}"
-        everything.mkdir(mode=0o700, exist_ok=True)
+        private_folder(everything)
         version = sha256(self.video.version.encode()).hexdigest()[:8]
         folder = everything / f"{self.video.id}-{version}"
         with _lock(everything / "lock"):

@@ -11,6 +11,7 @@ import click
 from rekognition_dagster.cli.analyze import analyze
 from rekognition_dagster.cli.completion import completion
 from rekognition_dagster.cli.endings import Commands
+from rekognition_dagster.cli.jobs import jobs
 from rekognition_dagster.cli.models import models
 from rekognition_dagster.cli.provision import provision
 from rekognition_dagster.cli.query import query
@@ -37,6 +38,6 @@ def main() -> None:
 
 for _command in (
     *(demo, dev, serve, analyze, query, provision, models, completion),
-    *(status, state, rerun),
+    *(status, state, rerun, jobs),
 ):
     main.add_command(_command)

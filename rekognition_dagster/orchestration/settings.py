@@ -17,15 +17,14 @@ from rekognition_dagster.engine import SampleFps, parse_sample_fps
 from rekognition_dagster.engine.specs import SPECS
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.operations import FACE_DETECTION, OPERATIONS, Operation, operation
+from rekognition_dagster.service.settings import ENVIRONMENT
 from rekognition_dagster.videos import DATE_PATTERN, Partitioning, Source
 
 ENVIRONMENT_PREFIX = "REKOGNITION_DAGSTER_"
 _OTHERS = (
     "MAX_LOST_SHARE",
-    "MAX_PIXELS",
     "MODELS",
-    "STORE",
-    "CREDENTIALS",
+    *ENVIRONMENT,
     "CLIENTS",
     "EXAMPLES",
     "FUZZ",

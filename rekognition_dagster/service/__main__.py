@@ -1,6 +1,7 @@
 """``python -m rekognition_dagster.service``: the service in a process of its own.
 
-Prints the URL on standard output once it listens, and logs to standard error.
+Prints the URL on standard output once it listens, and logs to standard error. Its options are the
+table of :mod:`~rekognition_dagster.service.settings`.
 """
 
 from __future__ import annotations
@@ -10,70 +11,58 @@ from typing import Any
 
 import click
 
-from rekognition_dagster.engine.specs import SPECS
-from rekognition_dagster.environment import check_environment
+from rekognition_dagster.environment import PREFIX, check_environment
 from rekognition_dagster.errors import RekognitionDagsterError
-from rekognition_dagster.service import DEFAULT_PORT, default_store, serve
+from rekognition_dagster.service import serve
 from rekognition_dagster.service.logs import configure
-
-_COUNT = click.IntRange(min=1)
-_RATE = click.FloatRange(min=0, min_open=True)
+from rekognition_dagster.service.settings import Setting, table
 
 
-@click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=DEFAULT_PORT,
-    show_default=True,
-    help="TCP port; 0 is a free one.",
-)
-@click.option("--store", default=default_store, help="Folder or SQLAlchemy URL of the jobs.")
-@click.option("--results", help="Folder or s3:// prefix for results; by default in the store.")
-@click.option(
-    "--workers",
-    type=click.IntRange(min=0),
-    default=1,
-    show_default=True,
-    help="Jobs worked on at once here; 0 serves the API only.",
-)
-@click.option("--detector", metavar="SPEC", help=f"What finds people and labels: {SPECS}.")
-@click.option("--sample-fps", help="Frames looked at per second of video, or auto.")
-@click.option("--ray", metavar="ADDRESS", help="The Ray cluster that does the jobs' work.")
-@click.option("--jobs-in-flight", default=20, show_default=True, help="Jobs in progress at once.")
-@click.option("--credentials", help="File with the access keys that are accepted.")
-@click.option("--no-auth", "anonymous", is_flag=True, help="Serve anyone; on loopback only.")
-@click.option("--region", help="The region that callers must sign for.")
-@click.option("--tls-cert", help="PEM file with the certificate chain.")
-@click.option("--tls-key", help="PEM file with its private key.")
-@click.option("--start-per-s", type=_RATE, help="Start requests per second of an account.")
-@click.option("--get-per-s", type=_RATE, help="Get requests per second of an account.")
-@click.option("--max-pixels", type=_COUNT, help="Pixels that a frame may have.")
-@click.option("--max-frames", type=_COUNT, help="Frames of a video that may be looked at.")
-@click.option("--max-job-s", type=_RATE, help="Seconds that one attempt at a job may take.")
-@click.option("--max-memory-bytes", type=_COUNT, help="Memory that one worker may use, on Linux.")
-@click.option("--stall-s", type=_RATE, help="Seconds without progress until a worker is killed.")
-@click.option(
-    "--min-free-bytes",
-    type=click.IntRange(min=0),
-    help="Free disk space below which no job is taken up.",
-)
-@click.option(
-    "--drain-s",
-    type=click.FloatRange(min=0),
-    help="Seconds that jobs under way get to finish on SIGTERM.",
-)
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
-def main(**settings: Any) -> None:
+def option(setting: Setting) -> click.Option:
+    """Return the command line's option of a setting."""
+    environment = f" [env: {PREFIX}{setting.environment}]" if setting.environment else ""
+    help_ = f"{setting.help} [default: {setting.default_text}]{environment}"
+    if setting.type is bool:
+        return click.Option([setting.option, setting.name], is_flag=True, help=setting.help)
+    return click.Option(
+        [setting.option, setting.name],
+        type=_type(setting),
+        metavar=setting.metavar,
+        help=help_,
+    )
+
+
+def _type(setting: Setting) -> click.ParamType | None:
+    if setting.choices:
+        return click.Choice(setting.choices)
+    least = setting.above if setting.least is None else setting.least
+    bounds: Any = {
+        "min": least,
+        "max": setting.most,
+        "min_open": setting.above is not None,
+    }
+    if setting.type is int:
+        return click.IntRange(**bounds)
+    return click.FloatRange(**bounds) if setting.type is float else click.STRING
+
+
+def main_command(**settings: Any) -> None:
     """Serve the Rekognition Video API until SIGTERM or SIGINT."""
-    configure(settings["log_format"])
+    configure(settings["log_format"] or "text")
     try:
         check_environment()
         serve(**settings, on_ready=lambda url: print(url, flush=True))
     except RekognitionDagsterError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+main = click.Command(
+    "serve",
+    params=[option(setting) for setting in table()],
+    callback=main_command,
+    help=main_command.__doc__,
+)
 
 
 if __name__ == "__main__":

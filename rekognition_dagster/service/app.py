@@ -7,6 +7,7 @@ in ``jobs``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -25,7 +27,8 @@ from rekognition_dagster.service import signing
 from rekognition_dagster.service.credentials import ANYONE, Credentials
 from rekognition_dagster.service.jobs import Jobs
 from rekognition_dagster.service.limits import Admission, Throughput
-from rekognition_dagster.service.metrics import Metrics
+from rekognition_dagster.service.metrics import Metrics, alerts_of
+from rekognition_dagster.service.operators import Operators
 from rekognition_dagster.service.protocol import (
     CONTENT_TYPE,
     TARGET_PREFIX,
@@ -42,6 +45,8 @@ MAX_DISCARDED_BYTES = 16 * 1024 * 1024
 """A request of another operation, which may carry an image, is read up to this size."""
 MAX_HEADERS = 100
 BODY_TIMEOUT_S = 20.0
+_ALERTS_S = 1.0
+"""Seconds that the database has for the alerts in ``/ready``."""
 
 
 def application(
@@ -56,6 +61,7 @@ def application(
     """
     metrics = Metrics(jobs.store, workers_ready, jobs.health)
     settings = jobs.settings
+    operators = Operators.of(settings)
     api = _Api(
         jobs,
         credentials,
@@ -70,7 +76,20 @@ def application(
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
-    async def ready(_: Request) -> Response:
+    def is_operator(request: Request) -> bool:
+        address = request.client.host if request.client else ""
+        return operators.include(address, request.headers.get("authorization", ""))
+
+    async def alerts() -> list[str]:
+        if jobs.health.trouble("database"):
+            return []
+        found = asyncio.get_running_loop().run_in_executor(None, alerts_of, jobs.store)
+        # A database that hangs must not make a probe of the service's readiness hang.
+        with contextlib.suppress(SQLAlchemyError, asyncio.TimeoutError):
+            return await asyncio.wait_for(found, _ALERTS_S)
+        return []
+
+    async def ready(request: Request) -> Response:
         up, troubles = workers_ready(), jobs.health.troubles()
         if troubles:
             status = "; ".join(f"{t.part}: {t.reason}" for t in troubles)
@@ -78,9 +97,14 @@ def application(
             status = "no worker has loaded the detector"
         else:
             status = "ok"
-        return JSONResponse({"status": status, "workers": up}, 200 if status == "ok" else 503)
+        code = 200 if status == "ok" else 503
+        if not is_operator(request):
+            return JSONResponse({"status": "ok" if code == 200 else "unavailable"}, code)
+        return JSONResponse({"status": status, "workers": up, "alerts": await alerts()}, code)
 
-    async def measured(_: Request) -> Response:
+    async def measured(request: Request) -> Response:
+        if not is_operator(request):
+            return JSONResponse({"status": "for operators only"}, 403)
         return Response(
             await run_in_threadpool(metrics.text), media_type="text/plain; version=0.0.4"
         )

@@ -33,6 +33,7 @@ class Principal:
         expires_at: Seconds since 1970 after which it is refused.
         account: Jobs belong to an account; its principals see each other's.
         buckets: Patterns (``*``, ``?``) of the buckets it may name.
+        topics: Patterns of the ARNs of the SNS topics it may name.
     """
 
     name: str
@@ -42,10 +43,15 @@ class Principal:
     expires_at: float | None = None
     account: str = "default"
     buckets: tuple[str, ...] = ("*",)
+    topics: tuple[str, ...] = ("*",)
 
     def may_read(self, bucket: str) -> bool:
         """Whether it may name ``bucket`` in a request."""
         return any(fnmatchcase(bucket, pattern) for pattern in self.buckets)
+
+    def may_announce_to(self, topic: str) -> bool:
+        """Whether it may name the topic with this ARN in a request."""
+        return any(fnmatchcase(topic, pattern) for pattern in self.topics)
 
 
 ANYONE = Principal("anyone", "", "")
@@ -99,8 +105,8 @@ def read_credentials(path: Path) -> Mapping[str, Principal]:
     """The access keys in a credentials file.
 
     Each section is one principal, with ``aws_access_key_id``, ``aws_secret_access_key`` and, if
-    wanted, ``aws_session_token``, ``expires`` (ISO 8601), ``account`` and ``buckets`` (patterns,
-    separated by commas).
+    wanted, ``aws_session_token``, ``expires`` (ISO 8601), ``account``, ``buckets`` and ``topics``
+    (patterns, separated by commas).
 
     Raises:
         ConfigurationError: The file cannot be read, has no key, or a wrong one.
@@ -126,7 +132,8 @@ def read_credentials(path: Path) -> Mapping[str, Principal]:
                 section.get("aws_session_token"),
                 _epoch(section.get("expires")),
                 section.get("account", "default"),
-                tuple(b.strip() for b in section.get("buckets", "*").split(",") if b.strip()),
+                _patterns(section.get("buckets", "*")),
+                _patterns(section.get("topics", "*")),
             )
         except KeyError as error:
             raise ConfigurationError(
@@ -167,6 +174,10 @@ def _stamp(path: Path) -> tuple[int, int]:
             f"the credentials file {path} cannot be read: {error.strerror}"
         ) from error
     return stat.st_mtime_ns, stat.st_ino
+
+
+def _patterns(text: str) -> tuple[str, ...]:
+    return tuple(p.strip() for p in text.split(",") if p.strip())
 
 
 def _epoch(text: str | None) -> float | None:

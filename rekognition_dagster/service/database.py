@@ -15,7 +15,7 @@ from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.operations import OPERATIONS
 from rekognition_dagster.service.requests import request_hash
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SCHEMA = sa.MetaData()
 JOBS = sa.Table(
     "jobs",
@@ -39,13 +39,20 @@ JOBS = sa.Table(
     sa.Column("interruptions", sa.Integer, nullable=False, server_default="0"),
     sa.Column("claims", sa.Integer, nullable=False, server_default="0"),
     sa.Column("lease_owner", sa.String(128)),
-    sa.Column("lease_until", sa.Double),
     sa.Column("metadata", sa.Text),
     sa.Column("results", sa.Text),
     sa.Column("orders", sa.Text),
     sa.Index("jobs_by_status", "status", "available_at"),
+    sa.Index("jobs_by_account", "account", "status", "available_at"),
     sa.Index("jobs_by_expiry", "expires_at"),
 )
+ACCOUNTS = sa.Table(
+    "accounts",
+    SCHEMA,
+    sa.Column("account", sa.String(128), primary_key=True),
+    sa.Column("turn", sa.BigInteger, nullable=False, server_default="0"),
+)
+"""Who has jobs; the account with the lowest ``turn`` has waited longest for a claim."""
 TOKENS = sa.Table(
     "tokens",
     SCHEMA,
@@ -83,6 +90,9 @@ FACTS = sa.Table(
 
 
 _VERSION = "schema_version"
+FRAMES = "frames"
+ENDED: Mapping[str, str] = {"SUCCEEDED": "succeeded", "FAILED": "failed"}
+"""The counters of ended jobs, by status."""
 
 
 def prepare(connection: sa.Connection, version: int = SCHEMA_VERSION) -> None:
@@ -97,6 +107,8 @@ def prepare(connection: sa.Connection, version: int = SCHEMA_VERSION) -> None:
         # Version 1 did not record its number, but has a secret from its first start on.
         is_new = connection.scalar(sa.select(sa.func.count()).select_from(FACTS)) == 0
         found = SCHEMA_VERSION if is_new else 1
+        if is_new:
+            _count_from_zero(connection, FRAMES, *ENDED.values())
         connection.execute(FACTS.insert().values(name=_VERSION, value=str(found)))
     number = int(found)
     if number > version:
@@ -139,5 +151,28 @@ def _count_faults_apart(connection: sa.Connection) -> None:
         )
 
 
-UPGRADES: Mapping[int, Callable[[sa.Connection], None]] = {1: _count_faults_apart}
+def _serve_accounts_in_turn(connection: sa.Connection) -> None:
+    """To version 3: accounts take turns; ``available_at`` of a claimed job is its lease's end."""
+    for index in JOBS.indexes:
+        index.create(connection, checkfirst=True)
+    connection.execute(
+        ACCOUNTS.insert().from_select(["account"], sa.select(JOBS.c.account).distinct())
+    )
+    connection.execute(
+        sa.text("UPDATE jobs SET available_at = lease_until WHERE lease_until IS NOT NULL")
+    )
+    if connection.dialect.name == "postgresql":  # where a service of before may still run
+        connection.execute(sa.text("ALTER TABLE jobs DROP COLUMN lease_until"))
+    _count_from_zero(connection, *ENDED.values())
+
+
+def _count_from_zero(connection: sa.Connection, *names: str) -> None:
+    for name in names:
+        connection.execute(COUNTERS.insert().values(name=name, value=0))
+
+
+UPGRADES: Mapping[int, Callable[[sa.Connection], None]] = {
+    1: _count_faults_apart,
+    2: _serve_accounts_in_turn,
+}
 """By the version that an upgrade starts from; each one leads to the next version."""

@@ -31,6 +31,7 @@ from rekognition_dagster.service.store import (
     TokenMismatchError,
     TooManyJobsError,
 )
+from rekognition_dagster.service.topics import check_topic
 from rekognition_dagster.service.writing import TIMESTAMP, TIMESTAMPS, order_of
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,8 @@ class Jobs:
         request = request_of(operation.start_api, body)
         reference = _s3_object(request)
         self._check_bucket(caller, reference["Bucket"])
-        self._check_topic(request)
+        if topic := request.get("NotificationChannel", {}).get("SNSTopicArn"):
+            check_topic(caller, topic, self._region)
         token = request.pop("ClientRequestToken", None)
         hashed = request_hash(operation, request)
         account = caller.account
@@ -100,8 +102,8 @@ class Jobs:
         except TooManyJobsError:
             raise ApiError(
                 "LimitExceededException",
-                f"{self.settings.jobs_in_flight} jobs are in progress, which is the limit; start "
-                "this one again when one of them has ended",
+                f"{self.settings.jobs_in_flight} jobs are in progress, which is the limit of an "
+                "account; start this one again when one of them has ended",
             ) from None
         return response_body(operation.start_api, {"JobId": job_id})
 
@@ -145,16 +147,6 @@ class Jobs:
                 "AccessDeniedException",
                 f"{caller.name} is not authorized to use the bucket {bucket}; the service's "
                 "credentials file says which ones",
-            )
-
-    def _check_topic(self, request: Mapping[str, Any]) -> None:
-        """Refuse a topic that is in another region than this endpoint, as Amazon does."""
-        arn = request.get("NotificationChannel", {}).get("SNSTopicArn")
-        if arn and self._region and arn.split(":")[3] != self._region:
-            raise ApiError(
-                "InvalidParameterException",
-                f"the topic {arn} is not in {self._region}, the region of this endpoint; name a "
-                "topic of that region",
             )
 
     @functools.cached_property

@@ -13,6 +13,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from rekognition_dagster.service.health import Health
 from rekognition_dagster.service.store import JobStore
 
+_LATE_S = 300.0
+"""Age of an announcement, in seconds, that operators should know of."""
+_HOUR_S = 3600.0
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -45,8 +48,25 @@ class Metrics:
         return generate_latest(self._registry)
 
 
+def alerts_of(store: JobStore) -> list[str]:
+    """Return what operators should look at although the service works: sentences.
+
+    Raises:
+        SQLAlchemyError: The database does not work.
+    """
+    alerts, waiting = [], store.waiting()
+    if failed := store.failed_within(_HOUR_S):
+        alerts.append(f"{failed} job{'' if failed == 1 else 's'} FAILED in the last hour")
+    if waiting.notification_age > _LATE_S:
+        minutes = round(waiting.notification_age / 60)
+        alerts.append(
+            f"{waiting.notifications} completions are not announced, the oldest for {minutes} min"
+        )
+    return alerts
+
+
 class _StoreMetrics(Collector):
-    """Read from the store when asked for, so that every process of a store tells the same."""
+    """Read from the store on each request, so that every process of a store reports the same."""
 
     def __init__(self, store: JobStore, workers_ready: Callable[[], int], health: Health):
         self._store, self._workers_ready, self._health = store, workers_ready, health
@@ -84,8 +104,21 @@ class _StoreMetrics(Collector):
             ),
             ("jobs_waiting", "Jobs that no worker has taken up.", waiting.jobs),
             ("notifications_pending", "Completions not yet published.", waiting.notifications),
+            (
+                "notification_age_seconds",
+                "Age of the oldest completion that is not yet published.",
+                waiting.notification_age,
+            ),
         ):
             yield GaugeMetricFamily(f"rekognition_{name}", text, value=value)
+        ended = CounterMetricFamily(
+            "rekognition_jobs_ended",
+            "Jobs that ended since the store was made, by status.",
+            labels=["status"],
+        )
+        for status, number in self._store.ended().items():
+            ended.add_metric([status], number)
+        yield ended
         yield CounterMetricFamily(
             "rekognition_frames_analysed",
             "Frames analysed by all workers; its rate is frames per second.",

@@ -128,7 +128,7 @@ class Publisher:
                 self._fail(topic, notifications[number:], error)
                 return
             # A crash before the next line sends it again: at least once, never not at all.
-            self._store.announced(notification.job_id)
+            self._store.announced(notification)
             log.info("announced", extra=about)
         with self._lock:
             self._failures.pop(topic, None)
@@ -147,7 +147,7 @@ class Publisher:
         for notification in left:
             if notification.age_s > self._life_s:
                 log.error("announcement given up", extra={**about, "job_id": notification.job_id})
-                self._store.announced(notification.job_id)
+                self._store.announced(notification)
         if again:
             self._store.announce_later(again, delay_s)
         else:

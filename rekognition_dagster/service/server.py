@@ -26,8 +26,10 @@ from rekognition_dagster.service.app import application
 from rekognition_dagster.service.connection import KEEP_ALIVE_S, MAX_HEADER_BYTES, BoundedHttp
 from rekognition_dagster.service.credentials import Credentials
 from rekognition_dagster.service.crew import Crew
+from rekognition_dagster.service.folders import prepare_scratch, prepare_store, private_files
 from rekognition_dagster.service.jobs import Jobs
 from rekognition_dagster.service.notifications import Publisher
+from rekognition_dagster.service.objects import s3_client
 from rekognition_dagster.service.probes import health_of
 from rekognition_dagster.service.results import Results
 from rekognition_dagster.service.settings import Settings, is_loopback
@@ -54,11 +56,19 @@ def serve_until_told(settings: Settings, on_ready: Callable[[str], None] | None 
         ModelError: The detector does not work.
         RuntimeError: A part of the service that it cannot do without has ended.
     """
+    with private_files():
+        _serve(settings, on_ready)
+
+
+def _serve(settings: Settings, on_ready: Callable[[str], None] | None) -> None:
+    prepare_store(settings)
     credentials = None if settings.anonymous else Credentials(settings.credentials)
     store = JobStore(settings.database_url, job_life_s=settings.job_life_s, wait_s=_DATABASE_S)
     listener = _listen(settings.host, settings.port)
     results = Results(settings.results_url)
     _check_writable(settings, results)
+    with contextlib.suppress(Exception):  # what is wrong with it, a Start reports
+        s3_client(patient=False)  # loads boto3, which would take from the first Start's seconds
     stop = threading.Event()
     health = health_of(settings, store, results)
     for part in health.probes:
@@ -146,8 +156,7 @@ def _check_writable(settings: Settings, results: Results) -> None:
             "its permissions, or choose another with --results"
         ) from error
     try:
-        settings.scratch_folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=settings.scratch_folder).close()
+        tempfile.TemporaryFile(dir=prepare_scratch(settings)).close()
     except OSError as error:
         raise ConfigurationError(
             f"videos under analysis cannot be written to {settings.scratch_folder}: "

@@ -1,6 +1,7 @@
-"""The service's settings: one frozen value, from keyword arguments or the environment.
+"""The service's settings: one table, from keyword arguments, the command line or the environment.
 
-The docstring of :class:`Settings` documents each. Reading them starts nothing.
+Each field of :class:`Settings` carries its description and its range. The command line, the checks
+and the table in docs/service.md come from it. Reading settings starts nothing.
 """
 
 from __future__ import annotations
@@ -9,25 +10,98 @@ import functools
 import ipaddress
 import os
 import sys
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterator
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from rekognition_dagster.engine import SampleFps, parse_sample_fps
+from rekognition_dagster.engine.specs import SPECS
 from rekognition_dagster.errors import ConfigurationError
 
 DEFAULT_PORT = 8722
 GIB = 1024**3
-_POSITIVE = (
-    *("lease_s", "poll_s", "job_life_s", "max_video_bytes", "max_video_ms", "max_pixels"),
-    *("max_frames", "max_job_s", "max_memory_bytes", "stall_s"),
-)
+_PREFIX = "REKOGNITION_DAGSTER_"
+_KEY = "setting"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting, as the command line and the documentation show it.
+
+    Args:
+        help: What it means: sentences.
+        name: The field of :class:`Settings`.
+        type: The value's type; ``object`` for the sampling rate.
+        option: The command line's option.
+        default: The default; None where it depends on the machine or there is none.
+        otherwise: What applies without it, where ``default`` does not say so.
+        environment: The variable that sets it, without ``REKOGNITION_DAGSTER_``.
+        least: The lowest value.
+        most: The highest value.
+        above: The value that it must exceed.
+        choices: The only values.
+        metavar: The value's name in the help.
+    """
+
+    help: str
+    name: str = ""
+    type: type = str
+    option: str = ""
+    default: Any = None
+    otherwise: str | None = None
+    environment: str | None = None
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    choices: tuple[str, ...] = ()
+    metavar: str | None = None
+
+    @property
+    def default_text(self) -> str:
+        """The default, for people."""
+        if self.otherwise is not None:
+            return self.otherwise
+        if isinstance(self.default, bool):
+            return "on" if self.default else "off"
+        if isinstance(self.default, int):
+            return str(self.default) if self.name == "port" else f"{self.default:,}"
+        if isinstance(self.default, float):
+            return f"{self.default:,g}"
+        return str(self.default or "none")
+
+    def check(self, value: Any) -> None:
+        """Check a value.
+
+        Raises:
+            ConfigurationError: It is out of its range.
+        """
+        if value is None:
+            return
+        wrong = None
+        if self.choices and value not in self.choices:
+            wrong = f"one of {', '.join(self.choices)}"
+        elif self.least is not None and not value >= self.least:
+            wrong = f"at least {self.least:g}"
+        elif self.most is not None and not value <= self.most:
+            wrong = f"at most {self.most:g}"
+        elif self.above is not None and not value > self.above:
+            wrong = f"more than {self.above:g}"
+        if wrong:
+            raise ConfigurationError(f"the setting {self.name!r} must be {wrong}")
+
+
+def _setting(default: Any, help: str, **more: Any) -> Any:  # noqa: A002
+    metadata = {_KEY: Setting(help, **more)}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 def default_store() -> str:
     """The folder of this user's jobs: ``REKOGNITION_DAGSTER_STORE``, else the platform's own."""
-    chosen = os.environ.get("REKOGNITION_DAGSTER_STORE")
+    chosen = os.environ.get(f"{_PREFIX}STORE")
     if chosen:
         return chosen
     if sys.platform == "darwin":
@@ -53,83 +127,167 @@ def is_loopback(host: str) -> bool:
 class Settings:
     """How the service runs.
 
-    Args:
-        host: Address to listen on.
-        port: TCP port; 0 takes a free one.
-        store: Where jobs are kept: a folder (SQLite in it, results beside it), or an SQLAlchemy
-            URL such as ``postgresql://user@host/db?results=s3://bucket/prefix``.
-        results: Folder or ``s3://`` prefix for results; by default in the store's folder.
-        scratch: Local folder for videos under analysis; by default in the store's folder.
-        workers: Worker processes on this host, each with one job at a time. 0 serves the API only.
-        detector: The engine's detector spec; none is the embedded default.
-        sample_fps: Frames looked at per second of video, or ``auto``; none is every frame.
-        ray: Address of the Ray cluster that does the work of the jobs; none is this host.
-        analyzer: ``module:function`` that analyses one video, with the engine's signature.
-        jobs_in_flight: Jobs in progress at once; above it ``LimitExceededException``.
-        job_life_s: Seconds that results and idempotency tokens live after a job's end. For as long
-            after Start, a job is tried again while something around it is at fault.
-        lease_s: Seconds a worker holds a job without a heartbeat.
-        attempts: Attempts that a video may make fail (a crash, a hang, a limit) before its job is
-            FAILED.
-        poll_s: Seconds between a worker's, and the publisher's, looks at the store.
-        drain_s: Seconds that a job under way gets to finish when the service stops.
-        credentials: File with the access keys that are accepted; without one, the key in the
-            environment is.
-        anonymous: Serve without checking who calls; on loopback only.
-        region: The region that callers must sign for; none takes any.
-        tls_cert: PEM file with the certificate chain; serves HTTPS.
-        tls_key: PEM file with its private key.
-        start_per_s: Start requests per second of each account and operation; none takes any.
-        get_per_s: Get requests likewise. Above either, ``ProvisionedThroughputExceededException``.
-        requests_at_once: Requests at work at once; above it ``ThrottlingException``.
-        log_format: ``text`` or ``json``.
-        max_video_bytes: Size above which Start says ``VideoTooLargeException``.
-        max_video_ms: Duration in milliseconds above which a job is FAILED.
-        max_pixels: Pixels of a frame above which a job is FAILED; by default the engine's limit,
-            ``REKOGNITION_DAGSTER_MAX_PIXELS``.
-        max_frames: Frames looked at above which a job is FAILED.
-        max_job_s: Seconds that one attempt at a job may take.
-        max_memory_bytes: Memory that one worker may use (on Linux); by default an equal share of
-            80 % of what the machine or container has.
-        stall_s: Seconds without progress after which a worker is killed.
-        min_free_bytes: Free space on its disks below which a worker takes up no job.
+    :func:`table` lists the settings, and so do ``rekognition-dagster serve --help`` and
+    docs/service.md.
     """
 
-    host: str = "127.0.0.1"
-    port: int = DEFAULT_PORT
-    store: str = field(default_factory=default_store)
-    results: str | None = None
-    scratch: str | None = None
-    workers: int = 1
-    detector: str | None = None
-    sample_fps: SampleFps = None
-    ray: str | None = None
-    analyzer: str = "rekognition_dagster.engine:analyze"
-    jobs_in_flight: int = 20
-    job_life_s: float = 7 * 24 * 3600.0
-    lease_s: float = 30.0
-    attempts: int = 3
-    poll_s: float = 0.25
-    drain_s: float = 25.0
-    credentials: str | None = field(
-        default_factory=lambda: os.environ.get("REKOGNITION_DAGSTER_CREDENTIALS")
+    host: str = _setting("127.0.0.1", "Address to listen on.")
+    port: int = _setting(DEFAULT_PORT, "TCP port; 0 takes a free one.", least=0, most=65535)
+    store: str = _setting(
+        default_store,
+        "Where jobs are kept: a folder (SQLite in it, results beside it), or an SQLAlchemy URL such"
+        " as postgresql+psycopg://user@host/db?results=s3://bucket/prefix.",
+        otherwise="a folder in the user's data folder",
+        environment="STORE",
+        metavar="DIR|URL",
     )
-    anonymous: bool = False
-    region: str | None = None
-    tls_cert: str | None = None
-    tls_key: str | None = None
-    start_per_s: float | None = None
-    get_per_s: float | None = None
-    requests_at_once: int = 200
-    log_format: str = "text"
-    max_video_bytes: int = 10 * GIB
-    max_video_ms: int = 6 * 3600 * 1000
-    max_pixels: int | None = None
-    max_frames: int = 6 * 3600 * 240
-    max_job_s: float = 24 * 3600.0
-    max_memory_bytes: int | None = None
-    stall_s: float = 900.0
-    min_free_bytes: int = 256 * 1024**2
+    results: str | None = _setting(
+        None,
+        "Folder or s3://bucket/prefix for results.",
+        otherwise="in the store's folder",
+        metavar="DIR|URL",
+    )
+    scratch: str | None = _setting(
+        None,
+        "Local folder for videos under analysis. It must belong to the service's user.",
+        otherwise="in the store's folder, else in the temporary folder",
+        metavar="DIR",
+    )
+    workers: int = _setting(
+        1,
+        "Worker processes on this host, each with one job at a time; 0 serves the API only.",
+        least=0,
+    )
+    detector: str | None = _setting(
+        None,
+        f"What finds people and labels: {SPECS}.",
+        otherwise="the embedded detector",
+        metavar="SPEC",
+    )
+    sample_fps: SampleFps = _setting(  # noqa: RUF009 - a field, as the others are
+        None,
+        "Frames analysed per second of video, or auto: as many as the scene needs.",
+        otherwise="every frame",
+        metavar="F|auto",
+    )
+    ray: str | None = _setting(
+        None,
+        "Address of the Ray cluster that does the jobs' work; its nodes fetch the videos.",
+        otherwise="this host",
+        metavar="ADDRESS",
+    )
+    analyzer: str = _setting(
+        "rekognition_dagster.engine:analyze",
+        "Python function that analyses one video, with the engine's signature.",
+        metavar="MODULE:FUNCTION",
+    )
+    jobs_in_flight: int = _setting(
+        20,
+        "Jobs of each account in progress at once, over all hosts of a store; above it Start ends"
+        " in LimitExceededException.",
+        least=1,
+    )
+    job_life_s: float = _setting(
+        7 * 24 * 3600.0,
+        "Seconds that results and idempotency tokens live after a job's end. For as long after its"
+        " Start, a job is tried again while something around it is at fault.",
+        above=0,
+    )
+    lease_s: float = _setting(
+        30.0, "Seconds that a worker holds a job without a heartbeat.", above=0
+    )
+    attempts: int = _setting(
+        3,
+        "Attempts that a video may make fail (a crash, a hang, a limit) before its job is FAILED.",
+        least=1,
+    )
+    poll_s: float = _setting(
+        0.25, "Seconds between two queries of the store for new jobs or announcements.", above=0
+    )
+    drain_s: float = _setting(
+        25.0, "Seconds that jobs under way get to finish on SIGTERM.", least=0
+    )
+    credentials: str | None = _setting(
+        lambda: os.environ.get(f"{_PREFIX}CREDENTIALS"),
+        "File with the access keys that are accepted.",
+        otherwise="the environment's own key",
+        environment="CREDENTIALS",
+        metavar="FILE",
+    )
+    anonymous: bool = _setting(
+        False, "Serve without checking who calls; on loopback only.", option="--no-auth"
+    )
+    operators: str = _setting(
+        "127.0.0.0/8, ::1",
+        "Addresses and networks, separated by commas, that may read /metrics and the reasons in"
+        " /ready.",
+        metavar="NETWORKS",
+    )
+    operator_token: str | None = _setting(
+        None,
+        "File with a token; a request with it as 'Authorization: Bearer' reads them from anywhere.",
+        metavar="FILE",
+    )
+    region: str | None = _setting(
+        None, "The AWS region that callers must sign for.", otherwise="any"
+    )
+    tls_cert: str | None = _setting(
+        None,
+        "PEM file with the certificate chain; serves HTTPS. It is read again when it changes.",
+        metavar="FILE",
+    )
+    tls_key: str | None = _setting(None, "PEM file with its private key.", metavar="FILE")
+    start_per_s: float | None = _setting(
+        None,
+        "Start requests per second of each account and operation; above it"
+        " ProvisionedThroughputExceededException.",
+        otherwise="no limit",
+        above=0,
+    )
+    get_per_s: float | None = _setting(
+        None, "Get requests per second likewise.", otherwise="no limit", above=0
+    )
+    requests_at_once: int = _setting(
+        200, "Requests at work at once; above it ThrottlingException.", least=1
+    )
+    connections_at_once: int = _setting(
+        4096,
+        "Open connections; above it the oldest one without a complete request is closed. Half of"
+        " the process's limit of open files, where that is less.",
+        least=8,
+    )
+    log_format: str = _setting(
+        "text", "text for people, json for collectors.", choices=("text", "json")
+    )
+    max_video_bytes: int = _setting(
+        10 * GIB, "Size of a video above which Start ends in VideoTooLargeException.", above=0
+    )
+    max_video_ms: int = _setting(
+        6 * 3600 * 1000, "Milliseconds of a video above which its job is FAILED.", above=0
+    )
+    max_pixels: int | None = _setting(
+        None,
+        "Pixels of a frame above which a job is FAILED.",
+        otherwise="64,000,000",
+        environment="MAX_PIXELS",
+        above=0,
+    )
+    max_frames: int = _setting(
+        6 * 3600 * 240, "Analysed frames of a video above which its job is FAILED.", above=0
+    )
+    max_job_s: float = _setting(24 * 3600.0, "Seconds that one attempt at a job may take.", above=0)
+    max_memory_bytes: int | None = _setting(
+        None,
+        "Memory that one worker may use, on Linux.",
+        otherwise="an equal share of 80 % of the machine's or container's memory",
+        above=0,
+    )
+    stall_s: float = _setting(
+        900.0, "Seconds without progress after which a worker is killed.", above=0
+    )
+    min_free_bytes: int = _setting(
+        256 * 1024**2, "Free space on its disks below which a worker takes up no job.", least=0
+    )
 
     @classmethod
     def of(cls, **values: Any) -> Settings:
@@ -138,8 +296,8 @@ class Settings:
         Raises:
             ConfigurationError: An unknown setting, or a value out of its range.
         """
-        known = {f.name for f in fields(cls)}
-        unknown = sorted(set(values) - known)
+        known = {s.name: s for s in table()}
+        unknown = sorted(set(values) - set(known))
         if unknown:
             raise ConfigurationError(
                 f"the service has no setting {unknown[0]!r}; it has {', '.join(sorted(known))}"
@@ -149,15 +307,8 @@ class Settings:
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
         settings = cls(**{k: v for k, v in values.items() if v is not None})
-        for name, least in (("port", 0), ("workers", 0), ("jobs_in_flight", 1), ("attempts", 1)):
-            if getattr(settings, name) < least:
-                raise ConfigurationError(f"the setting {name!r} must be at least {least}")
-        if settings.port > 65535:
-            raise ConfigurationError("the setting 'port' must be at most 65535")
-        for name in _POSITIVE:
-            value = getattr(settings, name)
-            if value is not None and not value > 0:
-                raise ConfigurationError(f"the setting {name!r} must be positive")
+        for name, setting in known.items():
+            setting.check(getattr(settings, name))
         if settings.anonymous and not is_loopback(settings.host):
             raise ConfigurationError(
                 f"without authentication the service listens on loopback only, not on "
@@ -169,8 +320,8 @@ class Settings:
         return settings
 
     @property
-    def _folder(self) -> Path | None:
-        """The store's own folder, where it is one."""
+    def folder(self) -> Path | None:
+        """The folder of the store's files; None for a database server."""
         if "://" not in self.store or self.store.startswith("file://"):
             return Path(self.store.removeprefix("file://")).expanduser().absolute()
         if self.store.startswith("sqlite"):
@@ -185,7 +336,7 @@ class Settings:
         if "://" not in self.store or self.store.startswith("file://"):
             from rekognition_dagster.database import sqlite_url
 
-            return sqlite_url(f"{self._folder}/jobs.sqlite")
+            return sqlite_url(f"{self.folder}/jobs.sqlite")
         address, _, query = self.store.partition("?")
         rest = "&".join(p for p in query.split("&") if p and not p.startswith("results="))
         return f"{address}?{rest}" if rest else address
@@ -202,23 +353,23 @@ class Settings:
         in_url = dict(parse_qsl(urlsplit(self.store).query)).get("results")
         if in_url:
             return in_url
-        if self._folder is None:
+        if self.folder is None:
             raise ConfigurationError(
                 "a store in a database needs a place for results that every host reaches: "
                 "add ?results=s3://bucket/prefix (or a shared folder) to the store's URL"
             )
-        return str(self._folder / "results")
+        return str(self.folder / "results")
 
     @property
     def scratch_folder(self) -> Path:
         """Where videos are while they are analysed."""
         if self.scratch:
             return Path(self.scratch).expanduser().absolute()
-        if self._folder is not None:
-            return self._folder / "scratch"
+        if self.folder is not None:
+            return self.folder / "scratch"
         import tempfile
 
-        return Path(tempfile.gettempdir()) / "rekognition-dagster"
+        return Path(tempfile.gettempdir()) / f"rekognition-dagster-service-{os.getuid()}"
 
     @property
     def memory_bytes_of_worker(self) -> int:
@@ -239,3 +390,27 @@ def _memory_bytes() -> int:
     except (OSError, ValueError):  # no such limit
         return machine
     return min(machine, limit)
+
+
+@functools.cache
+def table() -> tuple[Setting, ...]:
+    """Return every setting, in the order of the fields of :class:`Settings`."""
+    return tuple(_rows())
+
+
+def _rows() -> Iterator[Setting]:
+    for each in fields(Settings):
+        row: Setting = each.metadata[_KEY]
+        yield replace(
+            row,
+            name=each.name,
+            option=row.option or f"--{each.name.replace('_', '-')}",
+            type=_TYPES.get(str(each.type).removesuffix(" | None"), object),
+            default=None if each.default is MISSING else each.default,
+        )
+
+
+_TYPES = {"bool": bool, "float": float, "int": int, "str": str}
+
+ENVIRONMENT = tuple(s.environment for s in table() if s.environment)
+"""The settings' variables, without ``REKOGNITION_DAGSTER_``."""

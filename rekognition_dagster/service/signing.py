@@ -30,7 +30,14 @@ MAX_AUTHORIZATION_BYTES = 4096
 """No SDK's header comes near this length."""
 
 _SIGNATURE = re.compile("[0-9a-f]{64}")
-_MUST_BE_SIGNED = ("host", "x-amz-date", "x-amz-target", "x-amz-security-token")
+_TOKEN = "x-amz-security-token"
+_MUST_BE_SIGNED = ("host", "x-amz-date", "x-amz-target", _TOKEN)
+_TEMPORARY = (
+    "This service cannot check temporary credentials that AWS issued (of a role, SSO, an instance "
+    "profile): their secret key, which signed the request, is known to AWS and to the caller only. "
+    "Sign with an access key of the service's credentials file; see docs/service.md, Temporary "
+    "credentials."
+)
 _DATE = "%Y%m%dT%H%M%SZ"
 
 
@@ -117,9 +124,7 @@ def claimed(
     access_key, day, signed_region, service, terminator = scope
     principal = credentials.principal(access_key)
     if principal is None:
-        raise ApiError(
-            "UnrecognizedClientException", "The security token included in the request is invalid."
-        )
+        raise _unrecognized(headers.get(_TOKEN))
     stamp = _check_time(headers.get("x-amz-date", ""), now())
     if day != stamp[:8]:
         raise _invalid(f"Date in Credential scope does not match YYYYMMDD of the date {stamp}.")
@@ -219,15 +224,21 @@ def _check_payload(request: SignedRequest) -> None:
 
 
 def _check_session(principal: Principal, request: SignedRequest, now: float) -> None:
-    token = request.headers.get("x-amz-security-token", "")
+    token = request.headers.get(_TOKEN, "")
     if not hmac.compare_digest(token.encode(), (principal.session_token or "").encode()):
-        raise ApiError(
-            "UnrecognizedClientException", "The security token included in the request is invalid."
-        )
+        raise _unrecognized(token)
     if principal.expires_at is not None and principal.expires_at <= now:
         raise ApiError(
             "ExpiredTokenException", "The security token included in the request is expired"
         )
+
+
+def _unrecognized(token: str | None) -> ApiError:
+    """The error of a key or session token that is not in the credentials."""
+    text = "The security token included in the request is invalid."
+    if token:
+        text += f" {_TEMPORARY}"
+    return ApiError("UnrecognizedClientException", text)
 
 
 def _invalid(message: str) -> ApiError:

@@ -18,14 +18,18 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc
+from sqlalchemy.dialects import postgresql, sqlite
 
 from rekognition_dagster.database import open_engine, without_password
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.operations import OPERATIONS
 from rekognition_dagster.service.backoff import backoff_s
 from rekognition_dagster.service.database import (
+    ACCOUNTS,
     COUNTERS,
+    ENDED,
     FACTS,
+    FRAMES,
     JOBS,
     OUTBOX,
     TOKENS,
@@ -33,6 +37,7 @@ from rekognition_dagster.service.database import (
 )
 
 IN_PROGRESS, SUCCEEDED, FAILED = "IN_PROGRESS", "SUCCEEDED", "FAILED"
+QUEUED, RUNNING = "QUEUED", "RUNNING"
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,8 @@ class Job:
         attempts: Attempts that failed by the video's fault.
         interruptions: Attempts that failed by a fault around the video.
         claims: How often a worker took it up.
+        lease_owner: The worker that holds it.
+        available_at: When a worker may claim it: after a back-off, or when its lease expires.
         metadata: Members of a Get response: VideoMetadata, LabelModelVersion.
         results: Folder of its results.
         orders: Rows in each order that the results were written in.
@@ -79,9 +86,18 @@ class Job:
     attempts: int
     interruptions: int
     claims: int
+    lease_owner: str | None
+    available_at: float
     metadata: Mapping[str, Any] | None
     results: str | None
     orders: Mapping[str, int] | None
+
+    @property
+    def state(self) -> str:
+        """Its status, and QUEUED or RUNNING for one that is IN_PROGRESS."""
+        if self.status != IN_PROGRESS:
+            return self.status
+        return RUNNING if self.lease_owner else QUEUED
 
     @property
     def video(self) -> str:
@@ -99,6 +115,7 @@ class Notification:
         message: The message's JSON.
         attempts: How often it was tried.
         age_s: Seconds since the job ended.
+        created_at: When the job ended, in seconds since 1970.
     """
 
     job_id: str
@@ -106,6 +123,7 @@ class Notification:
     message: str
     attempts: int
     age_s: float
+    created_at: float
 
 
 @dataclass(frozen=True)
@@ -116,11 +134,58 @@ class Waiting:
         jobs: Jobs that no worker has taken up.
         age: Seconds that the oldest of them waits.
         notifications: Completions not yet published.
+        notification_age: Seconds that the oldest of them waits.
     """
 
     jobs: int
     age: float
     notifications: int
+    notification_age: float
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which jobs of a store; what is empty or None selects all.
+
+    Args:
+        job_id: The JobId, or its beginning.
+        states: QUEUED, RUNNING, SUCCEEDED, FAILED.
+        operations: Names of operations.
+        account: Whose jobs.
+        older_than_s: Least seconds since the job ended, or was started while it is in progress.
+        newer_than_s: Most seconds likewise.
+    """
+
+    job_id: str = ""
+    states: Collection[str] = ()
+    operations: Collection[str] = ()
+    account: str | None = None
+    older_than_s: float | None = None
+    newer_than_s: float | None = None
+
+    def conditions(self, now: float) -> Iterator[sa.ColumnElement[bool]]:
+        """The jobs selected, as SQL."""
+        moved_at = sa.func.coalesce(JOBS.c.completed_at, JOBS.c.created_at)
+        if self.job_id:  # hexadecimal digits come before g
+            yield JOBS.c.job_id.between(self.job_id, f"{self.job_id}g")
+        if self.states:
+            yield sa.or_(*(_STATES[state] for state in self.states))
+        if self.operations:
+            yield JOBS.c.operation.in_(list(self.operations))
+        if self.account is not None:
+            yield JOBS.c.account == self.account
+        if self.older_than_s is not None:
+            yield moved_at <= now - self.older_than_s
+        if self.newer_than_s is not None:
+            yield moved_at >= now - self.newer_than_s
+
+
+_STATES: Mapping[str, sa.ColumnElement[bool]] = {
+    QUEUED: sa.and_(JOBS.c.status == IN_PROGRESS, JOBS.c.lease_owner.is_(None)),
+    RUNNING: sa.and_(JOBS.c.status == IN_PROGRESS, JOBS.c.lease_owner.is_not(None)),
+    SUCCEEDED: JOBS.c.status == SUCCEEDED,
+    FAILED: JOBS.c.status == FAILED,
+}
 
 
 class TooManyJobsError(Exception):
@@ -167,7 +232,6 @@ class JobStore:
                 if secret is None:
                     secret = secrets.token_hex(32)
                     connection.execute(FACTS.insert().values(name="secret", value=secret))
-                    connection.execute(COUNTERS.insert().values(name="frames", value=0))
         except (exc.SQLAlchemyError, ImportError, OSError) as error:
             raise ConfigurationError(
                 f"cannot open the job store {without_password(url)}: {_first_line(error)}. "
@@ -225,7 +289,7 @@ class JobStore:
             return
         with self._write() as connection:
             connection.execute(
-                COUNTERS.update().where(COUNTERS.c.name == "frames").values(value=COUNTERS.c.value)
+                COUNTERS.update().where(COUNTERS.c.name == FRAMES).values(value=COUNTERS.c.value)
             )
 
     # -- the API's side ---------------------------------------------------------------------------
@@ -281,29 +345,27 @@ class JobStore:
             account: Whose job it is.
             token: ``ClientRequestToken``.
             request_hash: Hash of everything else in the request.
-            limit: Jobs in progress at once.
+            limit: Jobs of the account in progress at once.
 
         Returns:
             The JobId, and whether it is new.
 
         Raises:
-            TooManyJobsError: ``limit`` jobs are in progress.
+            TooManyJobsError: ``limit`` jobs of the account are in progress.
             TokenMismatchError: The token stands for another request.
         """
         video = request["Video"]["S3Object"]
         with self._write() as connection:
             now = self._now(connection)
-            # On PostgreSQL this row is the lock under which jobs are counted and added; SQLite
-            # lets one transaction write at a time anyway.
-            connection.execute(
-                sa.select(FACTS.c.value).where(FACTS.c.name == "secret").with_for_update()
-            )
+            self._lock_account(connection, account)
             if token is not None:
                 known = self._job_of_token(connection, account, operation, token, request_hash)
                 if known is not None:
                     return known, False
             running = connection.scalar(
-                sa.select(sa.func.count()).select_from(JOBS).where(JOBS.c.status == IN_PROGRESS)
+                sa.select(sa.func.count())
+                .select_from(JOBS)
+                .where(JOBS.c.account == account, JOBS.c.status == IN_PROGRESS)
             )
             if (running or 0) >= limit:
                 raise TooManyJobsError
@@ -346,6 +408,14 @@ class JobStore:
                 )
         return job_id, True
 
+    def _lock_account(self, connection: sa.Connection, account: str) -> None:
+        """Lock an account while its jobs are counted and added; SQLite locks everything anyway."""
+        insert = {"sqlite": sqlite.insert}.get(self._engine.dialect.name, postgresql.insert)
+        connection.execute(insert(ACCOUNTS).values(account=account).on_conflict_do_nothing())
+        connection.execute(
+            sa.select(ACCOUNTS.c.turn).where(ACCOUNTS.c.account == account).with_for_update()
+        )
+
     def job(self, job_id: str) -> Job | None:
         """The job, unless there is none or it has expired."""
         with self._read() as connection:
@@ -359,7 +429,7 @@ class JobStore:
     # -- the workers' side ------------------------------------------------------------------------
 
     def claim(self, owner: str, lease_s: float) -> Job | None:
-        """Take up the oldest due job without a lease, for ``lease_s`` seconds.
+        """Claim the longest due job of the account whose turn it is, for ``lease_s`` seconds.
 
         A job whose lease expired was interrupted: it becomes due again after its back-off.
         """
@@ -369,32 +439,50 @@ class JobStore:
                 return None
         with self._write() as connection:
             now = self._now(connection)
-            row = connection.execute(
-                sa.select(JOBS)
-                .where(_due(now))
-                .order_by(JOBS.c.available_at)
-                .limit(1)
-                .with_for_update(skip_locked=True)
-            ).first()
+            row = self._next(connection, now)
             if row is None:
                 return None
             job = _job(row)
+            last = sa.select(sa.func.max(ACCOUNTS.c.turn)).scalar_subquery()
+            connection.execute(
+                ACCOUNTS.update().where(ACCOUNTS.c.account == job.account).values(turn=last + 1)
+            )
             if row.lease_owner is not None:
                 self._interrupt(connection, job, now, "its workers were lost")
                 return None
             connection.execute(
                 JOBS.update()
                 .where(JOBS.c.job_id == job.job_id)
-                .values(claims=job.claims + 1, lease_owner=owner, lease_until=now + lease_s)
+                .values(claims=job.claims + 1, lease_owner=owner, available_at=now + lease_s)
             )
-        return _job(row, claims=job.claims + 1)
+        return _job(row, claims=job.claims + 1, lease_owner=owner, available_at=now + lease_s)
+
+    def _next(self, connection: sa.Connection, now: float) -> sa.Row[Any] | None:
+        """The due job that is next, locked: each account in turn, its longest due job first."""
+        due = JOBS.c.account == ACCOUNTS.c.account, _due(now)
+        accounts = connection.scalars(
+            sa.select(ACCOUNTS.c.account)
+            .where(sa.exists().where(*due))
+            .order_by(ACCOUNTS.c.turn, ACCOUNTS.c.account)
+        ).all()
+        for account in accounts:
+            row = connection.execute(
+                sa.select(JOBS)
+                .where(JOBS.c.account == account, _due(now))
+                .order_by(JOBS.c.available_at)
+                .limit(1)
+                .with_for_update(skip_locked=True)
+            ).first()
+            if row is not None:  # else another worker is claiming the account's only one
+                return row
+        return None
 
     def heartbeat(self, job: Job, owner: str, lease_s: float) -> bool:
         """Hold a job for another ``lease_s`` seconds; False where it is no longer this owner's."""
         with self._write() as connection:
             until = self._now(connection) + lease_s
             result = connection.execute(
-                JOBS.update().where(*_held(job, owner)).values(lease_until=until)
+                JOBS.update().where(*_held(job, owner)).values(available_at=until)
             )
         return result.rowcount == 1
 
@@ -403,7 +491,7 @@ class JobStore:
         with self._write() as connection:
             connection.execute(
                 COUNTERS.update()
-                .where(COUNTERS.c.name == "frames")
+                .where(COUNTERS.c.name == FRAMES)
                 .values(value=COUNTERS.c.value + number)
             )
 
@@ -413,7 +501,7 @@ class JobStore:
             connection.execute(
                 JOBS.update()
                 .where(*_held(job, owner))
-                .values(lease_owner=None, lease_until=None, available_at=self._now(connection))
+                .values(lease_owner=None, available_at=self._now(connection))
             )
 
     def interrupt(self, job: Job, owner: str, reason: str) -> None:
@@ -577,12 +665,16 @@ class JobStore:
                 completed_at=now,
                 expires_at=now + self._life,
                 lease_owner=None,
-                lease_until=None,
                 **values,
             )
         )
         if ended.rowcount != 1:
             return False
+        connection.execute(
+            COUNTERS.update()
+            .where(COUNTERS.c.name == ENDED[status])
+            .values(value=COUNTERS.c.value + 1)
+        )
         connection.execute(
             TOKENS.update().where(TOKENS.c.job_id == job.job_id).values(expires_at=now + self._life)
         )
@@ -647,15 +739,25 @@ class JobStore:
             )
         return [
             Notification(
-                r.job_id, r.topic_arn, r.message, r.attempts + 1, max(0.0, now - r.created_at)
+                r.job_id,
+                r.topic_arn,
+                r.message,
+                r.attempts + 1,
+                max(0.0, now - r.created_at),
+                r.created_at,
             )
             for r in rows
         ]
 
-    def announced(self, job_id: str) -> None:
-        """The announcement has been published, or given up: forget it."""
+    def announced(self, notification: Notification) -> None:
+        """Forget an announcement that was published or given up."""
+        # Not by its job alone: that may have been started again and have ended again meanwhile.
+        mine = (
+            OUTBOX.c.job_id == notification.job_id,
+            OUTBOX.c.created_at == notification.created_at,
+        )
         with self._write() as connection:
-            connection.execute(OUTBOX.delete().where(OUTBOX.c.job_id == job_id))
+            connection.execute(OUTBOX.delete().where(*mine))
 
     def announce_later(self, job_ids: Collection[str], delay_s: float) -> None:
         """Try announcements again after ``delay_s`` seconds."""
@@ -665,6 +767,94 @@ class JobStore:
                 .where(OUTBOX.c.job_id.in_(list(job_ids)))
                 .values(next_at=self._now(connection) + delay_s)
             )
+
+    # -- the operator's side ----------------------------------------------------------------------
+
+    def jobs(self, selection: Selection, limit: int | None = None) -> list[Job]:
+        """The selected jobs that have not expired, the latest first."""
+        with self._read() as connection:
+            now = self._now(connection)
+            rows = connection.execute(
+                sa.select(JOBS)
+                .where(JOBS.c.expires_at > now, *selection.conditions(now))
+                .order_by(JOBS.c.created_at.desc(), JOBS.c.job_id)
+                .limit(limit)
+            ).all()
+        return [_job(row) for row in rows]
+
+    def cancel(self, job_id: str) -> bool:
+        """End a job in FAILED; its worker stops at its next heartbeat.
+
+        Returns:
+            False where it is not in progress.
+        """
+        with self._write() as connection:
+            row = connection.execute(
+                sa.select(JOBS)
+                .where(JOBS.c.job_id == job_id, JOBS.c.status == IN_PROGRESS)
+                .with_for_update()
+            ).first()
+            if row is None:
+                return False
+            job, now = _job(row), self._now(connection)
+            message = f"{job.video}: the service's operator cancelled the job. Start it again"
+            return self._end(connection, job, FAILED, now, message=message)
+
+    def requeue(self, job_id: str) -> bool:
+        """Put a FAILED job back into the queue, as if it were started now.
+
+        Its end is announced again; an announcement of the failure that is not yet published is not
+        published any more.
+
+        Returns:
+            False where it is not FAILED, or has expired.
+        """
+        with self._write() as connection:
+            now = self._now(connection)
+            again = connection.execute(
+                JOBS.update()
+                .where(JOBS.c.job_id == job_id, JOBS.c.status == FAILED, JOBS.c.expires_at > now)
+                .values(
+                    status=IN_PROGRESS,
+                    status_message=None,
+                    created_at=now,
+                    completed_at=None,
+                    expires_at=math.inf,
+                    available_at=now,
+                    attempts=0,
+                    interruptions=0,
+                    metadata=None,
+                )
+            )
+            if again.rowcount != 1:
+                return False
+            connection.execute(
+                TOKENS.update().where(TOKENS.c.job_id == job_id).values(expires_at=math.inf)
+            )
+            connection.execute(OUTBOX.delete().where(OUTBOX.c.job_id == job_id))
+        return True
+
+    def expire(self, job_id: str) -> bool:
+        """End an ended job's life now; the service then removes it and its results.
+
+        Returns:
+            False where it is in progress, or has expired.
+        """
+        with self._write() as connection:
+            now = self._now(connection)
+            gone = connection.execute(
+                JOBS.update()
+                .where(
+                    JOBS.c.job_id == job_id, JOBS.c.status != IN_PROGRESS, JOBS.c.expires_at > now
+                )
+                .values(expires_at=now)
+            )
+            connection.execute(
+                TOKENS.update()
+                .where(TOKENS.c.job_id == job_id, TOKENS.c.expires_at < math.inf)
+                .values(expires_at=now)
+            )
+        return gone.rowcount == 1
 
     # -- upkeep -----------------------------------------------------------------------------------
 
@@ -705,20 +895,37 @@ class JobStore:
             now = self._now(connection)
             idle = sa.and_(
                 JOBS.c.status == IN_PROGRESS,
-                sa.or_(JOBS.c.lease_until.is_(None), JOBS.c.lease_until <= now),
+                sa.or_(JOBS.c.lease_owner.is_(None), JOBS.c.available_at <= now),
             )
             jobs, oldest = connection.execute(
                 sa.select(sa.func.count(), sa.func.min(JOBS.c.created_at)).where(idle)
             ).one()
-            pending = connection.scalar(sa.select(sa.func.count()).select_from(OUTBOX))
-        return Waiting(jobs, max(0.0, now - oldest) if oldest is not None else 0.0, pending or 0)
+            pending, first = connection.execute(
+                sa.select(sa.func.count(), sa.func.min(OUTBOX.c.created_at))
+            ).one()
+        ages = (max(0.0, now - (at or now)) for at in (oldest, first))
+        return Waiting(jobs, next(ages), pending, next(ages))
+
+    def failed_within(self, seconds: float) -> int:
+        """Count the jobs that FAILED in the last ``seconds``."""
+        with self._read() as connection:
+            since = self._now(connection) - seconds
+            failed = JOBS.c.status == FAILED, JOBS.c.completed_at > since
+            number = connection.scalar(sa.select(sa.func.count()).select_from(JOBS).where(*failed))
+        return number or 0
+
+    def ended(self) -> dict[str, int]:
+        """Jobs that ended since the store was made, by status."""
+        with self._read() as connection:
+            rows = connection.execute(sa.select(COUNTERS.c.name, COUNTERS.c.value)).all()
+        values = {row[0]: row[1] for row in rows}
+        return {status: values.get(name, 0) for status, name in ENDED.items()}
 
     def frames(self) -> int:
         """Frames analysed since the store was made."""
         with self._read() as connection:
             return (
-                connection.scalar(sa.select(COUNTERS.c.value).where(COUNTERS.c.name == "frames"))
-                or 0
+                connection.scalar(sa.select(COUNTERS.c.value).where(COUNTERS.c.name == FRAMES)) or 0
             )
 
 
@@ -741,16 +948,13 @@ _REMEDY = "Re-encode the video, cut it into parts or upload it again, then start
 
 
 def _due(now: float) -> sa.ColumnElement[bool]:
-    return sa.and_(
-        JOBS.c.status == IN_PROGRESS,
-        JOBS.c.available_at <= now,
-        sa.or_(JOBS.c.lease_until.is_(None), JOBS.c.lease_until <= now),
-    )
+    """Jobs that are not claimed, or whose lease has expired."""
+    return sa.and_(JOBS.c.status == IN_PROGRESS, JOBS.c.available_at <= now)
 
 
 def _give_back(connection: sa.Connection, job: Job, at: float, **counts: int) -> None:
     """End a claim of a job, so that it can be claimed again from a time on."""
-    freed = {"lease_owner": None, "lease_until": None, "available_at": at, **counts}
+    freed = {"lease_owner": None, "available_at": at, **counts}
     connection.execute(JOBS.update().where(JOBS.c.job_id == job.job_id).values(**freed))
 
 

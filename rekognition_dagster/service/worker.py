@@ -43,6 +43,7 @@ from rekognition_dagster.service.faults import (
     is_gone,
     part_of,
 )
+from rekognition_dagster.service.folders import prepare_scratch
 from rekognition_dagster.service.logs import configure
 from rekognition_dagster.service.owners import owner_name, scratch_prefix
 from rekognition_dagster.service.reports import Reports
@@ -328,8 +329,7 @@ class Worker:
         return frames
 
     def _analyse(self, attempt: _Attempt) -> tuple[VideoMetadata, dict[str, int]]:
-        job, scratch = attempt.job, self.settings.scratch_folder
-        scratch.mkdir(parents=True, exist_ok=True)
+        job, scratch = attempt.job, prepare_scratch(self.settings)
         with tempfile.TemporaryDirectory(prefix=scratch_prefix(), dir=scratch) as temporary:
             # A decoder may go by how a name ends; nothing else of it reaches the disk.
             suffix = Path(job.name).suffix.lower()

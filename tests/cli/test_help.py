@@ -11,7 +11,7 @@ from command_line import Command
 
 from rekognition_dagster.engine import SPECS
 
-COMMANDS = ("demo", "dev", "serve", "analyze", "status", "query", "provision", "models")
+COMMANDS = ("demo", "dev", "serve", "analyze", "status", "query", "provision", "models", "jobs")
 HEAVY = ("cv2", "openvino", "av", "torch", "ultralytics", "moto", "dagster", "boto3", "duckdb")
 
 

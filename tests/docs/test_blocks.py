@@ -45,6 +45,7 @@ NOT_RUN = {
     r"export REKOGNITION_DAGSTER_MODELS=https": "an address of the reader's own mirror",
     r"rekognition-dagster completion|eval .*completion": "tests/cli/test_completion.py runs it in "
     "its shell",
+    r"rekognition-dagster jobs": "jobs of the reader's own; tests/cli/test_jobs.py makes some",
     r"storage:": "a part of Dagster's own settings, for PostgreSQL; tests/examples has it whole",
 }
 """Why a command or block is not run, by the beginning of its text."""

@@ -209,9 +209,9 @@ class Service:
         """The HTTP status of one of the pages for operators."""
         return self.page(path).status
 
-    def page(self, path: str) -> Answer:
+    def page(self, path: str, **headers: str) -> Answer:
         """One of the pages for operators."""
-        answer = _pool.request("GET", self.url + path)
+        answer = _pool.request("GET", self.url + path, headers=headers)
         return Answer(answer.status, answer.data, dict(answer.headers.items()))
 
     def logged(self) -> str:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import botocore.auth
 import pytest
@@ -20,6 +21,7 @@ from rekognition_dagster.service.credentials import Credentials, read_credential
 from rekognition_dagster.service.protocol import ApiError
 from rekognition_dagster.service.signing import SignedRequest, caller, claimed
 
+HERE = Path(__file__).parent
 GET = b'{"JobId": "x"}'
 
 
@@ -49,6 +51,35 @@ def test_a_token_that_nobody_gave_out_is_refused(service):
     keys = (ENV["AWS_ACCESS_KEY_ID"], ENV["AWS_SECRET_ACCESS_KEY"], "a-session-token")
     answer = post(service.url, "GetPersonTracking", GET, keys=keys)
     assert answer.code == "UnrecognizedClientException"
+
+
+def test_temporary_credentials_of_aws_are_refused_with_the_reason_and_what_to_do(tmp_path):
+    path = tmp_path / "credentials"
+    path.write_text(
+        "[a]\naws_access_key_id = A\naws_secret_access_key = secret\n"
+        "[b]\naws_access_key_id = B\naws_secret_access_key = secret\naws_session_token = issued\n"
+    )
+    credentials = Credentials(path)
+    for keys, is_told in (
+        (("ASIAROLE", "of-the-role", "a-session-token"), True),
+        (("A", "secret", "a-session-token"), True),
+        (("B", "secret", "another-token"), True),
+        (("AKIDNOBODY", "secret"), False),
+        (("B", "secret"), False),
+    ):
+        headers, stamp = _signed(GET, *keys)
+        request = SignedRequest("POST", "/", "", headers, GET)
+        with pytest.raises(ApiError) as caught:
+            caller(request, credentials, now=lambda at=stamp: at)
+        assert caught.value.code == "UnrecognizedClientException"
+        assert ("temporary credentials that AWS issued" in caught.value.message) is is_told
+        assert ("Sign with an access key of the service" in caught.value.message) is is_told
+        assert "token" not in caught.value.message.replace("security token", "")
+    headers, stamp = _signed(GET, "B", "secret", "issued")
+    request = SignedRequest("POST", "/", "", headers, GET)
+    assert caller(request, credentials, now=lambda: stamp).name == "b"
+    section = (HERE.parents[1] / "docs" / "service.md").read_text().partition("### Temporary")[2]
+    assert "the secret key that made it" in section.partition("\n## ")[0]
 
 
 def test_a_signature_for_another_service_is_refused(service):
@@ -156,14 +187,15 @@ def test_requests_that_never_end_leave_the_others_served(make_service):
     assert service.post("DetectLabels", image).code == "UnknownOperationException"
 
 
-def _signed(body: bytes):
+def _signed(body: bytes, *keys: str):
     from botocore.auth import SigV4Auth
     from botocore.awsrequest import AWSRequest
     from botocore.credentials import Credentials as Keys
 
     headers = {"X-Amz-Target": "RekognitionService.GetPersonTracking"}
     request = AWSRequest("POST", "http://host/", data=body, headers=headers)
-    SigV4Auth(Keys("A", "secret"), "rekognition", "us-east-1").add_auth(request)
+    signer = SigV4Auth(Keys(*(keys or ("A", "secret"))), "rekognition", "us-east-1")
+    signer.add_auth(request)
     signed = {k.lower(): v for k, v in request.headers.items()} | {"host": "host"}
     return signed, time.time()
 

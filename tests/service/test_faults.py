@@ -204,12 +204,14 @@ def test_health_readiness_and_metrics_tell_of_the_service(cloud, service):
 
     assert json.loads(page("/health")) == {"status": "ok"}
     until(lambda: service.status("/ready") == 200)
-    assert json.loads(page("/ready")) == {"status": "ok", "workers": 1}
+    assert json.loads(page("/ready")) == {"status": "ok", "workers": 1, "alerts": []}
     text = page("/metrics")
     for name in (
         'rekognition_jobs{status="IN_PROGRESS"}',
         "rekognition_queue_age_seconds",
         "rekognition_notifications_pending",
+        "rekognition_notification_age_seconds",
+        'rekognition_jobs_ended_total{status="FAILED"}',
         "rekognition_frames_analysed_total",
         "rekognition_workers 1.0",
     ):

@@ -14,7 +14,7 @@ import sqlalchemy
 from postgresql import Cluster
 from service.serving import HERE, ended, refused, until
 
-from rekognition_dagster.service.store import JobStore
+from rekognition_dagster.service.store import JobStore, TooManyJobsError
 
 psycopg = pytest.importorskip("psycopg", reason="no PostgreSQL driver")
 
@@ -66,6 +66,38 @@ def test_two_hosts_share_jobs_limits_tokens_and_pages(cloud, make_service, store
         ),
         120,
     )
+
+
+def test_each_account_has_its_limit_and_its_turn_whichever_host_asks(postgres, unique):
+    url = postgres.create(unique).replace("postgresql:", "postgresql+psycopg:")
+    stores = [JobStore(url) for _ in range(2)]
+
+    def add(number: int) -> bool:
+        try:
+            stores[number % 2].add(
+                "person_tracking",
+                {"Video": {"S3Object": {"Bucket": "footage", "Name": "clip.mp4"}}},
+                account="ab"[number // 2 % 2],
+                token=None,
+                request_hash="",
+                limit=6,
+            )
+        except TooManyJobsError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(add, range(40))) == 12
+    claimed = [stores[i % 2].claim("w", 30.0) for i in range(12)]
+    assert [job.account for job in claimed if job] == ["a", "b"] * 6
+    with ThreadPoolExecutor(8) as pool:
+        for job in claimed:
+            assert job
+            stores[0].release(job, "w")
+        again = list(pool.map(lambda i: stores[i % 2].claim("w", 30.0), range(12)))
+    assert len({job.job_id for job in again if job}) == 12, "no claim waits for another"
+    for store in stores:
+        store.close()
 
 
 def test_a_host_whose_clock_is_ahead_claims_nothing_that_another_works_on(

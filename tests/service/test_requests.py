@@ -199,6 +199,17 @@ def test_a_topic_in_another_region_than_the_endpoint_is_refused(cloud, rekogniti
     assert "us-east-1" in message
 
 
+def test_a_topic_that_cannot_be_is_refused_at_start(cloud, rekognition):
+    for topic in (f"{cloud.topic}.fifo", cloud.topic.replace("us-east-1", "@evil.example")):
+        code, message, status = refused(
+            rekognition.start_face_detection,
+            Video=cloud.video(),
+            NotificationChannel={**cloud.channel, "SNSTopicArn": topic},
+        )
+        assert (code, status) == ("InvalidParameterException", 400)
+        assert topic in message
+
+
 def test_a_request_that_is_too_large_is_not_read(service):
     answer = service.post("GetPersonTracking", b'{"JobId": "' + b"x" * 300_000 + b'"}')
     assert (answer.code, answer.status) == ("RequestEntityTooLargeException", 413)

@@ -76,7 +76,7 @@ def test_json_rows_are_the_operations_wire_rows(operation, data):
 def a_job(operation: Operation) -> Job:
     return Job(
         "j", operation.name, "default", "footage", "clip.mp4", None, None, None, {}, "IN_PROGRESS",
-        None, 0.0, None, 9e9, 0, 0, 1, None, None, None,
+        None, 0.0, None, 9e9, 0, 0, 1, None, 0.0, None, None, None,
     )  # fmt: skip
 
 

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 from service.serving import until
+from sqlalchemy import event
 
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.operations import LABEL_DETECTION
 from rekognition_dagster.service import owners
+from rekognition_dagster.service.metrics import alerts_of
 from rekognition_dagster.service.notifications import Publisher
 from rekognition_dagster.service.owners import is_dead_here, owner_name, owner_prefix
 from rekognition_dagster.service.requests import request_hash
@@ -55,12 +57,12 @@ def store(tmp_path, clock):
     store.close()
 
 
-def add(store: JobStore, limit: int = 20, topic: str | None = TOPIC) -> str:
+def add(store: JobStore, limit: int = 20, topic: str | None = TOPIC, account: str = "a") -> str:
     channel = {"NotificationChannel": {"SNSTopicArn": topic, "RoleArn": "r"}} if topic else {}
     return store.add(
         "person_tracking",
         {**REQUEST, **channel},
-        account="a",
+        account=account,
         token=None,
         request_hash="",
         limit=limit,
@@ -202,6 +204,74 @@ def test_no_more_jobs_are_in_progress_than_the_limit(store):
     add(store, limit=1)
 
 
+def test_the_limit_is_each_accounts_own(store):
+    for account in ("a", "b"):
+        add(store, limit=2, account=account)
+        add(store, limit=2, account=account)
+        with pytest.raises(TooManyJobsError):
+            add(store, limit=2, account=account)
+
+
+def test_accounts_are_served_in_turn_however_many_jobs_one_has(store, clock):
+    for account, jobs in (("a", 6), ("b", 2), ("c", 1)):
+        for _ in range(jobs):
+            add(store, account=account)
+            clock.now += 1
+    assert "".join(claim(store, "w").account for _ in range(9)) == "abcabaaaa"
+    add(store, account="a")
+    add(store, account="c")
+    assert claim(store, "w").account == "c", "who was served least recently is next"
+
+
+def test_an_account_whose_workers_were_lost_holds_up_no_other(store, clock):
+    for _ in range(5):
+        add(store, account="a")
+    for _ in range(5):
+        claim(store, "lost")
+    add(store, account="b")
+    store.complete(claim(store, "w"), "w", **DONE)
+    clock.now += 60
+    add(store, account="b")
+    assert store.claim("w", 10.0) is None, "it finds a lease that has expired"
+    assert claim(store, "w").account == "b"
+
+
+def test_a_claim_reads_no_job_but_the_one_it_takes(store, clock):
+    for account in "abc":
+        for _ in range(4):
+            add(store, account=account)
+    claim(store, "w")
+    plans = []
+
+    def explain(connection, cursor, statement, parameters, *_):
+        if statement.startswith("SELECT"):
+            explained = connection.connection.cursor().execute(
+                f"EXPLAIN QUERY PLAN {statement}", parameters
+            )
+            plans.extend(row[3] for row in explained.fetchall())
+
+    event.listen(store._engine, "before_cursor_execute", explain)
+    claim(store, "w")
+    of_jobs = [plan for plan in plans if "jobs" in plan]
+    assert len(of_jobs) >= 3
+    assert [plan for plan in of_jobs if not plan.startswith("SEARCH jobs USING")] == []
+    assert [plan for plan in of_jobs if "account=? AND status=? AND available_at<?" in plan]
+    # The accounts are put in order, their jobs are not.
+    assert sum("TEMP B-TREE" in plan for plan in plans) <= 1
+
+
+def test_ended_jobs_are_counted_for_ever(store, clock):
+    for end in (lambda j: store.complete(j, "w", **DONE), lambda j: store.fail(j, "w", "no")):
+        add(store, topic=None)
+        end(claim(store, "w"))
+    add(store, topic=None)
+    store.complete(claim(store, "w"), "w", **DONE)
+    clock.now += 1000
+    for job in store.expired():
+        store.forget(job.job_id)
+    assert store.ended() == {SUCCEEDED: 2, FAILED: 1}
+
+
 def test_an_announcement_is_tried_again_later_and_later_and_given_up_in_the_end(store, clock):
     add(store)
     store.complete(claim(store, "w"), "w", **DONE)
@@ -245,6 +315,26 @@ def test_a_topic_that_hangs_delays_no_other(store):
         let_go.set()
         stop.set()
         thread.join()
+
+
+def test_failed_jobs_and_late_announcements_are_reasons_to_alert(store, clock):
+    add(store, topic=None)
+    store.complete(claim(store, "w"), "w", **DONE)
+    clock.now += 301
+    assert alerts_of(store) == []
+    for _ in range(2):
+        add(store)
+        store.fail(claim(store, "w"), "w", "no")
+    assert alerts_of(store) == ["2 jobs FAILED in the last hour"]
+    clock.now += 360
+    assert alerts_of(store) == [
+        "2 jobs FAILED in the last hour",
+        "2 completions are not announced, the oldest for 6 min",
+    ]
+    for notification in store.due_notifications(30):
+        store.announced(notification)
+    clock.now += 3600
+    assert alerts_of(store) == []
 
 
 def test_an_announcement_whose_publisher_died_is_made_by_another(store, clock):
@@ -292,7 +382,7 @@ def test_what_is_not_announced_yet_is_not_removed(store, clock):
     clock.now += 101
     assert store.expired() == []
     (due,) = store.due_notifications(30)
-    store.announced(due.job_id)
+    store.announced(due)
     assert [j.job_id for j in store.expired()] == [due.job_id]
 
 
@@ -340,6 +430,26 @@ def test_a_store_of_version_1_is_brought_to_this_one(tmp_path, clock):
     assert claim(store, "w").job_id == "r" * 64
     store.close()
     JobStore(f"sqlite:///{path}", clock=clock).close()  # a second time changes nothing
+
+
+def test_a_job_that_is_claimed_while_its_store_is_upgraded_stays_claimed(tmp_path, clock):
+    path = tmp_path / "jobs.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.executescript((HERE / "store_v1.sql").read_text())
+        connection.execute("UPDATE jobs SET lease_owner = 'o', available_at = 1, lease_until = 2")
+        connection.execute(f"UPDATE jobs SET lease_until = {clock.now + 50}")
+    store = JobStore(f"sqlite:///{path}", clock=clock)
+    assert store.claim("w", 10.0) is None
+    clock.now += 49
+    assert store.waiting().jobs == 0
+    clock.now += 2
+    assert store.claim("w", 10.0) is None
+    job = store.job("r" * 64)
+    assert job is not None
+    assert job.interruptions == 1
+    add(store, limit=2)
+    assert store.ended() == {SUCCEEDED: 0, FAILED: 0}
+    store.close()
 
 
 def test_a_store_of_a_later_version_is_refused(tmp_path):
