@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, field_validator
 from rekognition_dagster.engine import SampleFps, parse_sample_fps
 from rekognition_dagster.engine.specs import SPECS
 from rekognition_dagster.errors import ConfigurationError
-from rekognition_dagster.operations import FACE_DETECTION, OPERATIONS, Operation, operation
+from rekognition_dagster.operations import OPERATIONS, Operation, operation
 from rekognition_dagster.videos import DATE_PATTERN, Partitioning
 
 ENVIRONMENT_PREFIX = "REKOGNITION_DAGSTER_"
@@ -272,7 +272,10 @@ class Settings(dg.Model, dg.Resolvable):
         """Members of Start requests, by operation."""
         if self.face_attributes == "DEFAULT":
             return {}
-        return {FACE_DETECTION.name: {"FaceAttributes": self.face_attributes}}
+        attributes = {"FaceAttributes": self.face_attributes}
+        return {
+            o.name: attributes for o in OPERATIONS.values() if "FaceAttributes" in o.request_members
+        }
 
     @property
     def sensor_status(self) -> dg.DefaultSensorStatus:

@@ -42,6 +42,7 @@ MAX_DISCARDED_BYTES = 16 * 1024 * 1024
 """A request of another operation, which may carry an image, is read up to this size."""
 MAX_HEADERS = 100
 BODY_TIMEOUT_S = 20.0
+_UNSERVED = "docs/api.md#operations-that-are-not-served"
 
 
 def application(
@@ -153,7 +154,9 @@ class _Api:
         known = name in list(service_model().operation_names)  # type: ignore[call-overload]
         asked = f"{name} is not served here" if known else "That is no operation"
         served = ", ".join(sorted(self.jobs.calls))
-        return ApiError("UnknownOperationException", f"{asked}; served are {served}")
+        return ApiError(
+            "UnknownOperationException", f"{asked}; served are {served}. See {_UNSERVED}"
+        )
 
 
 def _headers(request: Request) -> dict[str, str]:
