@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from rekognition_dagster.engine import FaceAttributes, SampleFps
 from rekognition_dagster.errors import ConfigurationError, VideoError
 from rekognition_dagster.lake import Lake, TableWriter
-from rekognition_dagster.operations import LABEL_DETECTION, Operation
+from rekognition_dagster.operations import Operation
 from rekognition_dagster.videos import Video, idempotency_token
 
 if TYPE_CHECKING:
@@ -40,11 +40,13 @@ def backend_name(
 
     Equal names mean equal results for the same operation and version of a video.
     """
+    if not operation.is_detected:
+        return "engine:default"
     if sample_fps is None or isinstance(sample_fps, str):
         rate = f"@{sample_fps}" if sample_fps else ""
     else:
         rate = f"@{sample_fps:g}fps"
-    faces = "+faces" if face_attributes == "all" and operation != LABEL_DETECTION else ""
+    faces = "+faces" if face_attributes == "all" and operation.has_faces else ""
     return f"engine:{detector or 'default'}{rate}{faces}"
 
 

@@ -1,8 +1,9 @@
-"""The one table of operations: person tracking, face detection and label detection.
+"""The one table of operations: all that the command line, service, lake and pipeline need of one.
 
 An operation ties together what AWS calls it, where its results lie in a Get response, and the
 Parquet table they become. The API's rows are described once, as Arrow types with the API's names
-(source: the Amazon Rekognition API reference, PersonDetection, FaceDetection, LabelDetection).
+(source: the Amazon Rekognition API reference; PersonDetection, FaceDetection, LabelDetection,
+SegmentDetection).
 The lake's schema follows by rule: snake_case names, and a list of ``{Name}`` becomes a list of
 strings. Both directions are structural renames of Arrow arrays, without a Python object per row.
 """
@@ -63,6 +64,10 @@ _INSTANCE = _struct(
 )
 
 
+MIN_CONFIDENCE = 50.0
+"""Confidence from which labels and segments are returned where a request does not say."""
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of a results table and where it lies in an API row.
@@ -80,6 +85,10 @@ class Column:
     description: str
 
 
+TIMESTAMP = "TIMESTAMP"
+"""The order of results that each Get has without ``SortBy``."""
+
+
 @dataclass(frozen=True)
 class Operation:
     """One kind of analysis.
@@ -89,19 +98,45 @@ class Operation:
         api: AWS's name without its verb: ``PersonTracking``.
         results: The member of a Get response that holds the rows: ``Persons``.
         table: The lake's table: ``person_detections``.
+        row: What one row is.
+        finds: What the local engine finds, and with what, for the documentation.
         columns: The table's columns after ``video`` and ``job_id``.
+        identity: SQL expressions that, with the time, tell two rows of a video apart.
+        time: The column with a row's time, in milliseconds.
+        box: SQL expression of a row's bounding box, where rows have one.
+        expected: Name and description of a check that warns of a video without rows, if that is
+            unusual.
         request_members: Members of the Start request that change the results.
+        always: Those that each Start needs, with the values that the pipeline sends.
+        defaults: What an absent member means.
         sort_by: Sent as ``SortBy`` with each Get, where the API has it.
+        sort_columns: Columns that the table's files are sorted by.
+        orders: Other orders that a Get can ask for, and the columns that each sorts by;
+            ``TIMESTAMP`` sorts like the table unless it is given here.
+        is_aggregated: Whether a Get can ask for segments, with ``AggregateBy``.
+        is_detected: Whether the detector and the rate of samples change the rows; else every frame
+            is read, and no detector.
     """
 
     name: str
     api: str
     results: str
     table: str
+    row: str
+    finds: str = field(repr=False)
     columns: tuple[Column, ...] = field(repr=False)
+    identity: tuple[str, ...] = field(repr=False)
+    time: str = field(default="timestamp_ms", repr=False)
+    box: str | None = field(default=None, repr=False)
+    expected: tuple[str, str] | None = field(default=None, repr=False)
     request_members: tuple[str, ...] = ()
+    always: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+    defaults: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
     sort_by: str | None = None
-    _sort_columns: tuple[str, ...] = field(default=("timestamp_ms",), repr=False)
+    sort_columns: tuple[str, ...] = field(default=("timestamp_ms",), repr=False)
+    orders: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False, hash=False)
+    is_aggregated: bool = field(default=False, repr=False)
+    is_detected: bool = field(default=True, repr=False)
 
     @property
     def cli_name(self) -> str:
@@ -129,9 +164,14 @@ class Operation:
         return f"get_{self.name}"
 
     @property
-    def sort_columns(self) -> tuple[str, ...]:
-        """Columns the table's files are sorted by."""
-        return self._sort_columns
+    def page_orders(self) -> dict[str, tuple[str, ...]]:
+        """Every order that a Get can ask for, and the columns that it sorts by."""
+        return {TIMESTAMP: self.sort_columns, **self.orders}
+
+    @property
+    def has_faces(self) -> bool:
+        """Whether its rows have faces, and so face attributes."""
+        return any(c.type == FACE_DETAIL for c in self.columns)
 
     @cached_property
     def row_type(self) -> pa.StructType:
@@ -186,6 +226,8 @@ PERSON_TRACKING = Operation(
     api="PersonTracking",
     results="Persons",
     table="person_detections",
+    row="a person at a time",
+    finds="people, with the detector, as paths; faces with YuNet",
     columns=(
         Column("timestamp_ms", ("Timestamp",), _I64, "Milliseconds since the start of the video."),
         Column("person_index", ("Person", "Index"), _I64, "Which person of this video, from 0."),
@@ -222,14 +264,23 @@ PERSON_TRACKING = Operation(
             "with the person's head; null without a face, and from the API.",
         ),
     ),
-    sort_by="TIMESTAMP",
-    _sort_columns=("timestamp_ms", "person_index"),
+    identity=("person_index",),
+    box="bounding_box",
+    expected=(
+        "has_people",
+        "People are found in the video; a video of an empty place only warns.",
+    ),
+    sort_by=TIMESTAMP,
+    sort_columns=("timestamp_ms", "person_index"),
+    orders={"INDEX": ("person_index", "unsureness", "timestamp_ms")},
 )
 FACE_DETECTION = Operation(
     name="face_detection",
     api="FaceDetection",
     results="Faces",
     table="face_detections",
+    row="a face at a time",
+    finds="faces, with YuNet, whatever the detector",
     columns=(
         Column("timestamp_ms", ("Timestamp",), _I64, "Milliseconds since the start of the video."),
         Column(
@@ -239,13 +290,18 @@ FACE_DETECTION = Operation(
             "Box and landmarks in ratios of the frame, pose in degrees, the rest 0 to 100.",
         ),
     ),
+    identity=("face.bounding_box",),
+    box="face.bounding_box",
     request_members=("FaceAttributes",),
+    defaults={"FaceAttributes": "DEFAULT"},
 )
 LABEL_DETECTION = Operation(
     name="label_detection",
     api="LabelDetection",
     results="Labels",
     table="label_detections",
+    row="a label at a time",
+    finds="every class of the detector, and its ancestors",
     columns=(
         Column("timestamp_ms", ("Timestamp",), _I64, "Milliseconds since the start of the video."),
         Column("name", ("Label", "Name"), _STR, "What it is, e.g. Person or Car."),
@@ -268,13 +324,73 @@ LABEL_DETECTION = Operation(
         Column("end_timestamp_ms", ("EndTimestampMillis",), _I64, "End of its segment."),
         Column("duration_ms", ("DurationMillis",), _I64, "Length of its segment."),
     ),
+    identity=("name",),
     request_members=("MinConfidence", "Features", "Settings"),
-    sort_by="TIMESTAMP",
-    _sort_columns=("timestamp_ms", "name"),
+    defaults={"MinConfidence": MIN_CONFIDENCE, "Features": ["GENERAL_LABELS"]},
+    sort_by=TIMESTAMP,
+    sort_columns=("timestamp_ms", "name"),
+    orders={"NAME": ("name", "timestamp_ms")},
+    is_aggregated=True,
+)
+SEGMENT_DETECTION = Operation(
+    name="segment_detection",
+    api="SegmentDetection",
+    results="Segments",
+    table="segment_detections",
+    row="a segment of a video: a shot, or a run of black frames",
+    finds="shots and black frames, from small grey pictures of every frame, without a network",
+    columns=(
+        Column("type", ("Type",), _STR, "SHOT or TECHNICAL_CUE."),
+        Column(
+            "start_timestamp_ms",
+            ("StartTimestampMillis",),
+            _I64,
+            "Time of its first frame, in milliseconds since the start of the video.",
+        ),
+        Column("end_timestamp_ms", ("EndTimestampMillis",), _I64, "Time of its last frame."),
+        Column("duration_ms", ("DurationMillis",), _I64, "From its first frame to its last."),
+        Column(
+            "start_timecode_smpte",
+            ("StartTimecodeSMPTE",),
+            _STR,
+            "Its first frame as HH:MM:SS:FF, with ; before FF where numbers are dropped.",
+        ),
+        Column("end_timecode_smpte", ("EndTimecodeSMPTE",), _STR, "Its last frame, likewise."),
+        Column("duration_smpte", ("DurationSMPTE",), _STR, "Its length, likewise."),
+        Column("start_frame_number", ("StartFrameNumber",), _I64, "Its first frame, from 0."),
+        Column("end_frame_number", ("EndFrameNumber",), _I64, "Its last frame."),
+        Column("duration_frames", ("DurationFrames",), _I64, "The one less the other."),
+        Column("shot_index", ("ShotSegment", "Index"), _I64, "Which shot of the video, from 0."),
+        Column("shot_confidence", ("ShotSegment", "Confidence"), _F32, "50 to 100."),
+        Column(
+            "cue_type",
+            ("TechnicalCueSegment", "Type"),
+            _STR,
+            "BlackFrames from the local engine; AWS has others, too.",
+        ),
+        Column("cue_confidence", ("TechnicalCueSegment", "Confidence"), _F32, "50 to 100."),
+    ),
+    identity=("type", "cue_type"),
+    time="start_timestamp_ms",
+    expected=("has_segments", "Every video has a shot at least."),
+    request_members=("SegmentTypes", "Filters"),
+    always={"SegmentTypes": ["TECHNICAL_CUE", "SHOT"]},
+    defaults={
+        "Filters": {
+            "TechnicalCueFilter": {
+                "MinSegmentConfidence": MIN_CONFIDENCE,
+                "BlackFrame": {"MaxPixelThreshold": 0.2, "MinCoveragePercentage": 99.0},
+            },
+            "ShotFilter": {"MinSegmentConfidence": MIN_CONFIDENCE},
+        }
+    },
+    sort_columns=("start_timestamp_ms", "type"),
+    orders={TIMESTAMP: ("type_rank", "start_timestamp_ms")},
+    is_detected=False,
 )
 
 OPERATIONS: Mapping[str, Operation] = {
-    o.name: o for o in (PERSON_TRACKING, FACE_DETECTION, LABEL_DETECTION)
+    o.name: o for o in (PERSON_TRACKING, FACE_DETECTION, LABEL_DETECTION, SEGMENT_DETECTION)
 }
 """Every operation by its name."""
 

@@ -19,6 +19,17 @@ _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _HEREDOC = re.compile(r"<<-?\s*'?(\w+)'?")
 
 
+def operations_table(page: str) -> list[str]:
+    """The rows that a page of the documentation must have, one for each operation."""
+    from rekognition_dagster.operations import OPERATIONS
+
+    if page == "engine.md":
+        return [f"| `{o.name}` | {o.finds} | `{o.table}` |" for o in OPERATIONS.values()]
+    return [
+        f"| `{o.start_api}`, `{o.get_api}` | `{o.results}`: {o.row} |" for o in OPERATIONS.values()
+    ]
+
+
 @dataclass
 class Command:
     """A command of a console block, and the output that is shown below it.

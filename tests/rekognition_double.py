@@ -37,6 +37,29 @@ def face_rows(count: int) -> list[dict[str, Any]]:
     return [{"Timestamp": i * 40, "Face": face} for i in range(count)]
 
 
+def segment_rows(count: int) -> list[dict[str, Any]]:
+    """Rows of shots that follow each other, a second each."""
+    return [
+        {
+            "Type": "SHOT",
+            "StartTimestampMillis": 1000 * i,
+            "EndTimestampMillis": 1000 * i + 960,
+            "StartTimecodeSMPTE": f"00:00:{i % 60:02}:00",
+            "StartFrameNumber": 25 * i,
+            "EndFrameNumber": 25 * i + 24,
+            "ShotSegment": {"Index": i, "Confidence": 99.0},
+        }
+        for i in range(count)
+    ]
+
+
+_RESULTS = {
+    "GetPersonTracking": (person_rows, "Persons"),
+    "GetFaceDetection": (face_rows, "Faces"),
+    "GetSegmentDetection": (segment_rows, "Segments"),
+}
+
+
 class ApiFault(Exception):
     """An error of the API, as a response."""
 
@@ -98,9 +121,7 @@ class RekognitionDouble:
             raise ApiFault("ResourceNotFoundException")
         if job["Video"]["S3Object"]["Name"] in self.failed:
             return {"JobStatus": "FAILED", "StatusMessage": "the video has no frames"}
-        make, member = (
-            (person_rows, "Persons") if operation == "GetPersonTracking" else (face_rows, "Faces")
-        )
+        make, member = _RESULTS[operation]
         warning = self.warnings.get(job["Video"]["S3Object"]["Name"])
         rows = make(self.rows)
         start = int(request.get("NextToken") or 0)
@@ -108,7 +129,7 @@ class RekognitionDouble:
         more = {"NextToken": str(end)} if end < len(rows) else {}
         return {
             "JobStatus": "SUCCEEDED",
-            "VideoMetadata": METADATA,
+            "VideoMetadata": [METADATA] if member == "Segments" else METADATA,
             member: rows[start:end],
             **({"StatusMessage": warning} if warning else {}),
             **more,

@@ -170,7 +170,7 @@ class RekognitionVideo:
             parameters["NotificationChannel"] = self.channel.request()
         if self.job_tag:
             parameters["JobTag"] = self.job_tag
-        return parameters
+        return {**operation.always, **parameters}
 
     def token(self, operation: Operation, video: Video, attempt: int = 1) -> str:
         """The idempotency token of a Start request."""
@@ -240,7 +240,7 @@ class RekognitionVideo:
         rows = response.get(operation.results, [])
         return Page(
             rows if isinstance(rows, pa.Array) else pa.array(rows, operation.row_type),
-            _metadata(response.get("VideoMetadata", {})),
+            _metadata(response.get("VideoMetadata") or {}),
             response.get("NextToken") or None,
             *_backend(response),
             response.get("StatusMessage"),
@@ -307,7 +307,9 @@ def _backend(response: Mapping[str, Any]) -> tuple[str | None, str | None]:
     return backend or None, software or None
 
 
-def _metadata(wire: Mapping[str, Any]) -> dict[str, Any]:
+def _metadata(wire: Mapping[str, Any] | list[Mapping[str, Any]]) -> dict[str, Any]:
+    """The video's metadata, of which some operations return a list with one element."""
+    wire = wire[0] if isinstance(wire, list) else wire
     names = {"DurationMillis": "duration_ms", "FrameWidth": "width", "FrameHeight": "height"}
     return {names.get(k) or snake_case(k): v for k, v in wire.items()}
 

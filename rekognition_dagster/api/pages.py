@@ -17,24 +17,17 @@ import pyarrow.json
 from rekognition_dagster.operations import OPERATIONS, Operation
 
 _BESIDE_THE_ROWS = pa.schema(
+    [("JobStatus", pa.string()), ("StatusMessage", pa.string()), ("NextToken", pa.string())]
+)
+_VIDEO_METADATA = pa.struct(
     [
-        ("JobStatus", pa.string()),
-        ("StatusMessage", pa.string()),
-        ("NextToken", pa.string()),
-        (
-            "VideoMetadata",
-            pa.struct(
-                [
-                    ("Codec", pa.string()),
-                    ("DurationMillis", pa.int64()),
-                    ("Format", pa.string()),
-                    ("FrameRate", pa.float64()),
-                    ("FrameHeight", pa.int64()),
-                    ("FrameWidth", pa.int64()),
-                    ("ColorRange", pa.string()),
-                ]
-            ),
-        ),
+        ("Codec", pa.string()),
+        ("DurationMillis", pa.int64()),
+        ("Format", pa.string()),
+        ("FrameRate", pa.float64()),
+        ("FrameHeight", pa.int64()),
+        ("FrameWidth", pa.int64()),
+        ("ColorRange", pa.string()),
     ]
 )
 
@@ -43,15 +36,22 @@ def parse_rows_with_arrow(client: Any) -> None:
     """Make a boto3 ``rekognition`` client give Get responses whose rows are a ``pa.StructArray``
     of :attr:`Operation.row_type`. Doing so twice changes nothing more."""
     for operation in OPERATIONS.values():
+        output = client.meta.service_model.operation_model(operation.get_api).output_shape
+        is_list = output.members["VideoMetadata"].type_name == "list"
+        metadata = pa.list_(_VIDEO_METADATA) if is_list else _VIDEO_METADATA
+        schema = _BESIDE_THE_ROWS.append(pa.field("VideoMetadata", metadata)).append(
+            pa.field(operation.results, pa.list_(operation.row_type))
+        )
         client.meta.events.register(
             f"before-parse.rekognition.{operation.get_api}",
-            partial(_take_rows, operation),
+            partial(_take_rows, operation, schema),
             unique_id=f"rekognition-dagster-{operation.name}",
         )
 
 
 def _take_rows(
     operation: Operation,
+    schema: pa.Schema,
     response_dict: dict[str, Any],
     customized_response_dict: dict[str, Any],
     **_: Any,
@@ -59,7 +59,6 @@ def _take_rows(
     if response_dict["status_code"] != 200:
         return
     body = response_dict["body"]
-    schema = _BESIDE_THE_ROWS.append(pa.field(operation.results, pa.list_(operation.row_type)))
     try:
         table = pyarrow.json.read_json(
             pa.BufferReader(body),
@@ -75,8 +74,12 @@ def _take_rows(
     beside = table.drop_columns(operation.results).to_pylist()
     if len(beside) != 1:
         return
-    known = {k: v for k, v in beside[0].items() if v is not None}
-    if metadata := known.get("VideoMetadata"):
-        known["VideoMetadata"] = {k: v for k, v in metadata.items() if v is not None}
-    response_dict["body"] = orjson.dumps(known)
+    response_dict["body"] = orjson.dumps(_known(beside[0]))
     customized_response_dict[operation.results] = rows
+
+
+def _known(value: Any) -> Any:
+    """The value without members that are null."""
+    if isinstance(value, dict):
+        return {k: _known(v) for k, v in value.items() if v is not None}
+    return [_known(v) for v in value] if isinstance(value, list) else value

@@ -199,12 +199,18 @@ class _Work:
     def sum_up(self, output: str) -> None:
         """Print where the tables are and a query to try; fail where a video was bad."""
         if self.done:
-            table = "video_summary" if self.operations[0].table != "label_detections" else "jobs"
             click.echo(f"tables: {self.lake.url}")
-            click.echo(f"try: {command('query', '--lake', output, f'FROM {table}')}")
+            click.echo(f"try: {command('query', '--lake', output, f'FROM {self._table_to_try()}')}")
         if self.bad:
             many = len(self.found) > 1
             fail(f"{self.bad} of {len(self.found)} videos could not be analyzed" if many else None)
+
+    def _table_to_try(self) -> str:
+        """Return the summary of the videos, or the results where no operation is in it."""
+        from rekognition_dagster.analytics import in_order, load_models
+
+        computed = [model.name for model, _ in in_order(load_models(), self.operations)]
+        return "video_summary" if "video_summary" in computed else self.operations[0].table
 
 
 def _check_output(output: str) -> None:

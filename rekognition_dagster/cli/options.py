@@ -7,29 +7,48 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from rekognition_dagster.engine import SampleFps, parse_sample_fps
 from rekognition_dagster.engine.specs import SPECS
 
-OPERATIONS = ("person_tracking", "face_detection", "label_detection")
 DEFAULT_HOME = Path(".rekognition-dagster")
 PORT = click.IntRange(0, 65535)
 
 
-class Operation(click.Choice[str]):
-    """The name of an operation; ``-`` counts like ``_``."""
+class Operation(click.ParamType):
+    """The name of an operation; ``-`` counts like ``_``.
 
-    def __init__(self) -> None:
-        super().__init__(OPERATIONS)
+    The table of operations is read when its names are needed: it loads Arrow.
+    """
+
+    name = "operation"
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The names of the operations."""
+        from rekognition_dagster.operations import OPERATIONS
+
+        return tuple(OPERATIONS)
+
+    def get_metavar(self, *_: Any, **__: Any) -> str:
+        """The names as ``--help`` shows them."""
+        return "|".join(self.choices)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The names that begin like what is typed."""
+        typed = incomplete.replace("-", "_")
+        return [CompletionItem(name) for name in self.choices if name.startswith(typed)]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The name as the tables have it."""
         name = str(value).lower().replace("-", "_")
-        if name not in OPERATIONS:
-            known = ", ".join(OPERATIONS)
+        if name not in self.choices:
             self.fail(
-                f"{value!r} is no operation. Use {known} (person-tracking is the same as "
-                "person_tracking)",
+                f"{value!r} is no operation. Use {', '.join(self.choices)} (person-tracking is the "
+                "same as person_tracking)",
                 param,
                 ctx,
             )
@@ -83,7 +102,6 @@ def operations(help: str, *, required: bool = False) -> Callable[[Any], Any]:  #
         "--operation",
         "names",
         type=Operation(),
-        metavar="|".join(OPERATIONS),
         multiple=True,
         required=required,
         help=help,

@@ -41,7 +41,7 @@ _PRINTED_ROWS = 60
 def query(sql: str, url: str | None, form: str) -> None:
     """Run SQL (DuckDB's) over a lake, with a view per table.
 
-    Tables: person_detections, face_detections, label_detections, videos, jobs, and what the
+    Tables: the results of each operation, such as person_detections; videos, jobs, and what the
     analytics add: person_paths, video_summary, activity_by_minute. Of several statements,
     separated by semicolons, each result is shown.
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from rekognition_dagster.engine.black_frames import BlackFrames
 from rekognition_dagster.engine.metadata import VideoMetadata
 from rekognition_dagster.engine.specs import SPECS
 from rekognition_dagster.errors import ModelError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AUTO",
     "SPECS",
+    "BlackFrames",
     "FaceAttributes",
     "SampleFps",
     "VideoMetadata",
@@ -51,6 +53,7 @@ def analyze(
     detector: str | None = None,
     sample_fps: SampleFps = None,
     face_attributes: FaceAttributes = "default",
+    black_frames: BlackFrames | None = None,
     progress: Callable[[float], None] | None = None,
     video: str | None = None,
     workers: Workers | None = None,
@@ -61,14 +64,16 @@ def analyze(
 
     Args:
         source: A video file on this machine; with ``workers``, also what lends one to them.
-        sinks: For each operation (``person_tracking``, ``face_detection``, ``label_detection``)
-            the function that takes its rows, in batches, in the operation's sort order.
+        sinks: For each operation, by its name in the table of operations, the function that takes
+            its rows, in batches, in the operation's sort order; segments come as they end.
         detector: What finds people and labels, as a spec; :data:`SPECS` tells which there are.
         sample_fps: Frames to look at in a second of video; every frame by default. ``"auto"``
             looks when the scene needs it, and fills people's rows in for the frames between.
         face_attributes: ``"all"`` also estimates age, gender, expression, eyes, occlusion and
             thirty landmarks of each face. Rows of ``face_detection`` then come at the end, since
             age and gender are averaged over the time for which a face is seen.
+        black_frames: What ``segment_detection`` takes for a black frame; the API's defaults where
+            none is given. It reads every frame, whatever ``sample_fps`` says.
         progress: Called with the fraction done, 0 to 1.
         video: The video's name in errors; the path by default.
         workers: Processes that share the work; see :func:`open_workers`. None is this process.
@@ -98,6 +103,7 @@ def analyze(
         detector=detector,
         sample_fps=sample_fps,
         face_attributes=face_attributes,
+        black_frames=black_frames or BlackFrames(),
         progress=progress,
         video=video,
         workers=workers,

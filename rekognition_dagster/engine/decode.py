@@ -24,7 +24,7 @@ from rekognition_dagster.engine import cores, limits
 from rekognition_dagster.engine.clock import Clock
 from rekognition_dagster.engine.container_end import missing_share
 from rekognition_dagster.engine.frame import Displays, Frame
-from rekognition_dagster.engine.metadata import VideoMetadata
+from rekognition_dagster.engine.metadata import AudioMetadata, VideoMetadata
 from rekognition_dagster.engine.streams import codec_name, moving_stream, pixel_aspect
 from rekognition_dagster.errors import VideoError
 
@@ -195,6 +195,7 @@ class OpenVideo:
             width=first.width,
             height=first.height,
             color_range={"JPEG": "FULL", "2": "FULL", "MPEG": "LIMITED", "1": "LIMITED"}.get(color),
+            audio=tuple(_audio(one) for one in container.streams.audio),
         )
 
     def _expected_ms(self) -> float | None:
@@ -208,12 +209,15 @@ class OpenVideo:
             return (self._container.duration - (late or 0)) / 1000
         return None
 
-    def frames(self, sample_fps: float | None = None, *, begin_ms: int = 0) -> Iterator[Frame]:
+    def frames(
+        self, sample_fps: float | None = None, *, begin_ms: int = 0, every: bool = False
+    ) -> Iterator[Frame]:
         """The frames in order; with ``sample_fps``, the first at or after each sampled time.
 
         Args:
             sample_fps: Samples in a second.
             begin_ms: Those before are decoded, but not handed out.
+            every: Hand out the others, too; ``is_sample`` tells them apart.
 
         Raises:
             DamagedVideo: At the end, if not everything could be decoded.
@@ -221,12 +225,15 @@ class OpenVideo:
         last: int | None = None
         for frame in self._all():
             time = frame.timestamp_ms
-            if time >= begin_ms and is_sample(time, last, sample_fps):
+            frame.is_sample = is_sample(time, last, sample_fps)
+            if time >= begin_ms and (every or frame.is_sample):
                 yield frame
             last = time
         self._check_whole(last or 0)
 
-    def cut(self, begin_ms: int, end_ms: int, sample_fps: float | None = None) -> Iterator[Frame]:
+    def cut(
+        self, begin_ms: int, end_ms: int, sample_fps: float | None = None, *, every: bool = False
+    ) -> Iterator[Frame]:
         """The frames from ``begin_ms`` until before ``end_ms``, as :meth:`frames` gives them.
 
         Decodes from a keyframe before them, not from the video's start. Afterwards ``before`` and
@@ -245,7 +252,8 @@ class OpenVideo:
             if time >= end_ms:
                 self.next_ms = time
                 break
-            wanted = time >= begin_ms and is_sample(time, last and last.timestamp_ms, sample_fps)
+            frame.is_sample = is_sample(time, last and last.timestamp_ms, sample_fps)
+            wanted = time >= begin_ms and (every or frame.is_sample)
             last = copy.copy(frame)  # who is given the other converts it in a thread of their own
             if wanted:
                 yield frame
@@ -406,6 +414,17 @@ def is_sample(time_ms: int, last_ms: int | None, sample_fps: float | None) -> bo
 
 def _samples_until(time_ms: int, sample_fps: float) -> int:
     return int((time_ms + 0.5) * sample_fps / 1000)
+
+
+def _audio(stream: Any) -> AudioMetadata:
+    codec = stream.codec_context
+    known = stream.duration is not None and stream.time_base
+    return AudioMetadata(
+        codec=codec_name(stream) if codec is not None else None,
+        duration_ms=int(stream.duration * stream.time_base * 1000) if known else None,
+        sample_rate=codec.sample_rate or None if codec is not None else None,
+        channels=codec.channels or None if codec is not None else None,
+    )
 
 
 def _joint(frame: Frame) -> Joint:

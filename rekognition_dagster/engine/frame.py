@@ -89,6 +89,7 @@ class Frame:
         timestamp_ms: Time since the start of the video.
         width: Pixels, as displayed.
         height: Pixels, as displayed.
+        is_sample: Whether it is one of the frames that were asked for in a second of video.
     """
 
     index: int
@@ -99,6 +100,7 @@ class Frame:
     _display: Display = field(default=_AS_STORED, repr=False)
     _image: Image | None = field(default=None, repr=False)
     _views: list[npt.NDArray] | None = field(default=None, init=False, repr=False)
+    is_sample: bool = True
 
     @property
     def _planes(self) -> list[npt.NDArray] | None:
@@ -167,7 +169,7 @@ class Frame:
             blue, red = (pixels[..., 2] - luma) / BLUE, (pixels[..., 0] - luma) / RED
             return np.stack([luma, blue + 128, red + 128]).round().clip(0, 255).astype(np.uint8)
         rows, columns = self._stored(rows, columns)
-        full = raw.color_range == _FULL_RANGE or raw.format.name.startswith("yuvj")
+        full = _has_full_range(raw)
         deep = raw.format.components[0].bits - 8
         shape = np.broadcast_shapes(rows.shape, columns.shape)
         colours = np.full((3, *shape), 128, np.uint8)
@@ -189,6 +191,19 @@ class Frame:
             return self.image.mean(axis=2).astype(np.uint8)
         deep = raw.format.components[0].bits - 8
         return (planes[0] >> deep).astype(np.uint8) if deep else planes[0]
+
+    def dark_share(self, threshold: float) -> float:
+        """Return the share of pixels that are dark, 0 to 1.
+
+        Args:
+            threshold: Luminance up to which a pixel is dark, as a share of the range that the
+                stored picture uses, 0 to 1.
+        """
+        full = self._raw is None or self._planes is None or _has_full_range(self._raw)
+        lowest, highest = (0, 255) if full else (16, 235)
+        darkest = int(lowest + threshold * (highest - lowest) + 1e-6)
+        luma = self.luma
+        return np.count_nonzero(luma <= darkest) / luma.size
 
     def _stored(self, rows: npt.NDArray, columns: npt.NDArray) -> tuple[npt.NDArray, npt.NDArray]:
         """Return where displayed pixels lie in the stored picture."""
@@ -304,6 +319,10 @@ def _turned(image: npt.NDArray, orientation: Orientation) -> npt.NDArray:
     image = image.swapaxes(0, 1) if turned else image
     image = image[:, ::-1] if mirrored else image
     return np.ascontiguousarray(image[::-1] if upside_down else image)
+
+
+def _has_full_range(raw: Any) -> bool:
+    return raw.color_range == _FULL_RANGE or raw.format.name.startswith("yuvj")
 
 
 def _planes_of(raw: Any) -> list[npt.NDArray] | None:

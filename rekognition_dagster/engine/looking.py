@@ -19,10 +19,12 @@ import numpy.typing as npt
 import supervision as sv
 
 from rekognition_dagster.engine import sampling
+from rekognition_dagster.engine.black_frames import BlackFrames
 from rekognition_dagster.engine.detectors import Detector
 from rekognition_dagster.engine.detectors.yunet import input_size
 from rekognition_dagster.engine.faces import FACE, describe
 from rekognition_dagster.engine.frame import Frame
+from rekognition_dagster.engine.segments import Observation, observe
 from rekognition_dagster.engine.tracking import appearance
 from rekognition_dagster.engine.tracking.appearance import APPEARANCE
 from rekognition_dagster.engine.tracking.motion import small_grey
@@ -30,6 +32,9 @@ from rekognition_dagster.engine.tracking.motion import small_grey
 T = TypeVar("T")
 
 PERSONS, FACES, LABELS = "person_tracking", "face_detection", "label_detection"
+SEGMENTS = "segment_detection"
+FOUND_HERE = frozenset((PERSONS, FACES, LABELS, SEGMENTS))
+"""The operations that the engine serves."""
 
 SPAN_MS = 30_000
 """How long the spans are that a video can be divided into."""
@@ -54,6 +59,7 @@ class Look:
         scene: A small grey picture of it that shows where a shot ends and how the camera moves, if
             people are tracked.
         analyzed: Whether detectors looked at it.
+        observation: What segments need of it, if they are asked for.
     """
 
     timestamp_ms: int
@@ -63,6 +69,7 @@ class Look:
     faces: npt.NDArray = field(default_factory=lambda: np.zeros(0, FACE))
     scene: npt.NDArray | None = None
     analyzed: bool = True
+    observation: Observation | None = None
 
 
 def look(
@@ -72,6 +79,7 @@ def look(
     faces: Detector | None,
     *,
     as_needed: bool = False,
+    black: BlackFrames | None = None,
 ) -> Iterator[Look]:
     """A look at each frame, in order.
 
@@ -81,10 +89,18 @@ def look(
         people: Finds people and things, if they are asked for.
         faces: Finds faces: in every frame where faces are asked for, else five times a second.
         as_needed: Look only at the frames that the scene needs; the others' looks are empty.
+        black: What a black frame is, where segments are asked for. They need an observation of
+            each frame, also of those that are no samples, whose looks have nothing else.
     """
     every = faces if FACES in operations else None
-    chosen = sampling.as_needed(frames, SPAN_MS) if as_needed else zip(frames, repeat(True))
-    candidates = (_Candidate.of(*choice, PERSONS in operations) for choice in chosen)
+    if as_needed:
+        chosen = sampling.as_needed(frames, SPAN_MS)
+    elif people is None and faces is None:
+        chosen = zip(frames, repeat(True))
+    else:
+        chosen = ((frame, frame.is_sample) for frame in frames)
+    with_scene = PERSONS in operations
+    candidates = (_Candidate.of(*choice, with_scene, black) for choice in chosen)
     waiting: deque[tuple[Look, Future[npt.NDArray] | None]] = deque()
     with ThreadPoolExecutor(1, "faces") as runner:
         sampler = _FaceSampler(faces, runner) if faces is not None and every is None else None
@@ -95,7 +111,9 @@ def look(
             known = np.zeros(0, FACE) if seen is None else describe(seen, frame)
             size = frame.width, frame.height
             scene, wanted = candidate.scene, candidate.wanted
-            looked = Look(frame.timestamp_ms, *size, found, known, scene, wanted)
+            looked = Look(
+                frame.timestamp_ms, *size, found, known, scene, wanted, candidate.observation
+            )
             sampled = None if sampler is None or found is None else sampler.at(frame, found)
             waiting.append((looked, sampled))
             while waiting and _is_ready(waiting[0][1], len(waiting)):
@@ -118,11 +136,15 @@ class _Candidate(NamedTuple):
     frame: Frame
     wanted: bool
     scene: npt.NDArray | None
+    observation: Observation | None
 
     @classmethod
-    def of(cls, frame: Frame, wanted: bool, with_scene: bool) -> _Candidate:
-        scene = small_grey(frame) if with_scene else None
-        return cls(frame if wanted else frame.without_pixels(), wanted, scene)
+    def of(
+        cls, frame: Frame, wanted: bool, with_scene: bool, black: BlackFrames | None
+    ) -> _Candidate:
+        scene = small_grey(frame) if with_scene and frame.is_sample else None
+        observation = None if black is None else observe(frame, black)
+        return cls(frame if wanted else frame.without_pixels(), wanted, scene, observation)
 
 
 def _detect(

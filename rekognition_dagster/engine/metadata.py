@@ -6,6 +6,23 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class AudioMetadata:
+    """A sound track's properties, as the API reference documents ``AudioMetadata``.
+
+    Args:
+        codec: Audio codec, e.g. ``aac``.
+        duration_ms: Length in milliseconds, where the header tells it.
+        sample_rate: Samples per second.
+        channels: How many.
+    """
+
+    codec: str | None
+    duration_ms: int | None
+    sample_rate: int | None
+    channels: int | None
+
+
+@dataclass(frozen=True)
 class VideoMetadata:
     """A video's properties, as the Rekognition API reference documents ``VideoMetadata``.
 
@@ -25,6 +42,7 @@ class VideoMetadata:
         gap_ms: How long they are in all.
         lost_share: Part of the video that could not be decoded, 0 to 1.
         warning: What was lost and where; None where nothing was.
+        audio: The sound tracks beside the pictures.
     """
 
     codec: str | None
@@ -40,3 +58,4 @@ class VideoMetadata:
     gap_ms: int | None = None
     lost_share: float | None = None
     warning: str | None = None
+    audio: tuple[AudioMetadata, ...] = ()

@@ -17,20 +17,27 @@ import numpy as np
 import numpy.typing as npt
 import supervision as sv
 
-from rekognition_dagster.engine import FaceAttributes, SampleFps, parse_sample_fps, sampling
+from rekognition_dagster.engine import (
+    AUTO,
+    BlackFrames,
+    FaceAttributes,
+    SampleFps,
+    parse_sample_fps,
+    sampling,
+)
 from rekognition_dagster.engine.decode import DamagedVideo
 from rekognition_dagster.engine.faces import SteadyFaces, face_struct, record_type
 from rekognition_dagster.engine.labels import label_rows
 from rekognition_dagster.engine.limits import MAX_LOST_VARIABLE, max_lost_share
-from rekognition_dagster.engine.looking import FACES, LABELS, PERSONS, Look
+from rekognition_dagster.engine.looking import FACES, FOUND_HERE, LABELS, PERSONS, SEGMENTS, Look
 from rekognition_dagster.engine.metadata import VideoMetadata
+from rekognition_dagster.engine.segments import Segments
 from rekognition_dagster.engine.spans import Message, Opened, Source, Span, look_at
 from rekognition_dagster.engine.tracking.cuts import Cuts, thumbnail
 from rekognition_dagster.engine.tracking.motion import STILL, CameraMotion, Similarity
 from rekognition_dagster.engine.tracking.tracks import PersonTracks
 from rekognition_dagster.engine.workers import Workers
 from rekognition_dagster.errors import VideoError
-from rekognition_dagster.operations import OPERATIONS
 
 Rows = list[dict[str, Any]]
 
@@ -46,21 +53,23 @@ def analyze(
     detector: str | None,
     sample_fps: SampleFps,
     face_attributes: FaceAttributes,
+    black_frames: BlackFrames,
     progress: Callable[[float], None] | None,
     video: str | None,
     workers: Workers | None,
 ) -> VideoMetadata:
     """See :func:`rekognition_dagster.engine.analyze`."""
-    if unknown := set(sinks) - set(OPERATIONS):
-        known = ", ".join(OPERATIONS)
-        raise ValueError(f"unknown operations {sorted(unknown)}; there are {known}")
+    if unknown := set(sinks) - FOUND_HERE:
+        known = ", ".join(sorted(FOUND_HERE))
+        raise ValueError(f"operations {sorted(unknown)} are not known here; there are {known}")
     if face_attributes not in ("default", "all"):
         raise ValueError(f"face_attributes is {face_attributes!r}; it must be default or all")
     rate = parse_sample_fps(sample_fps)
     name = video or str(source)
     if workers is not None and not callable(source):
         source = os.path.abspath(source)
-    span = Span(source, name, tuple(sinks), detector, rate, face_attributes == "all")
+    detailed = face_attributes == "all"
+    span = Span(source, name, tuple(sinks), detector, rate, detailed, black=black_frames)
     messages = look_at(span) if workers is None else workers.look_at(span)
     with closing(messages):
         return _Analysis(span, sinks, progress).run(messages)
@@ -125,6 +134,7 @@ class _Analysis:
         self._motion = CameraMotion()
         steady = span.detailed and FACES in sinks
         self._steady = SteadyFaces() if steady else None
+        self._segments: Segments | None = None
 
     def run(self, messages: Iterator[Message | None]) -> VideoMetadata:
         """Fold what was looked at into rows."""
@@ -137,6 +147,9 @@ class _Analysis:
                 for message in messages:
                     if isinstance(message, Opened) and opened is None:
                         opened = message
+                        if SEGMENTS in self._sinks:
+                            rate = opened.metadata.frame_rate
+                            self._segments = Segments(rate, self._span.black)
                         if PERSONS in self._sinks and opened.scores is not None:
                             rate = self._rate(opened.metadata)
                             faces = record_type(self._span.detailed)
@@ -175,6 +188,10 @@ class _Analysis:
 
     def _fold(self, seen: Look, opened: Opened, tracks: PersonTracks | None) -> None:
         self._decoded.note(seen)
+        if self._segments is not None and seen.observation is not None:
+            self._give(SEGMENTS, self._segments.add(seen.timestamp_ms, seen.observation))
+        if not seen.analyzed and self._span.sample_fps != AUTO:
+            return  # only segments need this frame
         if self._steady is not None:
             self._steady.add(seen.faces)
         elif FACES in self._sinks:
@@ -205,6 +222,8 @@ class _Analysis:
             yield from ((FACES, _face_rows(faces)) for faces in self._steady.chunks())
         if tracks is not None:
             yield from ((PERSONS, batch) for batch in tracks.rows())
+        if self._segments is not None:
+            yield SEGMENTS, self._segments.end()
 
     def _close(self) -> None:
         if self._steady is not None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import TypeAlias
 
-from rekognition_dagster.engine import AUTO, SampleFps
+from rekognition_dagster.engine import AUTO, BlackFrames, SampleFps
 from rekognition_dagster.engine.decode import (
     DamagedVideo,
     Joint,
@@ -31,7 +31,7 @@ from rekognition_dagster.engine.detectors import (
 )
 from rekognition_dagster.engine.faces.detailed import face_detector
 from rekognition_dagster.engine.frame import Frame
-from rekognition_dagster.engine.looking import FACES, LABELS, PERSONS, Look, look
+from rekognition_dagster.engine.looking import FACES, LABELS, PERSONS, SEGMENTS, Look, look
 from rekognition_dagster.engine.metadata import VideoMetadata
 
 Source: TypeAlias = Callable[[], AbstractContextManager[Path]]
@@ -53,6 +53,7 @@ class Span:
         end_ms: Frames before this time, decoded from a keyframe near ``begin_ms``. None is to the
             video's end, and all before ``begin_ms`` is decoded.
         skip: Looks that are not wanted: somebody has them already.
+        black: What a black frame is.
     """
 
     source: str | Path | Source
@@ -64,6 +65,7 @@ class Span:
     begin_ms: int = 0
     end_ms: int | None = None
     skip: int = 0
+    black: BlackFrames = field(default_factory=BlackFrames)
 
     def lend(self) -> AbstractContextManager[str | Path]:
         """The file."""
@@ -121,14 +123,16 @@ def look_at(span: Span) -> Generator[Message, None, None]:
     with span.lend() as path, open_video(path, span.video) as opened, ExitStack() as stack:
         people, faces = _detectors(span)
         rate = None if isinstance(span.sample_fps, str) else span.sample_fps
+        every = SEGMENTS in span.operations
         if span.end_ms is None:
-            frames = opened.frames(rate, begin_ms=span.begin_ms)
+            frames = opened.frames(rate, begin_ms=span.begin_ms, every=every)
         else:
-            frames = _few(opened.cut(span.begin_ms, span.end_ms, rate))
+            frames = _few(opened.cut(span.begin_ms, span.end_ms, rate, every=every))
         frames = stack.enter_context(closing(ahead(frames, depth_for(opened.metadata))))
         source = _until_damage(frames)
         as_needed = span.sample_fps == AUTO
-        looks = look(source, span.operations, people, faces, as_needed=as_needed)
+        black = span.black if every else None
+        looks = look(source, span.operations, people, faces, as_needed=as_needed, black=black)
         looks = islice(looks, span.skip, None)
         first = list(islice(looks, 1))  # when there is one, it is known how the span begins
         known = Opened(

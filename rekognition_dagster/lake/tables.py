@@ -80,10 +80,7 @@ JOBS = Table(
     ),
 )
 TABLES: Mapping[str, Table] = {
-    **{
-        o.table: Table(o.table, f"a {o.results[:-1].lower()} at a time", o.schema, o.sort_columns)
-        for o in OPERATIONS.values()
-    },
+    **{o.table: Table(o.table, o.row, o.schema, o.sort_columns) for o in OPERATIONS.values()},
     VIDEOS.name: VIDEOS,
     JOBS.name: JOBS,
 }

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from rekognition_dagster.lake import Lake
-from rekognition_dagster.operations import PERSON_TRACKING, Operation
+from rekognition_dagster.operations import Operation
 from rekognition_dagster.videos import Video
 
 BOX_TOLERANCE = 0.02
@@ -18,16 +18,6 @@ TIME_TOLERANCE_MS = 1000
 """How far a timestamp may lie after the duration, which containers round."""
 
 _MAX_NAMED = 50  # videos in a check's metadata
-
-_BOXES = {
-    "person_detections": "bounding_box",
-    "face_detections": "face.bounding_box",
-}
-_IDENTITY = {
-    "person_detections": "person_index",
-    "face_detections": "face.bounding_box",
-    "label_detections": "name",
-}
 
 
 @dataclass(frozen=True)
@@ -47,7 +37,7 @@ _OUTSIDE = f"""{{0}}.left < -{BOX_TOLERANCE} OR {{0}}.top < -{BOX_TOLERANCE}
 # One scan for all rules; a video without rows has a moment that is null.
 _FINDINGS = """
 WITH moments AS (
-    SELECT video, timestamp_ms, {identity},
+    SELECT video, {time} AS time_ms, {identity},
         count(*) AS found, count(*) FILTER ({outside}) AS outside
     FROM {table} GROUP BY ALL
 )
@@ -61,7 +51,7 @@ def _rules(operation: Operation) -> list[_Rule]:
             "timestamps_in_duration",
             "Every timestamp lies within the video's duration.",
             f"""sum(found) FILTER (
-                timestamp_ms < 0 OR timestamp_ms > duration_ms + {TIME_TOLERANCE_MS})""",
+                time_ms < 0 OR time_ms > duration_ms + {TIME_TOLERANCE_MS})""",
         ),
         _Rule(
             "no_duplicates",
@@ -69,7 +59,7 @@ def _rules(operation: Operation) -> list[_Rule]:
             "count(*) FILTER (found > 1)",
         ),
     ]
-    if operation.table in _BOXES:
+    if operation.box is not None:
         rules.append(
             _Rule(
                 "boxes_in_frame",
@@ -77,15 +67,9 @@ def _rules(operation: Operation) -> list[_Rule]:
                 "sum(outside)",
             )
         )
-    if operation is PERSON_TRACKING:
-        rules.append(
-            _Rule(
-                "has_people",
-                "People are found in the video; a video of an empty place only warns.",
-                "count(*) FILTER (found IS NULL)",
-                dg.AssetCheckSeverity.WARN,
-            )
-        )
+    if operation.expected is not None:
+        counted, warning = "count(*) FILTER (found IS NULL)", dg.AssetCheckSeverity.WARN
+        rules.append(_Rule(*operation.expected, counted, warning))
     return rules
 
 
@@ -114,10 +98,11 @@ def find_offenders(
     if not videos:
         return found
     by_uri = {v.uri: v.partition_key for v in videos}
-    table, rules, box = operation.table, _rules(operation), _BOXES.get(operation.table)
+    table, rules, box = operation.table, _rules(operation), operation.box
     query = _FINDINGS.format(
         table=table,
-        identity=f"{_IDENTITY[table]} AS what",
+        time=operation.time,
+        identity=", ".join(f"{part} AS what_{n}" for n, part in enumerate(operation.identity)),
         outside=_OUTSIDE.format(box) if box else "false",
         rules=", ".join(r.sql for r in rules),
     )

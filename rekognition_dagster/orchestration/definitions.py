@@ -345,7 +345,7 @@ def build_resources(
 
             from rekognition_dagster import RekognitionVideoResource, Settings, build_resources
 
-            at_home = RekognitionVideoResource(endpoint_url="http://127.0.0.1:8477")
+            at_home = RekognitionVideoResource(endpoint_url="http://127.0.0.1:8722")
             defs = build_resources(Settings(bucket="cameras"), {"rekognition": at_home})
     """
     settings = settings or Settings.from_env()

@@ -74,7 +74,7 @@ class RekognitionVideoResource(AwsResource):
 
             defs = dg.Definitions(
                 resources={"rekognition": RekognitionVideoResource(
-                    endpoint_url="http://127.0.0.1:8477", region_name="eu-central-1"
+                    endpoint_url="http://127.0.0.1:8722", region_name="eu-central-1"
                 )}
             )
     """

@@ -16,7 +16,7 @@ from rekognition_dagster.aws import start_shape
 from rekognition_dagster.engine import SampleFps, parse_sample_fps
 from rekognition_dagster.engine.specs import SPECS
 from rekognition_dagster.errors import ConfigurationError
-from rekognition_dagster.operations import FACE_DETECTION, OPERATIONS, Operation, operation
+from rekognition_dagster.operations import OPERATIONS, Operation, operation
 from rekognition_dagster.service.settings import ENVIRONMENT
 from rekognition_dagster.videos import DATE_PATTERN, Partitioning, Source
 
@@ -67,7 +67,7 @@ class OperationService(dg.Model, dg.Resolvable):
     """Where the jobs of an operation run, if not where the others do."""
 
     endpoint_url: str | None = Field(
-        default=None, description="The service's URL.", examples=["http://rekognition:8477"]
+        default=None, description="The service's URL.", examples=["http://rekognition:8722"]
     )
     region_name: str | None = Field(default=None, description="Its region.", examples=["us-east-1"])
     profile_name: str | None = Field(default=None, description="A profile of the AWS files.")
@@ -152,7 +152,7 @@ class Settings(dg.Model, dg.Resolvable):
     services: dict[str, OperationService] = Field(
         default={},
         description="By operation: where its jobs run, if not where the others do.",
-        examples=[{"person_tracking": {"endpoint_url": "http://rekognition:8477"}}],
+        examples=[{"person_tracking": {"endpoint_url": "http://rekognition:8722"}}],
     )
     start: Literal["arrival", "nightly"] = Field(
         default="arrival",
@@ -356,7 +356,9 @@ class Settings(dg.Model, dg.Resolvable):
         """Members of Start requests, by operation."""
         found = {name: dict(members) for name, members in self.parameters.items()}
         if self.face_attributes != "DEFAULT":
-            found.setdefault(FACE_DETECTION.name, {})["FaceAttributes"] = self.face_attributes
+            for o in OPERATIONS.values():
+                if "FaceAttributes" in o.request_members:
+                    found.setdefault(o.name, {})["FaceAttributes"] = self.face_attributes
         return found
 
     @property

@@ -47,6 +47,7 @@ MAX_HEADERS = 100
 BODY_TIMEOUT_S = 20.0
 _ALERTS_S = 1.0
 """Seconds that the database has for the alerts in ``/ready``."""
+_UNSERVED = "docs/api.md#operations-that-are-not-served"
 
 
 def application(
@@ -177,7 +178,9 @@ class _Api:
         known = name in list(service_model().operation_names)  # type: ignore[call-overload]
         asked = f"{name} is not served here" if known else "That is no operation"
         served = ", ".join(sorted(self.jobs.calls))
-        return ApiError("UnknownOperationException", f"{asked}; served are {served}")
+        return ApiError(
+            "UnknownOperationException", f"{asked}; served are {served}. See {_UNSERVED}"
+        )
 
 
 def _headers(request: Request) -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rekognition_dagster.operations import OPERATIONS, Operation
+from rekognition_dagster.operations import OPERATIONS, TIMESTAMP, Operation
 from rekognition_dagster.service import tokens
 from rekognition_dagster.service.credentials import Principal
 from rekognition_dagster.service.faults import reason_of
@@ -18,6 +18,7 @@ from rekognition_dagster.service.protocol import (
     BACKEND_HEADER,
     Answer,
     ApiError,
+    operation_model,
     request_of,
     response_body,
 )
@@ -32,7 +33,7 @@ from rekognition_dagster.service.store import (
     TooManyJobsError,
 )
 from rekognition_dagster.service.topics import check_topic
-from rekognition_dagster.service.writing import TIMESTAMP, TIMESTAMPS, order_of
+from rekognition_dagster.service.writing import TIMESTAMPS, order_of
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ class Jobs:
         order = order_of(request)
         limit = min(request.get("MaxResults", MAX_RESULTS), MAX_RESULTS)
         offset = tokens.offset_of(self.store.secret, job.job_id, order, request.get("NextToken"))
-        response = _about(job)
+        response = _about(job, operation)
         response["GetRequestMetadata"] = {
             "SortBy": request.get("SortBy", TIMESTAMP),
             "AggregateBy": request.get("AggregateBy", TIMESTAMPS),
@@ -182,12 +183,22 @@ def _backend(job: Job) -> dict[str, str]:
     return {BACKEND_HEADER: told} if told.isascii() and told.isprintable() and told else {}
 
 
-def _about(job: Job) -> dict[str, Any]:
+def _about(job: Job, operation: Operation) -> dict[str, Any]:
+    """What Get tells of a job beside its rows; what its response has no member for is left out."""
     video = {"Bucket": job.bucket, "Name": job.name, "Version": job.version}
+    known = dict(job.metadata or {})
+    output: Any = operation_model(operation.get_api).output_shape
+    if "VideoMetadata" in known and output.members["VideoMetadata"].type_name == "list":
+        known["VideoMetadata"] = [known["VideoMetadata"]]
+    version = str(known.get("Software", "")).rpartition(" ")[2] or None
     return {
         "JobStatus": job.status,
         "StatusMessage": job.status_message,
-        **(job.metadata or {}),
+        **known,
+        "SelectedSegmentTypes": [
+            {"Type": name, "ModelVersion": version}
+            for name in dict.fromkeys(job.request.get("SegmentTypes", ()))
+        ],
         "JobId": job.job_id,
         "Video": {"S3Object": video},
         "JobTag": job.job_tag,

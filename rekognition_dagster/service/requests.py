@@ -1,4 +1,4 @@
-"""What a Start request means: its defaults, and whether two requests ask for the same work."""
+"""What a Start request means: its defaults, what the engine is asked, and which are the same."""
 
 from __future__ import annotations
 
@@ -7,15 +7,25 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from rekognition_dagster.operations import Operation
+from rekognition_dagster.engine import BlackFrames
+from rekognition_dagster.operations import SEGMENT_DETECTION, Operation
 
-MIN_CONFIDENCE = 50.0
-"""The default of a request's MinConfidence (source: StartLabelDetection)."""
 
-_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "StartFaceDetection": {"FaceAttributes": "DEFAULT"},
-    "StartLabelDetection": {"MinConfidence": MIN_CONFIDENCE, "Features": ["GENERAL_LABELS"]},
-}
+def completed(operation: Operation, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a checked request with the default of each member that is absent."""
+    return _completed(operation.defaults, request)
+
+
+def engine_options(operation: Operation, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a request asks of the engine, as arguments of ``analyze``."""
+    whole = completed(operation, request)
+    options: dict[str, Any] = {"face_attributes": whole.get("FaceAttributes", "DEFAULT").lower()}
+    if operation.name == SEGMENT_DETECTION.name:
+        black = whole["Filters"]["TechnicalCueFilter"]["BlackFrame"]
+        options["black_frames"] = BlackFrames(
+            black["MaxPixelThreshold"], black["MinCoveragePercentage"]
+        )
+    return options
 
 
 def request_hash(operation: Operation, request: Mapping[str, Any]) -> str:
@@ -28,9 +38,18 @@ def request_hash(operation: Operation, request: Mapping[str, Any]) -> str:
         operation: What the request starts.
         request: The checked request, without its ``ClientRequestToken``.
     """
-    whole = {**_DEFAULTS.get(operation.start_api, {}), **request}
-    text = json.dumps(_canonical(whole), sort_keys=True, separators=(",", ":"))
+    text = json.dumps(
+        _canonical(completed(operation, request)), sort_keys=True, separators=(",", ":")
+    )
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _completed(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    whole = {**defaults, **given}
+    for name, default in defaults.items():
+        if isinstance(default, Mapping):
+            whole[name] = _completed(default, given.get(name, {}))
+    return whole
 
 
 def _canonical(value: Any) -> Any:

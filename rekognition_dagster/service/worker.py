@@ -47,6 +47,7 @@ from rekognition_dagster.service.folders import prepare_scratch
 from rekognition_dagster.service.logs import configure
 from rekognition_dagster.service.owners import owner_name, scratch_prefix
 from rekognition_dagster.service.reports import Reports
+from rekognition_dagster.service.requests import engine_options
 from rekognition_dagster.service.results import Results
 from rekognition_dagster.service.settings import Settings
 from rekognition_dagster.service.store import Job, JobStore
@@ -373,7 +374,7 @@ class Worker:
                     {operation.name: sink},
                     detector=settings.detector,
                     sample_fps=settings.sample_fps,
-                    face_attributes=job.request.get("FaceAttributes", "DEFAULT").lower(),
+                    **engine_options(operation, job.request),
                     progress=progress,
                     video=job.video,
                     **where,
@@ -452,6 +453,15 @@ def _about(facts: VideoMetadata, settings: Settings) -> dict[str, Any]:
             "FrameHeight": facts.height,
             "ColorRange": facts.color_range,
         },
+        "AudioMetadata": [
+            {
+                "Codec": audio.codec,
+                "DurationMillis": audio.duration_ms,
+                "SampleRate": audio.sample_rate,
+                "NumberOfChannels": audio.channels,
+            }
+            for audio in facts.audio
+        ],
         "LabelModelVersion": Path(settings.detector).name if settings.detector else "default",
     }
 

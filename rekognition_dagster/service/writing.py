@@ -15,8 +15,15 @@ import pyarrow.compute
 
 from rekognition_dagster.engine import SampleFps
 from rekognition_dagster.lake.writer import TableWriter
-from rekognition_dagster.operations import LABEL_DETECTION, Operation
-from rekognition_dagster.service.requests import MIN_CONFIDENCE
+from rekognition_dagster.operations import (
+    FACE_DETECTION,
+    LABEL_DETECTION,
+    PERSON_TRACKING,
+    SEGMENT_DETECTION,
+    TIMESTAMP,
+    Operation,
+)
+from rekognition_dagster.service.requests import completed
 from rekognition_dagster.service.results import Results, path_of
 from rekognition_dagster.service.store import Job
 
@@ -27,18 +34,19 @@ ROW_GROUP_ROWS = 4096
 """A page's 1,000 rows are a slice of one or two groups; larger groups cost each page more,
 smaller ones make the footer of a large file heavy."""
 
-TIMESTAMP, INDEX, NAME = "TIMESTAMP", "INDEX", "NAME"
 TIMESTAMPS, SEGMENTS = "TIMESTAMPS", "SEGMENTS"
 
 SEGMENT_GAP_MS = 1000
 """A label that is absent for longer than this starts a new segment when it returns; where frames
 are sampled less than twice a second, one sample without it does not end its segment."""
 
-_UNSURENESS = "unsureness"
-
-_SORTS: Mapping[str, tuple[str, ...]] = {
-    INDEX: ("person_index", _UNSURENESS, "timestamp_ms"),
-    NAME: ("name", "timestamp_ms"),
+# Columns that results are sorted by beside the table's own: files are sorted upwards.
+_DERIVED: Mapping[str, tuple[pa.DataType, Callable[[pa.Table, Mapping[str, Any]], Any]]] = {
+    "unsureness": (pa.float32(), lambda rows, request: pc.negate(rows["confidence"])),
+    "type_rank": (
+        pa.int32(),
+        lambda rows, request: pc.index_in(rows["type"], pa.array(request["SegmentTypes"])),
+    ),
 }
 
 _DEFAULT_ATTRIBUTES = ("bounding_box", "confidence", "landmarks", "pose", "quality")
@@ -49,11 +57,10 @@ Rows = Iterable[Mapping[str, Any]]
 
 def orders_of(operation: Operation) -> tuple[str, ...]:
     """Every order that the operation's Get can ask for."""
-    if operation.name == "person_tracking":
-        return (TIMESTAMP, INDEX)
-    if operation == LABEL_DETECTION:
-        return (TIMESTAMP, NAME, f"{SEGMENTS}-{TIMESTAMP}", f"{SEGMENTS}-{NAME}")
-    return (TIMESTAMP,)
+    orders = tuple(operation.page_orders)
+    if operation.is_aggregated:
+        orders += tuple(f"{SEGMENTS}-{order}" for order in orders)
+    return orders
 
 
 def order_of(request: Mapping[str, Any]) -> str:
@@ -91,7 +98,7 @@ class ResultsWriter:
             for order in orders_of(operation)
         }
         self._select = _selection(operation, job.request)
-        self._segments = _Segments(_gap_ms(sample_fps)) if operation == LABEL_DETECTION else None
+        self._segments = _Segments(_gap_ms(sample_fps)) if operation.is_aggregated else None
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> ResultsWriter:
@@ -126,11 +133,10 @@ class ResultsWriter:
         for order, writer in self._writers.items():
             if order.startswith(SEGMENTS) != segments:
                 continue
-            if _UNSURENESS in writer.schema.names:
-                unsureness = pc.negate(table["confidence"])
-                writer.write(table.append_column(_UNSURENESS, unsureness))
-            else:
-                writer.write(table)
+            extended = table
+            for name in writer.schema.names[table.num_columns :]:
+                extended = extended.append_column(name, _DERIVED[name][1](table, self._job.request))
+            writer.write(extended)
 
 
 def _writer(
@@ -140,10 +146,11 @@ def _writer(
     order: str,
     publish: Callable[[IO[bytes], str], None] | None,
 ) -> TableWriter:
-    sort = _SORTS.get(order.removeprefix(f"{SEGMENTS}-"), operation.sort_columns)
+    sort = operation.page_orders[order.removeprefix(f"{SEGMENTS}-")]
     schema = operation.schema
-    if _UNSURENESS in sort:  # the API sorts by falling confidence, files are sorted upwards
-        schema = schema.append(pa.field(_UNSURENESS, pa.float32()))
+    for name in sort:
+        if name in _DERIVED:
+            schema = schema.append(pa.field(name, _DERIVED[name][0]))
     path = path_of(folder, order)
     return TableWriter(
         results.storage, path, schema, sort, row_group_rows=ROW_GROUP_ROWS, publish=publish
@@ -152,13 +159,31 @@ def _writer(
 
 def _selection(operation: Operation, request: Mapping[str, Any]) -> Callable[[Rows], Rows]:
     """What of the engine's rows the request asks for."""
-    if operation == LABEL_DETECTION:
-        return lambda rows: _labels(rows, request)
+    select = _SELECTIONS.get(operation.name)
+    if select is None:
+        return lambda rows: rows
+    whole = completed(operation, request)
+    return lambda rows: select(rows, whole)
+
+
+def _faces(rows: Rows, request: Mapping[str, Any]) -> Rows:
     if request.get("FaceAttributes") == "ALL":
-        return lambda rows: (
-            _with_face(row, lambda name: name not in _NEVER_IN_VIDEO) for row in rows
-        )
-    return lambda rows: (_with_face(row, _DEFAULT_ATTRIBUTES.__contains__) for row in rows)
+        return (_with_face(row, lambda name: name not in _NEVER_IN_VIDEO) for row in rows)
+    return (_with_face(row, _DEFAULT_ATTRIBUTES.__contains__) for row in rows)
+
+
+def _segments(rows: Rows, request: Mapping[str, Any]) -> Rows:
+    """Select segments by their type, and by the least confidence that its filter names."""
+    filters = request["Filters"]
+    least = {
+        "TECHNICAL_CUE": filters["TechnicalCueFilter"]["MinSegmentConfidence"],
+        "SHOT": filters["ShotFilter"]["MinSegmentConfidence"],
+    }
+    wanted = {name: least[name] for name in request["SegmentTypes"]}
+    for row in rows:
+        confidence = row.get("shot_confidence", row.get("cue_confidence", 0.0))
+        if row["type"] in wanted and confidence >= wanted[row["type"]]:
+            yield row
 
 
 def _with_face(row: Mapping[str, Any], wanted: Callable[[str], bool]) -> Mapping[str, Any]:
@@ -173,7 +198,7 @@ def _labels(rows: Rows, request: Mapping[str, Any]) -> Iterator[Mapping[str, Any
     another: without ``Vehicle`` there is still ``Car``. A name or a category is enough to include
     a label; an exclusion wins over an inclusion.
     """
-    least = request.get("MinConfidence", MIN_CONFIDENCE)
+    least = request["MinConfidence"]
     filters = request.get("Settings", {}).get("GeneralLabels", {})
     included, included_categories, excluded, excluded_categories = (
         frozenset(filters.get(f"Label{kind}Filters", ()))
@@ -190,6 +215,14 @@ def _labels(rows: Rows, request: Mapping[str, Any]) -> Iterator[Mapping[str, Any
             instances = row.get("instances") or ()
             kept = [i for i in instances if (i.get("confidence") or 0.0) >= least]
             yield {**row, "instances": kept}
+
+
+_SELECTIONS: Mapping[str, Callable[[Rows, Mapping[str, Any]], Rows]] = {
+    PERSON_TRACKING.name: _faces,
+    FACE_DETECTION.name: _faces,
+    LABEL_DETECTION.name: _labels,
+    SEGMENT_DETECTION.name: _segments,
+}
 
 
 def _gap_ms(sample_fps: SampleFps) -> float:

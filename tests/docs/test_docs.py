@@ -13,6 +13,7 @@ import click
 import dagster as dg
 import pytest
 import yaml
+from documents import operations_table
 
 from rekognition_dagster import (
     Lake,
@@ -25,6 +26,7 @@ from rekognition_dagster import (
 from rekognition_dagster.cli import main
 from rekognition_dagster.engine.models import FILES, Address
 from rekognition_dagster.lake import TABLES
+from rekognition_dagster.operations import OPERATIONS, Operation
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -92,6 +94,28 @@ def test_every_column_is_in_the_data(table: str) -> None:
     (section,) = re.findall(rf"^### `{table}`\n(.*?)(?=^##|\Z)", text("data.md"), re.M | re.S)
     for column in TABLES[table].schema.names:
         assert f"`{column}`" in section
+
+
+@pytest.mark.parametrize("page", ["engine.md", "service.md"])
+def test_every_operation_has_its_row(page: str) -> None:
+    rows = operations_table(page)
+    lines = text(page).splitlines()
+    at = lines.index(rows[0])
+    assert lines[at : at + len(rows) + 1] == [*rows, ""]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=lambda o: o.name)
+def test_every_operation_is_where_operations_are_named(operation: Operation) -> None:
+    (setting,) = (x for x in text("configuration.md").splitlines() if "_OPERATIONS` |" in x)
+    (column,) = (x for x in text("data.md").splitlines() if x.startswith("| `operation` |"))
+    assert f"`{operation.name}`" in setting
+    assert f"`{operation.name}`" in column
+    assert f"| `{operation.table}` |" in (ROOT / "README.md").read_text(encoding="utf-8")
+    policy = (ROOT / "examples" / "iam" / "pipeline.json").read_text(encoding="utf-8")
+    # Amazon no longer has person tracking.
+    assert (f'"rekognition:{operation.start_api}"' in policy) == (
+        operation.name != "person_tracking"
+    )
 
 
 def test_every_analytics_table_is_in_the_data() -> None:

@@ -249,17 +249,17 @@ def test_structured_settings_are_json_in_the_environment() -> None:
 
 def test_operations_run_at_services_of_their_own(aws: boto3.Session) -> None:
     at_home = OperationService(
-        endpoint_url="http://127.0.0.1:8477", region_name="eu-west-1", topic_arn="t", role_arn="r"
+        endpoint_url="http://127.0.0.1:8722", region_name="eu-west-1", topic_arn="t", role_arn="r"
     )
     settings = Settings(bucket="b", services={"person-tracking": at_home}, topic_arn="u")
     resources = build_resources(settings).resources or {}
     api = resources["rekognition_dagster_rekognition"].starter()
     people, faces = api.of(PERSON_TRACKING), api.of(FACE_DETECTION)
-    assert people.client.meta.endpoint_url == "http://127.0.0.1:8477"
+    assert people.client.meta.endpoint_url == "http://127.0.0.1:8722"
     assert people.client.meta.region_name == "eu-west-1"
     assert people.channel == NotificationChannel("t", "r")
     assert people.job_tag == faces.job_tag
-    assert faces.client.meta.endpoint_url != "http://127.0.0.1:8477"
+    assert faces.client.meta.endpoint_url != "http://127.0.0.1:8722"
 
 
 def test_a_role_is_assumed_with_the_credentials_that_there_are(aws: boto3.Session) -> None:

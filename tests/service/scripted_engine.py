@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rekognition_dagster.engine.limits import max_pixels
-from rekognition_dagster.engine.metadata import VideoMetadata
+from rekognition_dagster.engine.metadata import AudioMetadata, VideoMetadata
 from rekognition_dagster.errors import VideoError
 
 BATCH = 500
@@ -66,6 +66,22 @@ def label_row(i: int) -> dict:
     }
 
 
+def segment_row(i: int) -> dict:
+    """The ``i``-th row of a video in which a shot and a black frame alternate."""
+    place = {
+        "start_timestamp_ms": i * 400,
+        "end_timestamp_ms": i * 400 + 360,
+        "duration_ms": 360,
+        "start_frame_number": i * 10,
+        "end_frame_number": i * 10 + 9,
+        "duration_frames": 9,
+    }
+    if i % 2:
+        return {"type": "TECHNICAL_CUE", **place, "cue_type": "BlackFrames", "cue_confidence": 99.5}
+    shot = {"shot_index": i // 2, "shot_confidence": 60.0 if i % 4 else 100.0}
+    return {"type": "SHOT", **place, **shot}
+
+
 def label_rows_of(scene: dict[str, dict[str, list[float]]]) -> Iterator[list[dict]]:
     """The engine's rows for detections: by time in ms and by class, the score of each instance."""
     import numpy as np
@@ -92,6 +108,7 @@ ROWS = {
     "person_tracking": person_row,
     "face_detection": face_row,
     "label_detection": label_row,
+    "segment_detection": segment_row,
 }
 
 
@@ -132,6 +149,7 @@ def analyze(
     detector=None,
     sample_fps=None,
     face_attributes="default",
+    black_frames=None,
     progress=None,
     video=None,
 ) -> VideoMetadata:
@@ -164,4 +182,5 @@ def analyze(
         480,
         script.get("color_range", "LIMITED"),
         warning=script.get("warning"),
+        audio=tuple(AudioMetadata("aac", 1000, 48_000, n) for n in script.get("channels", ())),
     )

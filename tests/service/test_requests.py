@@ -71,6 +71,21 @@ def start(**members):
             start(Settings={"GeneralLabels": {"LabelInclusionFilters": ["x" * 51]}}),
             "Settings.GeneralLabels.LabelInclusionFilters.1.member",
         ),
+        ("StartSegmentDetection", start(), "SegmentTypes"),
+        ("StartSegmentDetection", start(SegmentTypes=["SHOTS"]), "SegmentTypes.1.member"),
+        (
+            "StartSegmentDetection",
+            start(SegmentTypes=["SHOT"], Filters={"ShotFilter": {"MinSegmentConfidence": 49.9}}),
+            "Filters.ShotFilter.MinSegmentConfidence",
+        ),
+        (
+            "StartSegmentDetection",
+            start(
+                SegmentTypes=["TECHNICAL_CUE"],
+                Filters={"TechnicalCueFilter": {"BlackFrame": {"MaxPixelThreshold": 1.5}}},
+            ),
+            "Filters.TechnicalCueFilter.BlackFrame.MaxPixelThreshold",
+        ),
         ("GetPersonTracking", {}, "JobId"),
         ("GetPersonTracking", {"JobId": "a b"}, "JobId"),
         ("GetPersonTracking", {"JobId": "x" * 65}, "JobId"),
