@@ -10,6 +10,7 @@ import click
 
 from rekognition_dagster.cli.analyze import analyze
 from rekognition_dagster.cli.completion import completion
+from rekognition_dagster.cli.control import ignore, pause, prioritize, resume
 from rekognition_dagster.cli.endings import Commands
 from rekognition_dagster.cli.jobs import jobs
 from rekognition_dagster.cli.models import models
@@ -38,6 +39,6 @@ def main() -> None:
 
 for _command in (
     *(demo, dev, serve, analyze, query, provision, models, completion),
-    *(status, state, rerun, jobs),
+    *(status, state, rerun, pause, resume, ignore, prioritize, jobs),
 ):
     main.add_command(_command)

@@ -12,6 +12,7 @@ import click
 from rekognition_dagster.cli import options
 from rekognition_dagster.cli.deployments import home_option, opened
 from rekognition_dagster.cli.story import WORK_COLUMNS, show, work_row, write_csv
+from rekognition_dagster.terminal import command
 
 
 @click.command()
@@ -63,6 +64,7 @@ def status(
             show(state, video, names, form, home)
             return
         from rekognition_dagster.cli.status_table import write_status
+        from rekognition_dagster.state.control import pauses
         from rekognition_dagster.state.queries import failed_work, summary
 
         operations = list(names) or deployment.operation_names
@@ -72,6 +74,8 @@ def status(
                     summary(connection, n, deployment.settings.source_list) for n in operations
                 ]
                 write_status(summaries, form, sys.stdout)
+                for paused in pauses(connection) if form == "table" else ():
+                    click.echo(f"paused: {paused.text}; go on with {command('resume')}")
                 return
             rows = [work_row(work, of, home) for work, of in failed_work(connection, operations)]
     _write_failed(rows, form)

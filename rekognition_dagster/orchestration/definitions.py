@@ -46,6 +46,7 @@ from rekognition_dagster.orchestration.schedules import (
     build_status_schedule,
 )
 from rekognition_dagster.orchestration.settings import Settings
+from rekognition_dagster.orchestration.steering import build_steering_job
 from rekognition_dagster.orchestration.translator import RekognitionVideoTranslator
 
 _P = ParamSpec("_P")
@@ -202,10 +203,11 @@ def build_sensors(
     models: Sequence[AnalyticsModel] | None = None,
     translator: RekognitionVideoTranslator | None = None,
 ) -> dg.Definitions:
-    """The sensors that move videos on, the asset of the videos, and the job that pages results.
+    """The sensors that move videos on, the asset of the videos, and the jobs beside them.
 
     They find videos, start jobs, take completions off the queue, ask for overdue jobs, have results
-    paged, and report to Dagster.
+    paged, and report to Dagster. One job pages results; with the other, people pause, ignore and
+    prioritize.
 
     Args:
         settings: As for :func:`build_definitions`.
@@ -231,7 +233,7 @@ def build_sensors(
     )
     return dg.Definitions(
         assets=[video],
-        jobs=[job],
+        jobs=[job, build_steering_job(deployment)],
         sensors=[
             build_discovery_sensor(deployment),
             build_dispatch_sensor(deployment),

@@ -26,7 +26,7 @@ from rekognition_dagster.lake import Lake
 from rekognition_dagster.operations import OPERATIONS
 from rekognition_dagster.orchestration.names import TICK_S, Deployment
 from rekognition_dagster.orchestration.resources import RekognitionVideoResource
-from rekognition_dagster.state import State
+from rekognition_dagster.state import State, control
 from rekognition_dagster.state import jobs as job_state
 from rekognition_dagster.state.jobs import Started, Waiting
 from rekognition_dagster.state.results import Written, written
@@ -295,6 +295,10 @@ def build_dispatch_sensor(deployment: Deployment) -> dg.SensorDefinition:
             return dg.SkipReason(text)
         with starting.state.read() as connection:
             running = job_state.in_flight(connection, time.time())
+            paused = control.pauses(connection)
+        if paused:
+            texts = ", ".join(p.text for p in paused)
+            return dg.SkipReason(f"Paused: {texts}. `rekognition-dagster resume` goes on")
         if running >= starting.most:
             return dg.SkipReason(f"All {starting.most} jobs are in flight")
         return dg.SkipReason("No video waits")

@@ -139,8 +139,13 @@ class Deployment:
     @property
     def plan(self) -> Plan:
         """What a discovered video is to have."""
+        settings = self.settings
         return Plan(
-            self.operation_names, self.settings.start == "arrival", self.settings.source_list
+            self.operation_names,
+            settings.start == "arrival",
+            settings.source_list,
+            settings.order,
+            settings.first,
         )
 
 

@@ -158,6 +158,17 @@ class Settings(dg.Model, dg.Resolvable):
         default="arrival",
         description="When jobs start: as soon as a video is discovered, or in the nightly batch.",
     )
+    order: Literal["discovered", "newest", "oldest"] = Field(
+        default="discovered",
+        description="Which waiting videos start first: those that were discovered first, or by the"
+        " time of their last change the newest or the oldest.",
+    )
+    first: list[str] = Field(
+        default=[],
+        description="Places whose videos start before all others, in order: s3://bucket/prefix, or"
+        " a prefix of keys.",
+        examples=[["entrance/"]],
+    )
     nightly: str = Field(
         default="0 2 * * *",
         description="Cron schedule of the nightly batch: what is not yet analysed is asked again.",
@@ -404,7 +415,7 @@ class Settings(dg.Model, dg.Resolvable):
 
 def _parsed(name: str, text: str) -> Any:
     """The value of a variable: some are lists, some are JSON."""
-    if name == "operations":
+    if name in ("operations", "first"):
         return text.replace(" ", "").split(",")
     if name not in ("sources", "services", "parameters"):
         return text

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from rekognition_dagster.state import log
+from rekognition_dagster.state.control import runs
 from rekognition_dagster.state.store import fact, set_fact, upsert
 from rekognition_dagster.state.tables import (
     ANALYTICS,
@@ -102,7 +103,7 @@ def reserve(
     keys: Sequence[str] | None = None,
     without: Collection[tuple[str, str]] = (),
 ) -> list[Waiting]:
-    """Reserve work for which slots are free, each operation in turn, the longest waiting first.
+    """Reserve work for which slots are free, each operation in turn, in order of rank and time.
 
     A reservation that :func:`started`, :func:`refused` or :func:`release` does not follow lapses
     after ``lease_s``, and its work comes first then.
@@ -166,8 +167,9 @@ def _waiting(
             sa.or_(WORK.c.lease_until <= now, WORK.c.priority == UNANSWERED),
             WORK.c.not_before <= now,
             sa.or_(WORK.c.reason == BY_HAND, startable(sources, operation)),
+            runs(connection, operation),
         )
-        .order_by(WORK.c.priority, WORK.c.since, WORK.c.key)
+        .order_by(WORK.c.priority, WORK.c.rank, WORK.c.since, WORK.c.key)
         .limit(limit)
     )
     if keys is not None:

@@ -11,7 +11,7 @@ from enum import Enum
 import sqlalchemy as sa
 
 SCHEMA = sa.MetaData()
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class Phase(str, Enum):
@@ -81,6 +81,7 @@ WORK = sa.Table(
     sa.Column("shown", sa.Boolean, nullable=False, default=True),
     sa.Column("tries", sa.Integer, nullable=False, default=0),
     sa.Column("not_before", sa.Double, nullable=False, default=0.0),
+    sa.Column("rank", sa.Double, nullable=False, default=0.0, server_default="0"),
     sa.Column("batch", sa.String(64)),
     sa.Column("results_job_id", sa.Text),
     sa.Column("results_version", sa.Text),
@@ -90,7 +91,7 @@ WORK = sa.Table(
     sa.Column("backend", sa.Text),
     sa.Column("warning", sa.Text),
     sa.Column("checks", sa.Text),
-    sa.Index("work_by_phase", "operation", "phase", "priority", "since", "key"),
+    sa.Index("work_in_order", "operation", "phase", "priority", "rank", "since", "key"),
     sa.Index("work_by_video", "key"),
     sa.Index("work_to_show", "shown"),
     sa.Index("work_by_batch", "batch"),
@@ -179,6 +180,14 @@ HISTORY = sa.Table(
     sa.Column("detail", sa.Text),
     sa.Index("history_by_video", "key", "id"),
 )
+PAUSES = sa.Table(
+    "pauses",
+    SCHEMA,
+    sa.Column("operation", sa.String(64), primary_key=True),
+    sa.Column("place", _KEY, primary_key=True),
+    sa.Column("since", sa.Double, nullable=False),
+)
+"""Work that does not start: an operation, or all if empty, and a place, or everywhere if empty."""
 FACTS = sa.Table(
     "facts",
     SCHEMA,
@@ -189,11 +198,23 @@ FACTS = sa.Table(
 
 def _add_warnings(connection: sa.Connection) -> None:
     """To version 2: what was lost of a video, and a priority before those that there were."""
-    schema = connection.get_execution_options().get("schema_translate_map", {}).get(None)
-    table = f'"{schema}".work' if schema else "work"
-    connection.execute(sa.text(f"ALTER TABLE {table} ADD COLUMN warning TEXT"))
+    connection.execute(sa.text(f"ALTER TABLE {_in_schema(connection, 'work')} ADD warning TEXT"))
     connection.execute(WORK.update().values(priority=WORK.c.priority + 1))
 
 
-UPGRADES: Mapping[int, Callable[[sa.Connection], None]] = {1: _add_warnings}
+def _add_ranks(connection: sa.Connection) -> None:
+    """To version 3: the order in which waiting work starts."""
+    table, before = _in_schema(connection, "work"), _in_schema(connection, "work_by_phase")
+    added = f"ALTER TABLE {table} ADD rank DOUBLE PRECISION DEFAULT 0 NOT NULL"
+    connection.execute(sa.text(added))
+    connection.execute(sa.text(f"DROP INDEX IF EXISTS {before}"))
+    next(i for i in WORK.indexes if i.name == "work_in_order").create(connection, checkfirst=True)
+
+
+def _in_schema(connection: sa.Connection, name: str) -> str:
+    schema = connection.get_execution_options().get("schema_translate_map", {}).get(None)
+    return f'"{schema}".{name}' if schema else name
+
+
+UPGRADES: Mapping[int, Callable[[sa.Connection], None]] = {1: _add_warnings, 2: _add_ranks}
 """By the version that an upgrade starts from; each one leads to the next version."""

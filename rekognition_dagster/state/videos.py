@@ -59,11 +59,17 @@ class Plan:
         at_once: Whether jobs start on arrival; in the nightly batch otherwise.
         sources: Where the videos are, and which operations each source has; every video has all
             where there are none.
+        order: Which waiting videos start first: the newest, the oldest, or those that were
+            discovered first.
+        first: Places whose videos start before all others, in order: ``s3://bucket/prefix``, or a
+            prefix of keys.
     """
 
     operations: Sequence[str]
     at_once: bool = True
     sources: Sequence[Source] = ()
+    order: str = "discovered"
+    first: Sequence[str] = ()
 
     def has(self, operation: str, video: Video) -> bool:
         """Whether a video is to have an operation."""
@@ -155,6 +161,29 @@ def register(
         for operation in plan.operations:
             theirs = [f for f in found if plan.has(operation, f.video)]
             _add_work(connection, operation, theirs, now, plan.at_once)
+        _rank(connection, plan, [f["key"] for f in facts])
+
+
+_FAR = 1e11  # seconds, beyond all times
+
+
+def _rank(connection: sa.Connection, plan: Plan, keys: Sequence[str] | None) -> None:
+    """Order the work of some videos, or of all, as a plan says."""
+    if keys is not None and plan.order == "discovered" and not plan.first:
+        return  # as it is by itself
+    levels = [(begins(place), sa.literal(float(n))) for n, place in enumerate(plan.first)]
+    last = sa.literal(float(len(levels)))
+    level = sa.case(*levels, else_=last) if levels else last
+    way = {"newest": -1.0, "oldest": 1.0}.get(plan.order, 0.0)
+    rank = level * _FAR + way * sa.func.coalesce(VIDEOS.c.last_modified, 0.0)
+    of_video = sa.select(rank).where(VIDEOS.c.key == WORK.c.key).scalar_subquery()
+    update = WORK.update().values(rank=of_video)
+    if keys is None:
+        unstarted = (Phase.WAITING.value, Phase.HELD.value)
+        connection.execute(update.where(WORK.c.phase.in_(unstarted)))
+        return
+    for start in range(0, len(keys), CHUNK):
+        connection.execute(update.where(WORK.c.key.in_(keys[start : start + CHUNK])))
 
 
 def _changed(before: Known | None, facts: Mapping[str, Any]) -> bool:
@@ -262,6 +291,10 @@ def not_analysed(
 
 def add_operations(connection: sa.Connection, plan: Plan, now: float) -> None:
     """Work for all videos that were discovered before an operation was switched on."""
+    order = repr((plan.order, list(plan.first)))
+    if fact(connection, "order") != order:
+        _rank(connection, plan, None)
+        set_fact(connection, "order", order)
     planned = repr((sorted(plan.operations), sorted(plan.sources, key=repr)))
     if fact(connection, "operations") == planned:
         return
@@ -288,6 +321,7 @@ def add_operations(connection: sa.Connection, plan: Plan, now: float) -> None:
         theirs = sa.or_(is_file, covered(plan.sources, operation)) if plan.sources else sa.true()
         chosen = sa.select(*values.values()).where(VIDEOS.c.discovered.is_(True), lacks, theirs)
         connection.execute(WORK.insert().from_select(list(values), chosen))
+    _rank(connection, plan, None)
     set_fact(connection, "operations", planned)
 
 
@@ -301,12 +335,21 @@ def covered(sources: Sequence[Source], operation: str) -> sa.ColumnElement[bool]
 
 
 def _inside(source: Source) -> sa.ColumnElement[bool]:
-    inside = VIDEOS.c.bucket == source.bucket
-    if not source.prefix:
-        return inside
-    # Not LIKE: a prefix may contain % and _, and SQLite's LIKE ignores case.
-    length = len(source.prefix)
-    return sa.and_(inside, sa.func.substr(VIDEOS.c.name, 1, length) == source.prefix)
+    return begins(source.uri)
+
+
+def begins(place: str) -> sa.ColumnElement[bool]:
+    """The condition on ``videos`` that they are of a place: ``s3://bucket/prefix``, which a
+    video's URI is, too, or a prefix of keys."""
+    conditions: list[sa.ColumnElement[bool]] = []
+    prefix = place
+    if place.startswith("s3://"):
+        bucket, _, prefix = place.removeprefix("s3://").partition("/")
+        conditions.append(VIDEOS.c.bucket == bucket)
+    if prefix:
+        # Not LIKE: a prefix may contain % and _, and SQLite's LIKE ignores case.
+        conditions.append(sa.func.substr(VIDEOS.c.name, 1, len(prefix)) == prefix)
+    return sa.and_(sa.true(), *conditions)
 
 
 def video_of(row: Row) -> Video:

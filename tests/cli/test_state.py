@@ -207,3 +207,26 @@ def test_the_home_of_a_stack_is_found(command: Command, tmp_path: Path) -> None:
     assert (counts["operation"], counts["waiting"]) == ("label_detection", 1)
     home.rename(tmp_path / ".rekognition-dagster")
     assert "label_detection" in command("status").stdout
+
+
+# -- steering -------------------------------------------------------------------------------------
+
+
+def test_a_pause_is_shown_until_it_is_resumed(command: Command, state: State) -> None:
+    paused = command("pause", "--operation", "person-tracking", "lobby/")
+    assert paused.stdout == "paused: person_tracking of lobby/\n"
+    assert "paused: person_tracking of lobby/; go on with" in command("status").stdout
+    assert command("resume", "yard/").stdout == (
+        "paused still: person_tracking of lobby/\nno pause has ended\n"
+    )
+    assert command("resume").stdout == "resumed: person_tracking of lobby/\n"
+    assert "paused" not in command("status").stdout
+    refused = command("pause", "--operation", "face-detection")
+    assert refused.exit_code == 1
+    assert "this deployment does not run face_detection" in refused.stderr
+
+
+def test_videos_are_ignored_and_taken_up_again(command: Command, state: State) -> None:
+    assert command("ignore", URI).stdout == "1 videos are ignored now\n"
+    assert command("ignore", "--again", "s3://cameras/").stdout == "1 videos are taken up again\n"
+    assert command("prioritize", "lobby/").stdout == "0 starts come first now\n"  # its job ended

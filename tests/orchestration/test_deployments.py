@@ -312,6 +312,31 @@ def test_a_listing_belongs_to_its_prefix(deployment: Deployment) -> None:
     assert list(deployment.phases()) == ["z/a.mp4"]
 
 
+# -- steering -------------------------------------------------------------------------------------
+
+
+def steer(deployment: Deployment, **config: object) -> bool:
+    job = deployment.definitions.resolve_job_def(deployment.ours.scoped("steering"))
+    ops = {"ops": {deployment.ours.scoped("steer"): {"config": config}}}
+    return job.execute_in_process(ops, instance=deployment.instance, raise_on_error=False).success
+
+
+def test_a_person_steers_from_dagsters_ui(deployment: Deployment) -> None:
+    deployment.discover("lobby/a.mp4", "lobby/b.mp4", "yard/c.mp4")
+    assert steer(deployment, action="pause", place="lobby/")
+    assert steer(deployment, action="ignore", place="yard/")
+    assert deployment.dispatch() == 0
+    result = deployment.evaluate("job_dispatch")
+    assert "Paused: all operations of lobby/" in str(result.skip_message)
+    assert steer(deployment, action="prioritize", place="lobby/b")
+    assert steer(deployment, action="resume")
+    deployment.set(max_jobs_in_flight=1)
+    assert deployment.dispatch() == 1
+    assert deployment.phases()["lobby/b.mp4"] is Phase.IN_FLIGHT
+    assert not steer(deployment, action="ignore")
+    assert not steer(deployment, action="pause", operations=["zebras"])
+
+
 # -- by hand --------------------------------------------------------------------------------------
 
 

@@ -489,7 +489,12 @@ def test_a_state_of_the_first_version_is_upgraded_and_keeps_what_waits(
     discover(state, "a.mp4")
     with state.write() as connection:
         schema = f'"{state.schema}".' if state.is_postgres else ""
-        connection.execute(sa.text(f"ALTER TABLE {schema}work DROP COLUMN warning"))
+        connection.execute(sa.text(f"DROP INDEX {schema}work_in_order"))
+        connection.execute(
+            sa.text(f"CREATE INDEX work_by_phase ON {schema}work (operation, phase)")
+        )
+        for column in ("warning", "rank"):
+            connection.execute(sa.text(f"ALTER TABLE {schema}work DROP COLUMN {column}"))
         connection.execute(WORK.update().values(priority=2))
         set_fact(connection, "schema_version", "1")
     upgraded = State(url, "cameras")

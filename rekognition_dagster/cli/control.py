@@ -1,0 +1,101 @@
+"""The commands with which a person steers: ``pause``, ``resume``, ``ignore``, ``prioritize``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from rekognition_dagster.cli import options
+from rekognition_dagster.cli.deployments import home_option, opened
+
+_place = click.argument("place", metavar="PLACE")
+
+
+@click.command()
+@click.argument("place", metavar="[PLACE]", default="")
+@options.operations("Which operations; all by default.")
+@home_option
+def pause(place: str, names: tuple[str, ...], home: Path | None) -> None:
+    """Start no more jobs: of the deployment, of some operations, of a PLACE.
+
+    A PLACE is s3://bucket/prefix, or a prefix of keys. Jobs that run go on, and their results are
+    fetched. What waits stays where it is, until `resume`.
+
+    \b
+      rekognition-dagster pause
+      rekognition-dagster pause --operation face-detection s3://videos/lobby/
+    """
+    from rekognition_dagster.state import control
+    from rekognition_dagster.state.rerun import operations_of
+
+    with opened(home) as (deployment, state), state.write() as connection:
+        chosen = operations_of(names, deployment.operation_names) if names else []
+        control.pause(connection, chosen, place, time.time())
+        for paused in control.pauses(connection):
+            click.echo(f"paused: {paused.text}")
+
+
+@click.command()
+@click.argument("place", metavar="[PLACE]", default="")
+@options.operations("The operations that were paused.")
+@home_option
+def resume(place: str, names: tuple[str, ...], home: Path | None) -> None:
+    """End a pause: the one of just these operations and PLACE, or every one.
+
+    \b
+      rekognition-dagster resume
+      rekognition-dagster resume --operation face-detection s3://videos/lobby/
+    """
+    from rekognition_dagster.state import control
+    from rekognition_dagster.state.rerun import operations_of
+
+    with opened(home) as (deployment, state), state.write() as connection:
+        chosen = operations_of(names, deployment.operation_names) if names else []
+        ended, left = control.resume(connection, chosen, place), control.pauses(connection)
+    for paused in ended:
+        click.echo(f"resumed: {paused.text}")
+    for paused in left:
+        click.echo(f"paused still: {paused.text}")
+    if not ended:
+        click.echo("no pause has ended")
+
+
+@click.command()
+@_place
+@click.option("--again", is_flag=True, help="Ignore them no longer.")
+@home_option
+def ignore(place: str, again: bool, home: Path | None) -> None:
+    """Ignore the videos of a PLACE: s3://bucket/key, s3://bucket/prefix, or a prefix of keys.
+
+    They are not started, until they change. Their results stay. --again takes them up again.
+
+    \b
+      rekognition-dagster ignore s3://videos/test/
+      rekognition-dagster ignore --again s3://videos/test/
+    """
+    from rekognition_dagster.state import control
+
+    with opened(home) as (_, state), state.write() as connection:
+        count = (control.unignore if again else control.ignore)(connection, place)
+    click.echo(f"{count} videos are {'taken up again' if again else 'ignored now'}")
+
+
+@click.command()
+@_place
+@options.operations("Which operations; the deployment's by default.")
+@home_option
+def prioritize(place: str, names: tuple[str, ...], home: Path | None) -> None:
+    """Start what waits of a PLACE before all else: s3://bucket/key, s3://bucket/prefix, a prefix.
+
+    \b
+      rekognition-dagster prioritize s3://videos/2026-11-25/
+    """
+    from rekognition_dagster.state import control
+    from rekognition_dagster.state.rerun import operations_of
+
+    with opened(home) as (deployment, state), state.write() as connection:
+        chosen = operations_of(names, deployment.operation_names)
+        count = control.start_first(connection, chosen, place)
+    click.echo(f"{count} starts come first now")
