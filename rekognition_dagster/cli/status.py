@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,6 +65,7 @@ def status(
             show(state, video, names, form, home)
             return
         from rekognition_dagster.cli.status_table import write_status
+        from rekognition_dagster.state.budget import spent
         from rekognition_dagster.state.control import pauses
         from rekognition_dagster.state.queries import failed_work, summary
 
@@ -74,7 +76,12 @@ def status(
                     summary(connection, n, deployment.settings.source_list) for n in operations
                 ]
                 write_status(summaries, form, sys.stdout)
-                for paused in pauses(connection) if form == "table" else ():
+                if form != "table":
+                    return
+                now = time.time()
+                for s in spent(connection, deployment.settings.limits, now):
+                    click.echo(f"budget: {s.text}; {s.forecast(now):.0f} minutes by its end")
+                for paused in pauses(connection):
                     click.echo(f"paused: {paused.text}; go on with {command('resume')}")
                 return
             rows = [work_row(work, of, home) for work, of in failed_work(connection, operations)]

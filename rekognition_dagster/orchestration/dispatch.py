@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from logging import Logger
 from typing import Any
 
@@ -27,6 +28,7 @@ from rekognition_dagster.operations import OPERATIONS
 from rekognition_dagster.orchestration.names import TICK_S, Deployment
 from rekognition_dagster.orchestration.resources import RekognitionVideoResource
 from rekognition_dagster.state import State, control
+from rekognition_dagster.state import budget as budgets
 from rekognition_dagster.state import jobs as job_state
 from rekognition_dagster.state.jobs import Started, Waiting
 from rekognition_dagster.state.results import Written, written
@@ -135,6 +137,7 @@ class Starter:
                     lease_s=LEASE_S,
                     keys=keys,
                     without=outcome.lost,
+                    budget=self.deployment.settings.limits,
                 )
             if not reserved:
                 break
@@ -296,6 +299,10 @@ def build_dispatch_sensor(deployment: Deployment) -> dg.SensorDefinition:
         with starting.state.read() as connection:
             running = job_state.in_flight(connection, time.time())
             paused = control.pauses(connection)
+            standing = budgets.spent(connection, settings.limits, time.time())
+        if used := [s for s in standing if not s.has_room(1 / 60, 0.0)]:
+            texts = "; ".join(f"{s.text}, until {_when(s.until)}" for s in used)
+            return dg.SkipReason(f"The budget is used up: {texts}")
         if paused:
             texts = ", ".join(p.text for p in paused)
             return dg.SkipReason(f"Paused: {texts}. `rekognition-dagster resume` goes on")
@@ -304,3 +311,7 @@ def build_dispatch_sensor(deployment: Deployment) -> dg.SensorDefinition:
         return dg.SkipReason("No video waits")
 
     return dispatch
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")

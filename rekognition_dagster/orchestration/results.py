@@ -312,7 +312,7 @@ def _page(
         "started_at": _time(job["started_at"]),
         "completed_at": _time(job["completed_at"]),
     }
-    video_metadata: dict[str, object] = {}
+    video_metadata: dict[str, Any] = {}
     backend: tuple[str | None, str | None] = (None, None)
     warning = None
     try:
@@ -336,7 +336,8 @@ def _page(
     before = stand.work["path"]
     if before and before != path:
         lake.remove_former(before, video, operation.name)
-    return Written.of(lake, video, operation.name, row)
+    duration_ms = video_metadata.get("duration_ms")
+    return Written.of(lake, video, operation.name, row, duration_ms)
 
 
 def _backend(name: str | None, software: str | None) -> dict[str, str | None]:

@@ -9,6 +9,7 @@ import dagster as dg
 
 from rekognition_dagster.orchestration.alerts import nightly_freshness
 from rekognition_dagster.orchestration.names import Deployment
+from rekognition_dagster.state import budget
 from rekognition_dagster.state.jobs import open_night
 from rekognition_dagster.state.queries import RESULTS_LIVE_DAYS, Summary, summary
 from rekognition_dagster.state.tables import Phase
@@ -92,6 +93,14 @@ def build_status_schedule(
 
 def _counts(context: dg.AssetExecutionContext, deployment: Deployment) -> dict[str, Any]:
     metadata: dict[str, Any] = {}
+    now, limits = time.time(), deployment.settings.limits
+    with deployment.state(context.instance).read() as connection:
+        standing = budget.spent(connection, limits, now)
+    for s in standing:
+        limit = s.limit
+        metadata[f"budget/{' and '.join(limit.operations) or 'all'}, a {limit.period}"] = (
+            f"{s.text}; {s.forecast(now):.0f} minutes by its end, if it goes on so"
+        )
     for operation in deployment.settings.operation_list:
         with deployment.state(context.instance).read() as connection:
             found = summary(connection, operation.name, deployment.settings.source_list)

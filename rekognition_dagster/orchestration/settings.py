@@ -18,9 +18,13 @@ from rekognition_dagster.engine.specs import SPECS
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.operations import OPERATIONS, Operation, operation
 from rekognition_dagster.service.settings import ENVIRONMENT
+from rekognition_dagster.state.budget import Budget, Limit
 from rekognition_dagster.videos import DATE_PATTERN, Partitioning, Source
 
 ENVIRONMENT_PREFIX = "REKOGNITION_DAGSTER_"
+AWS_PRICE = 0.10
+"""USD for a minute of stored video and an operation at AWS: face and label detection, us-east-1,
+2026."""
 _OTHERS = (
     "MAX_LOST_SHARE",
     "MODELS",
@@ -60,6 +64,19 @@ class VideoSource(dg.Model, dg.Resolvable):
         default=None,
         description="Which analyses to run on these videos; the deployment's by default.",
         examples=[["face_detection"]],
+    )
+
+
+class BudgetLimit(dg.Model, dg.Resolvable):
+    """What jobs may take in a day or a month; what is beyond waits for the next."""
+
+    per: Literal["day", "month"] = Field(description="The period, of the calendar.")
+    minutes: float | None = Field(default=None, gt=0, description="Minutes of video.")
+    money: float | None = Field(
+        default=None, gt=0, description="Money, at the prices of the setting `prices`."
+    )
+    operations: list[str] = Field(
+        default=[], description="Of which operations together; of all by default."
     )
 
 
@@ -157,6 +174,18 @@ class Settings(dg.Model, dg.Resolvable):
     start: Literal["arrival", "nightly"] = Field(
         default="arrival",
         description="When jobs start: as soon as a video is discovered, or in the nightly batch.",
+    )
+    budget: list[BudgetLimit] = Field(
+        default=[],
+        description="What jobs may take in a day or a month, in minutes of video and in money."
+        " Where that is used up, starts wait for the next period.",
+        examples=[[{"per": "month", "money": 200}, {"per": "day", "minutes": 600}]],
+    )
+    prices: dict[str, float] = Field(
+        default={},
+        description="Of a minute of video, by operation; 0.10 where none is given, as at AWS, and"
+        " 0 for an operation with an endpoint of its own.",
+        examples=[{"face_detection": 0.1, "person_tracking": 0}],
     )
     order: Literal["discovered", "newest", "oldest"] = Field(
         default="discovered",
@@ -349,6 +378,32 @@ class Settings(dg.Model, dg.Resolvable):
         """Which partition a video is in."""
         return Partitioning(self.partition_by)
 
+    @field_validator("budget")
+    @classmethod
+    def _budget_of_known_operations(cls, budget: list[BudgetLimit]) -> list[BudgetLimit]:
+        for limit in budget:
+            limit.operations[:] = cls._known_operations(limit.operations)
+            if limit.minutes is None and limit.money is None:
+                raise ValueError("a limit needs minutes or money")
+        return budget
+
+    @field_validator("prices")
+    @classmethod
+    def _prices_of_known_operations(cls, prices: dict[str, float]) -> dict[str, float]:
+        return dict(zip(cls._known_operations(list(prices)), prices.values(), strict=True))
+
+    @property
+    def limits(self) -> Budget:
+        """What jobs may take."""
+        limits = [Limit(b.per, b.minutes, b.money, tuple(b.operations)) for b in self.budget]
+        return Budget(limits, {o: self.price(o) for o in OPERATIONS}, self.timezone)
+
+    def price(self, operation: str) -> float:
+        """What a minute of video costs."""
+        service = self.services.get(operation)
+        at_home = service is not None and service.endpoint_url is not None
+        return self.prices.get(operation, 0.0 if at_home else AWS_PRICE)
+
     @field_validator("services")
     @classmethod
     def _services_of_known_operations(cls, services: dict[str, Any]) -> dict[str, Any]:
@@ -417,7 +472,7 @@ def _parsed(name: str, text: str) -> Any:
     """The value of a variable: some are lists, some are JSON."""
     if name in ("operations", "first"):
         return text.replace(" ", "").split(",")
-    if name not in ("sources", "services", "parameters"):
+    if name not in ("sources", "services", "parameters", "budget", "prices"):
         return text
     try:
         return json.loads(text)

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from rekognition_dagster.state import log
+from rekognition_dagster.state.budget import Allowance, Budget, bytes_a_second, minutes_of
 from rekognition_dagster.state.control import runs
 from rekognition_dagster.state.store import fact, set_fact, upsert
 from rekognition_dagster.state.tables import (
@@ -63,6 +64,7 @@ class Waiting:
         lapsed: Whether an earlier start broke off or got no answer: its job may run already.
         has_slot: Whether such a start is still counted as a job in flight.
         version: Of the content that the work is for.
+        minutes: How long the video is, as far as that can be told.
     """
 
     operation: str
@@ -74,6 +76,7 @@ class Waiting:
     lapsed: bool = False
     has_slot: bool = False
     version: str = "unknown"
+    minutes: float = 0.0
 
 
 def in_flight(connection: sa.Connection, now: float) -> int:
@@ -102,6 +105,7 @@ def reserve(
     lease_s: float,
     keys: Sequence[str] | None = None,
     without: Collection[tuple[str, str]] = (),
+    budget: Budget | None = None,
 ) -> list[Waiting]:
     """Reserve work for which slots are free, each operation in turn, in order of rank and time.
 
@@ -118,6 +122,7 @@ def reserve(
         lease_s: How long a reservation holds, in seconds.
         keys: Only these videos.
         without: Operations and keys to leave out: they were lost in this tick.
+        budget: What may start in a day or a month; what may run already is started all the same.
     """
     room = most - in_flight(connection, now)
     turns = [
@@ -138,6 +143,9 @@ def reserve(
         for turn in turns:
             if turn and len(chosen) < room:
                 chosen.append(turn.pop(0))
+    if budget is not None and budget.limits:
+        allowance = Allowance(connection, budget, now)
+        chosen = [w for w in chosen if w.lapsed or allowance.take(w.operation, w.minutes)]
     if chosen:
         reservation = _each(lease_until=now + lease_s, priority=RECOVERED)
         ours = [{"of_operation": w.operation, "of_key": w.key} for w in chosen]
@@ -176,6 +184,7 @@ def _waiting(
         query = query.where(WORK.c.key.in_(keys[:CHUNK]))
     if only_unanswered:
         query = query.where(WORK.c.priority == UNANSWERED)
+    rate = bytes_a_second(connection)
     return [
         Waiting(
             operation,
@@ -187,6 +196,7 @@ def _waiting(
             row["priority"] in (UNANSWERED, RECOVERED),
             row["lease_until"] > now,
             row["of_version"],
+            minutes_of(row["duration_s"], row["size"], rate),
         )
         for row in connection.execute(query).mappings()
     ]
@@ -301,6 +311,7 @@ def _new_job(start: Started, now: float) -> dict[str, Any]:
         "status": IN_PROGRESS,
         "started_at": now,
         "check_at": 0.0,
+        "minutes": start.work.minutes,
     }
 
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from rekognition_dagster.lake import Lake
 from rekognition_dagster.operations import OPERATIONS
 from rekognition_dagster.state import log
+from rekognition_dagster.state.budget import measured
 from rekognition_dagster.state.jobs import EXPIRED, EXPIRED_ATTEMPTS
 from rekognition_dagster.state.store import fact, set_fact, upsert
 from rekognition_dagster.state.tables import (
@@ -118,6 +119,7 @@ class Written:
         path: Their file, relative to the lake.
         backend: What did the work.
         warning: What was lost of the video.
+        duration_ms: How long the video is, where that is known.
     """
 
     operation: str
@@ -128,9 +130,17 @@ class Written:
     path: str
     backend: str | None = None
     warning: str | None = None
+    duration_ms: int | None = None
 
     @classmethod
-    def of(cls, lake: Lake, video: Video, operation: str, job: Mapping[str, Any]) -> Written:
+    def of(
+        cls,
+        lake: Lake,
+        video: Video,
+        operation: str,
+        job: Mapping[str, Any],
+        duration_ms: int | None = None,
+    ) -> Written:
         """The results of a row of the lake's ``jobs``."""
         return cls(
             operation,
@@ -141,6 +151,7 @@ class Written:
             lake.path(OPERATIONS[operation].table, video),
             job["backend"],
             job.get("status_message"),
+            duration_ms,
         )
 
 
@@ -221,6 +232,7 @@ def _written(
         ]
         if some:
             connection.execute(this.values(**values), some)
+    _measure(connection, [w for w in known if w.version == before[w.key][1]])
     changed = [w.key for w in known if before[w.key][2] != w.job_id]
     if report:
         log.to_report(connection, ((operation, before[k][0]) for k in changed))
@@ -231,6 +243,25 @@ def _written(
         ((w.key, operation, f"{w.rows} rows of job {w.job_id} in {w.path}") for w in known),
     )
     bump(connection, [(operation, key) for key in changed], models)
+
+
+def _measure(connection: sa.Connection, done: Sequence[Written]) -> None:
+    """Enter how long videos are, and that of their jobs."""
+    long = {w.key: w.duration_ms / 1000 for w in done if w.duration_ms}
+    if not long:
+        return
+    query = sa.select(VIDEOS.c.key, VIDEOS.c.size).where(
+        VIDEOS.c.key.in_(long), VIDEOS.c.duration_s.is_(None), VIDEOS.c.size > 0
+    )
+    sizes = dict(connection.execute(query).all())
+    if sizes:
+        measured(connection, sum(long[key] for key in sizes), sum(sizes.values()))
+        theirs = VIDEOS.update().where(VIDEOS.c.key == sa.bindparam("of_key"))
+        rows = [{"of_key": key, "seconds": long[key]} for key in sizes]
+        connection.execute(theirs.values(duration_s=sa.bindparam("seconds")), rows)
+    jobs = JOBS.update().where(JOBS.c.job_id == sa.bindparam("of_job"))
+    rows = [{"of_job": w.job_id, "taken": long[w.key] / 60} for w in done if w.key in long]
+    connection.execute(jobs.values(minutes=sa.bindparam("taken")), rows)
 
 
 _RESULTS = ("results_job_id", "results_version", "results_at", "rows", "path", "backend", "warning")

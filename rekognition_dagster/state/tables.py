@@ -60,6 +60,7 @@ VIDEOS = sa.Table(
     sa.Column("status", sa.String(16), nullable=False, default=PRESENT),
     sa.Column("discovered", sa.Boolean, nullable=False, default=True),
     sa.Column("changed_at", sa.Double, nullable=False),
+    sa.Column("duration_s", sa.Double),
     sa.Index("videos_by_name", "bucket", "name"),
     sa.Index("videos_by_partition", "partition"),
     sa.Index("videos_by_status", "status"),
@@ -111,6 +112,8 @@ JOBS = sa.Table(
     sa.Column("completed_at", sa.Double),
     sa.Column("noticed_at", sa.Double),
     sa.Column("check_at", sa.Double, nullable=False),
+    sa.Column("minutes", sa.Double),
+    sa.Index("jobs_by_start", "started_at"),
     sa.Index("jobs_by_status", "status", "check_at"),
     sa.Index("jobs_by_video", "key", "operation"),
 )
@@ -203,12 +206,17 @@ def _add_warnings(connection: sa.Connection) -> None:
 
 
 def _add_ranks(connection: sa.Connection) -> None:
-    """To version 3: the order in which waiting work starts."""
+    """To version 3: the order in which waiting work starts, and how long videos are."""
     table, before = _in_schema(connection, "work"), _in_schema(connection, "work_by_phase")
     added = f"ALTER TABLE {table} ADD rank DOUBLE PRECISION DEFAULT 0 NOT NULL"
     connection.execute(sa.text(added))
     connection.execute(sa.text(f"DROP INDEX IF EXISTS {before}"))
-    next(i for i in WORK.indexes if i.name == "work_in_order").create(connection, checkfirst=True)
+    for table, column in (("videos", "duration_s"), ("jobs", "minutes")):
+        added = f"ALTER TABLE {_in_schema(connection, table)} ADD {column} DOUBLE PRECISION"
+        connection.execute(sa.text(added))
+    for index in (*WORK.indexes, *JOBS.indexes):
+        if index.name in ("work_in_order", "jobs_by_start"):
+            index.create(connection, checkfirst=True)
 
 
 def _in_schema(connection: sa.Connection, name: str) -> str:

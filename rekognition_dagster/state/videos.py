@@ -155,6 +155,13 @@ def register(
         )
     upsert(connection, VIDEOS, facts)
     changed = [f for f in facts if _changed(before.get(f["key"]), f)]
+    for start in range(0, len(changed), CHUNK):
+        keys = [f["key"] for f in changed[start : start + CHUNK]]
+        connection.execute(
+            VIDEOS.update()
+            .where(VIDEOS.c.key.in_(keys), VIDEOS.c.duration_s.is_not(None))
+            .values(duration_s=None)
+        )
     log.remember(connection, "discovered", ((f["key"], None, f["version"]) for f in changed))
     log.to_report(connection, ((log.VIDEO, f["partition"]) for f in facts))
     if plan:

@@ -230,3 +230,14 @@ def test_videos_are_ignored_and_taken_up_again(command: Command, state: State) -
     assert command("ignore", URI).stdout == "1 videos are ignored now\n"
     assert command("ignore", "--again", "s3://cameras/").stdout == "1 videos are taken up again\n"
     assert command("prioritize", "lobby/").stdout == "0 starts come first now\n"  # its job ended
+
+
+def test_status_shows_what_was_spent(
+    command: Command, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = '[{"per": "day", "minutes": 600, "money": 5}]'
+    monkeypatch.setenv("REKOGNITION_DAGSTER_BUDGET", budget)
+    shown = command("status").stdout
+    assert "budget: 0 of 600 minutes and 0.00 of 5 money this day; 0 minutes by its end" in shown
+    monkeypatch.setenv("REKOGNITION_DAGSTER_BUDGET", '[{"per": "day"}]')
+    assert "a limit needs minutes or money" in command("status").stderr

@@ -493,8 +493,10 @@ def test_a_state_of_the_first_version_is_upgraded_and_keeps_what_waits(
         connection.execute(
             sa.text(f"CREATE INDEX work_by_phase ON {schema}work (operation, phase)")
         )
-        for column in ("warning", "rank"):
-            connection.execute(sa.text(f"ALTER TABLE {schema}work DROP COLUMN {column}"))
+        connection.execute(sa.text(f"DROP INDEX {schema}jobs_by_start"))
+        for column in ("work warning", "work rank", "videos duration_s", "jobs minutes"):
+            table, name = column.split()
+            connection.execute(sa.text(f"ALTER TABLE {schema}{table} DROP COLUMN {name}"))
         connection.execute(WORK.update().values(priority=2))
         set_fact(connection, "schema_version", "1")
     upgraded = State(url, "cameras")
