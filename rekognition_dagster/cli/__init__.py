@@ -14,6 +14,7 @@ from rekognition_dagster.cli.control import ignore, pause, prioritize, resume
 from rekognition_dagster.cli.endings import Commands
 from rekognition_dagster.cli.jobs import jobs
 from rekognition_dagster.cli.models import models
+from rekognition_dagster.cli.plan import plan
 from rekognition_dagster.cli.provision import provision
 from rekognition_dagster.cli.query import query
 from rekognition_dagster.cli.stack import demo, dev, serve
@@ -39,6 +40,6 @@ def main() -> None:
 
 for _command in (
     *(demo, dev, serve, analyze, query, provision, models, completion),
-    *(status, state, rerun, pause, resume, ignore, prioritize, jobs),
+    *(plan, status, state, rerun, pause, resume, ignore, prioritize, jobs),
 ):
     main.add_command(_command)

@@ -35,3 +35,16 @@ def progress_bars() -> Iterator[Callable[[str, float], None]]:
             bars.update(tasks[what], completed=fraction, visible=fraction < 1)
 
         yield progress
+
+
+@contextmanager
+def counter(what: str) -> Iterator[Callable[[int], None]]:
+    """A function of how many there were so far: shown on a terminal, nothing in a log."""
+    from rich.console import Console
+
+    to = Console(stderr=True)
+    if not to.is_terminal:
+        yield lambda count: None
+        return
+    with to.status(f"0 {what}") as shown:
+        yield lambda count: shown.update(f"{count} {what}")

@@ -29,6 +29,7 @@ from rekognition_dagster.orchestration.dispatch import build_dispatch_sensor
 from rekognition_dagster.orchestration.jobs import build_job_asset
 from rekognition_dagster.orchestration.local_backfill import build_local_backfill_job
 from rekognition_dagster.orchestration.names import Deployment
+from rekognition_dagster.orchestration.planning import build_plan_job
 from rekognition_dagster.orchestration.reconciliation import build_reconciliation_sensor
 from rekognition_dagster.orchestration.reports import build_report_sensor
 from rekognition_dagster.orchestration.rerun import build_rerun_job
@@ -206,8 +207,8 @@ def build_sensors(
     """The sensors that move videos on, the asset of the videos, and the jobs beside them.
 
     They find videos, start jobs, take completions off the queue, ask for overdue jobs, have results
-    paged, and report to Dagster. One job pages results; with the other, people pause, ignore and
-    prioritize.
+    paged, and report to Dagster. One job pages results; with the others, people plan, pause,
+    ignore and prioritize.
 
     Args:
         settings: As for :func:`build_definitions`.
@@ -233,7 +234,7 @@ def build_sensors(
     )
     return dg.Definitions(
         assets=[video],
-        jobs=[job, build_steering_job(deployment)],
+        jobs=[job, build_steering_job(deployment), build_plan_job(deployment)],
         sensors=[
             build_discovery_sensor(deployment),
             build_dispatch_sensor(deployment),

@@ -31,7 +31,8 @@ from rekognition_dagster.videos import Source, Video, is_video_key, roots, sourc
 
 LIST_S = 1.5
 """A tick lists no more after so long: a large bucket is listed in many short ticks."""
-_ARCHIVES = {"GLACIER", "DEEP_ARCHIVE"}  # objects that have to be restored before they are read
+ARCHIVES = {"GLACIER", "DEEP_ARCHIVE"}
+"""Storage classes of objects that have to be restored before they are read."""
 _FORGOTTEN = 20  # deleted videos whose rows are removed together
 
 
@@ -203,7 +204,7 @@ def _listed(
         cursor = replace(cursor, begun_at=time.time())
     entered = gone = listed = 0
     position = cursor.after
-    for page in _pages(client, source, cursor.after):
+    for page in pages(client, source, cursor.after):
         news, deleted = _compare(state, deployment, source, page, position)
         _enter(state, deployment, news)
         if deleted and deployment.settings.deleted != "keep":
@@ -221,7 +222,7 @@ def _listed(
 
 
 @dataclass(frozen=True)
-class _ListingPage:
+class ListingPage:
     """A page of a listing.
 
     Args:
@@ -241,7 +242,7 @@ def _compare(
     state: State,
     deployment: Deployment,
     source: Source,
-    page: _ListingPage,
+    page: ListingPage,
     after: str,
 ) -> tuple[list[Found], list[str]]:
     """What is new or changed on a page, and the keys of known videos that are not on it."""
@@ -263,7 +264,7 @@ def _compare(
             size=entry["Size"],
             last_modified=entry["LastModified"],
         )
-        archived = entry.get("StorageClass") in _ARCHIVES
+        archived = entry.get("StorageClass") in ARCHIVES
         if is_news(video, archived, known.get(entry["Key"])):
             partition = deployment.settings.partitioning.partition_of(video)
             news.append(Found(video, partition, archived))
@@ -284,7 +285,12 @@ def _end_of(prefix: str) -> str:
     return prefix + "\U0010ffff"
 
 
-def _pages(client: Any, source: Source, start_after: str) -> Iterator[_ListingPage]:
+def pages(client: Any, source: Source, start_after: str) -> Iterator[ListingPage]:
+    """List a source, from a key on.
+
+    Raises:
+        ConfigurationError: The bucket cannot be listed.
+    """
     request: dict[str, Any] = {"Bucket": source.bucket, "Prefix": source.prefix}
     while True:
         if start_after:
@@ -300,7 +306,7 @@ def _pages(client: Any, source: Source, start_after: str) -> Iterator[_ListingPa
         contents = response.get("Contents", [])
         last = contents[-1]["Key"] if contents else ""
         more = bool(response["IsTruncated"] and contents)
-        yield _ListingPage(contents, last, more, asked_at)
+        yield ListingPage(contents, last, more, asked_at)
         if not more:
             return
         start_after = last

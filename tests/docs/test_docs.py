@@ -184,7 +184,12 @@ def test_every_recipe_is_a_valid_configuration(config: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "component", [*blocks(ROOT / "README.md", "yaml"), *blocks(DOCS / "configuration.md", "yaml")]
+    "component",
+    [
+        *blocks(ROOT / "README.md", "yaml"),
+        *blocks(DOCS / "configuration.md", "yaml"),
+        *blocks(DOCS / "operations.md", "yaml"),
+    ],
 )
 def test_every_component_has_attributes_that_there_are(component: str) -> None:
     document = yaml.safe_load(component)

@@ -5,6 +5,7 @@ Each test stands for a kind of fault that the pipeline once had.
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -13,17 +14,20 @@ from typing import Any
 import boto3
 import dagster as dg
 import pytest
+from click.testing import CliRunner
 from deployment import Deployment, put_videos
 from rekognition_double import ApiFault
 
 from rekognition_dagster import Settings, SqlModel, Video, build_definitions
 from rekognition_dagster.analytics import load_models
+from rekognition_dagster.cli import main
 from rekognition_dagster.errors import AccessError, ConfigurationError
 from rekognition_dagster.orchestration import dispatch
 from rekognition_dagster.state import Phase
 from rekognition_dagster.state.queries import everything, summary
 from rekognition_dagster.state.rebuild import rebuild
 from rekognition_dagster.state.rerun import Choice, ask_again
+from rekognition_dagster.state.store import sqlite_url
 
 OPERATION = "person_tracking"
 
@@ -335,6 +339,44 @@ def test_a_person_steers_from_dagsters_ui(deployment: Deployment) -> None:
     assert deployment.phases()["lobby/b.mp4"] is Phase.IN_FLIGHT
     assert not steer(deployment, action="ignore")
     assert not steer(deployment, action="pause", operations=["zebras"])
+
+
+def test_a_plan_says_what_would_start_before_anything_does(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_videos(str(deployment.settings.bucket), "a.mp4", "b.mp4", "c.mp4", "note.txt")
+    settings = deployment.settings
+    for name in ("bucket", "lake", "name"):
+        monkeypatch.setenv(f"REKOGNITION_DAGSTER_{name.upper()}", str(getattr(settings, name)))
+    monkeypatch.setenv("REKOGNITION_DAGSTER_OPERATIONS", "person_tracking")
+    monkeypatch.setenv("REKOGNITION_DAGSTER_STATE", settings.state or planned_state(deployment))
+
+    def planned() -> dict[str, Any]:
+        result = CliRunner().invoke(main, ["plan", "--no-engine", "--format", "json"])
+        assert result.exit_code == 0, result.output
+        (one,) = json.loads(result.stdout)
+        return one
+
+    before = planned()
+    assert (before["videos"], before["refused"], before["price"]) == (3, {}, 0.1)
+    assert before["money"] == pytest.approx(0.1 * before["minutes"])
+    assert deployment.phases() == {}
+    deployment.double.failed.add("a.mp4")
+    analyse(deployment, "a.mp4", "b.mp4")
+    put_videos(str(settings.bucket), "d.mp4")
+    assert steer(deployment, action="ignore", place="c.mp4")
+    after = planned()
+    assert after["videos"] == 1  # d, which is not discovered yet; b is done
+    assert set(after["refused"].values()) == {1}
+    assert {r.split(":")[0] for r in after["refused"]} == {"FAILED", "ignored"}
+    table = CliRunner().invoke(main, ["plan", "--no-engine"]).stdout
+    assert "person_tracking: 1 would not start: ignored" in table
+    job = deployment.definitions.resolve_job_def(deployment.ours.scoped("plan"))
+    assert job.execute_in_process(instance=deployment.instance).success
+
+
+def planned_state(deployment: Deployment) -> str:
+    return sqlite_url(deployment.instance.root_directory, deployment.settings.name)
 
 
 # -- by hand --------------------------------------------------------------------------------------
