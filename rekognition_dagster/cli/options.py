@@ -35,6 +35,10 @@ class Operation(click.ParamType):
         """The names as ``--help`` shows them."""
         return "|".join(self.choices)
 
+    def get_missing_message(self, *_: Any, **__: Any) -> str:
+        """What to choose from, where none is given."""
+        return f"Choose from: {', '.join(self.choices)}"
+
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:

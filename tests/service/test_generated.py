@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from service.serving import BUCKET, until
 
-from rekognition_dagster.operations import OPERATIONS
+from rekognition_dagster.operations import OPERATIONS, operation
 from rekognition_dagster.service.protocol import ApiError, operation_model, request_of
+from rekognition_dagster.service.requests import completed, engine_options, request_hash
 
 pytestmark = pytest.mark.xdist_group("generated")
 
@@ -93,6 +94,18 @@ slow = settings(
 def test_what_the_model_allows_passes_the_check(call):
     api, body = call
     assert request_of(api, body) == {k: v for k, v in json.loads(body).items() if v is not None}
+
+
+@slow
+@given(calls(correct=True))
+def test_what_the_model_allows_has_one_meaning(call):
+    api, body = call
+    kind = operation(api)
+    request = request_of(api, body)
+    if api == kind.start_api:
+        hashed = request_hash(kind, request)
+        assert hashed == request_hash(kind, completed(kind, request))
+        assert engine_options(kind, request)["face_attributes"] in ("default", "all")
 
 
 @slow

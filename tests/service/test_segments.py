@@ -13,6 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 from service.serving import BUCKET, ended, until
 
+from rekognition_dagster.engine import BlackFrames
 from rekognition_dagster.operations import SEGMENT_DETECTION
 from rekognition_dagster.service.requests import engine_options, request_hash
 
@@ -129,6 +130,9 @@ def test_black_frames_go_by_the_thresholds_of_the_request():
     }
     black = engine_options(SEGMENT_DETECTION, request)["black_frames"]
     assert (black.max_pixel_threshold, black.min_coverage_percentage) == (0.2, 80)
+    assert engine_options(SEGMENT_DETECTION, {"SegmentTypes": BOTH})["black_frames"] == (
+        BlackFrames()
+    ), "the request's defaults are the engine's"
 
 
 def test_cuts_in_a_film_are_found_on_their_frame(cloud, make_service, tmp_path):
