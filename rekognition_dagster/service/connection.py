@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import ClassVar
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -22,10 +20,10 @@ class BoundedHttp(H11Protocol):
     A caller that sends its head byte by byte would hold a connection for ever.
     """
 
-    trust: ClassVar[Callable[[int], None]] = staticmethod(lambda _: None)
-    """Called with the descriptor of a connection once its caller is known."""
-
     _head_timer: asyncio.TimerHandle | None = None
+
+    def trust(self, descriptor: int) -> None:
+        """Called with a connection's descriptor once its caller is known; the listener's."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
