@@ -1,6 +1,7 @@
 """Measures the service as its callers meet it: signed requests over loopback, one server process.
 
-``python -m benchmarks.service [--quick]`` prints one line a figure, with what is asked of it. S3 is
+``python -m benchmarks.service [--quick]`` prints one line a figure, with what is asked of it;
+``--strangers`` only what unsigned requests do to a signed one, in less than a minute. S3 is
 a server on loopback that answers at once; no job is worked on. The load comes from another process
 than the service, on the same machine, so that the figures are a lower bound.
 """
@@ -50,6 +51,37 @@ config = uvicorn.Config(app, lifespan="off", log_level="error", access_log=False
 uvicorn.Server(config).run([listener])
 """
 
+_STRANGERS = """
+import socket, sys, time
+netloc, per_s, bodies = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
+host, port = netloc.split(":")
+target = "X-Amz-Target: RekognitionService.GetPersonTracking"
+head = f"POST / HTTP/1.1\\r\\nHost: {netloc}\\r\\n{target}"
+half = f"{head}\\r\\nContent-Length: 1000\\r\\n\\r\\n{{".encode()
+value = "AWS4-HMAC-SHA256 " + "Credential=" * 2700
+long = f"{head}\\r\\nContent-Length: 0\\r\\nAuthorization: {value}\\r\\n\\r\\n".encode()
+
+def connect(text):
+    one = socket.create_connection((host, int(port)), timeout=20)
+    one.sendall(text)
+    return one
+
+held = [connect(half) for _ in range(bodies)]
+print("ready", flush=True)
+while True:
+    if per_s:
+        with connect(long) as one:
+            one.recv(1000)
+    for i, one in enumerate(held):  # the service ends those that take 20 s, and others come
+        one.setblocking(False)
+        try:
+            if one.recv(1000) == b"":
+                held[i] = connect(half)
+        except BlockingIOError:
+            pass
+    time.sleep(1 / (per_s or 10))
+"""
+
 
 @dataclass(frozen=True)
 class Latencies:
@@ -65,6 +97,26 @@ class Latencies:
 
     def __str__(self) -> str:
         return f"p50 {self.ms(50):.1f} ms, p95 {self.ms(95):.1f} ms, p99 {self.ms(99):.1f} ms"
+
+
+class Strangers:
+    """Unsigned requests, from a process of their own as in life: it has no part in the figures.
+
+    Args:
+        url: The service's.
+        headers_per_s: Requests a second with an Authorization header of 30 KB.
+        bodies: Connections at once that send half of a request's body and no more.
+    """
+
+    def __init__(self, url: str, headers_per_s: float = 0.0, bodies: int = 0):
+        command = ["-c", _STRANGERS, urlsplit(url).netloc, str(headers_per_s), str(bodies)]
+        self._process = process(command)
+
+    def __enter__(self) -> None:
+        self._process.__enter__()  # whose first line says that all are there
+
+    def __exit__(self, *error: object) -> None:
+        self._process.__exit__(None, None, None)
 
 
 class Caller:
@@ -234,7 +286,11 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.service", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="shorter runs, a smaller job")
-    quick = parser.parse_args().quick
+    parser.add_argument(
+        "--strangers", action="store_true", help="a signed call beside unsigned ones, no more"
+    )
+    given = parser.parse_args()
+    quick = given.quick or given.strangers
     seconds, rows = (5.0, 100_000) if quick else (20.0, 1_000_000)
     with tempfile.TemporaryDirectory() as folder, process(["-c", _S3]) as (_, s3):
         settings = Settings.of(store=folder)
@@ -251,7 +307,41 @@ def main() -> None:
             AWS_DEFAULT_REGION="us-east-1",
             AWS_EC2_METADATA_DISABLED="true",
         ) as (service, url):
-            _measure(url, service, settings, job_id, rows, seconds)
+            if given.strangers:
+                beside_strangers(url, service, job_id)
+            else:
+                _measure(url, service, settings, job_id, rows, seconds)
+
+
+def beside_strangers(
+    url: str, service: subprocess.Popen[str], job_id: str, calls: int = 160
+) -> None:
+    """Measure a signed Get, 40 a second, alone and beside strangers, in turns."""
+    caller, get = Caller(url), {"JobId": job_id, "MaxResults": 1}
+    took: dict[str, list[float]] = {}
+    used: dict[str, float] = {}
+
+    def measure(what: str) -> None:
+        before = cpu_s(service)
+        for _ in range(calls // 2):
+            began = time.perf_counter()
+            caller.call("GetPersonTracking", get)
+            took.setdefault(what, []).append(time.perf_counter() - began)
+            time.sleep(max(0.0, 0.025 - (time.perf_counter() - began)))
+        used[what] = used.get(what, 0.0) + cpu_s(service) - before
+
+    measure("warm")
+    for _ in range(2):
+        measure("alone")
+        with Strangers(url, headers_per_s=8):
+            measure("beside 8 requests a second with a header of 30 KB")
+        with Strangers(url, bodies=500):
+            measure("beside 500 half-sent bodies")
+            Caller(url).call("GetPersonTracking", get)  # on a connection of its own
+    for what, seconds in took.items():
+        goal = "   (p99 is to be 50 ms or less)" if "beside" in what else ""
+        cpu = f"{1000 * used[what] / len(seconds):.1f} ms of CPU a call"
+        print(f"signed Get {what}: {Latencies(sorted(seconds))}, {cpu}{goal}")
 
 
 def _measure(

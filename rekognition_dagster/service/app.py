@@ -24,6 +24,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from rekognition_dagster.service import signing
+from rekognition_dagster.service.connection import TRUST
 from rekognition_dagster.service.credentials import ANYONE, Credentials
 from rekognition_dagster.service.jobs import Jobs
 from rekognition_dagster.service.limits import Admission, Throughput
@@ -168,6 +169,7 @@ class _Api:
             query = request.scope["query_string"].decode("latin-1")
             signed = signing.SignedRequest(request.method, path, query, headers, body)
             caller = signing.verified(signed, claim)
+        request.scope.get("state", {}).get(TRUST, lambda: None)()
         kind = "Start" if name.startswith("Start") else "Get"
         with self.admission.place():
             self.throughput[kind].take(f"{name} by {caller.account}")

@@ -7,6 +7,8 @@ import asyncio
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MAX_HEADER_BYTES = 32 * 1024
+TRUST = "trust"
+"""Of a request's state: what to call once its signature is right."""
 HEAD_TIMEOUT_S = 20.0
 KEEP_ALIVE_S = 65
 """Longer than what clients keep an idle connection for, so that theirs is the side that closes."""
@@ -20,8 +22,13 @@ class BoundedHttp(H11Protocol):
 
     _head_timer: asyncio.TimerHandle | None = None
 
+    def trust(self, descriptor: int) -> None:
+        """Called with a connection's descriptor once its caller is known; the listener's."""
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        descriptor = transport.get_extra_info("socket").fileno()
+        self.app_state = {**self.app_state, TRUST: lambda: self.trust(descriptor)}
         self._watch_head()
 
     def data_received(self, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -44,6 +45,12 @@ def s3_client(*, patient: bool = True) -> Any:
             max_pool_connections=64,
         ),
     )
+
+
+def load_s3_client() -> None:
+    """Load boto3 and make a client, which would take from the first Start's seconds."""
+    with contextlib.suppress(Exception):  # what is wrong, a Start reports
+        s3_client(patient=False)
 
 
 def region() -> str:

@@ -11,8 +11,6 @@ import functools
 import logging
 import secrets
 import signal
-import socket
-import ssl
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -28,12 +26,14 @@ from rekognition_dagster.service.credentials import Credentials
 from rekognition_dagster.service.crew import Crew
 from rekognition_dagster.service.folders import prepare_scratch, prepare_store, private_files
 from rekognition_dagster.service.jobs import Jobs
+from rekognition_dagster.service.listener import Listener, listen, raise_open_files
 from rekognition_dagster.service.notifications import Publisher
-from rekognition_dagster.service.objects import s3_client
+from rekognition_dagster.service.objects import load_s3_client
 from rekognition_dagster.service.probes import health_of
 from rekognition_dagster.service.results import Results
 from rekognition_dagster.service.settings import Settings, is_loopback
 from rekognition_dagster.service.store import JobStore
+from rekognition_dagster.service.tls import Certificate
 
 log = logging.getLogger(__name__)
 
@@ -64,18 +64,19 @@ def _serve(settings: Settings, on_ready: Callable[[str], None] | None) -> None:
     prepare_store(settings)
     credentials = None if settings.anonymous else Credentials(settings.credentials)
     store = JobStore(settings.database_url, job_life_s=settings.job_life_s, wait_s=_DATABASE_S)
-    listener = _listen(settings.host, settings.port)
+    files = raise_open_files()
+    listener = listen(settings.host, settings.port, min(settings.connections_at_once, files // 2))
     results = Results(settings.results_url)
     _check_writable(settings, results)
-    with contextlib.suppress(Exception):  # what is wrong with it, a Start reports
-        s3_client(patient=False)  # loads boto3, which would take from the first Start's seconds
+    load_s3_client()
     stop = threading.Event()
     health = health_of(settings, store, results)
     for part in health.probes:
         health.probe(part)
     crew = Crew(settings, store, health, stop)
     app = application(Jobs(store, results, settings, health), credentials, crew.ready)
-    server = uvicorn.Server(_http(settings, app))
+    certificate = Certificate.of(settings)
+    server = uvicorn.Server(_http(app, listener, certificate, files))
     ended: list[BaseException] = []
 
     def end(error: BaseException | None = None) -> None:
@@ -89,6 +90,7 @@ def _serve(settings: Settings, on_ready: Callable[[str], None] | None) -> None:
         _vital("publisher", lambda: publisher.run(stop), end),
         _vital("upkeep", lambda: _upkeep(store, results, stop), end),
         _vital("crew", crew.keep_up, end),
+        *([_vital("tls", lambda: certificate.watch(stop), end)] if certificate else []),
         *(_vital(part, functools.partial(health.watch, part, stop), end) for part in health.probes),
     ]
     for thread in threads:
@@ -164,15 +166,15 @@ def _check_writable(settings: Settings, results: Results) -> None:
         ) from error
 
 
-def _http(settings: Settings, app: Starlette) -> uvicorn.Config:
-    """uvicorn's configuration.
-
-    Raises:
-        ConfigurationError: The TLS files cannot be used.
-    """
+def _http(
+    app: Starlette, listener: Listener, certificate: Certificate | None, files: int
+) -> uvicorn.Config:
+    """uvicorn's configuration."""
     config = uvicorn.Config(
         app,
-        http=BoundedHttp,
+        http=type("Http", (BoundedHttp,), {"trust": listener.trust}),
+        loop="asyncio",  # which takes connections from the listener
+        backlog=min(2048, files // 4),  # so many are accepted at once
         ws="none",
         lifespan="off",
         log_config=None,
@@ -181,46 +183,10 @@ def _http(settings: Settings, app: Starlette) -> uvicorn.Config:
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=10,
-        ssl_certfile=settings.tls_cert,
-        ssl_keyfile=settings.tls_key,
-        # Without one, OpenSSL would ask for the password of an encrypted key on the terminal.
-        ssl_keyfile_password="none",
     )
-    try:
-        config.load()
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            f"TLS with {settings.tls_cert} and {settings.tls_key} does not work: {error}. Both "
-            "must be PEM files, belong together, and the key must have no password"
-        ) from error
-    if config.ssl is not None and settings.tls_cert:
-        _check_dates(config.ssl, settings.tls_cert)
+    config.load()
+    config.ssl = certificate and certificate.context
     return config
-
-
-def _check_dates(server: ssl.SSLContext, certificate: str) -> None:
-    """Refuse a certificate out of its dates, by a handshake in memory with who trusts it."""
-    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client.check_hostname = False
-    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    client.load_verify_locations(certificate)
-    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = (client.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, True))
-    for end in ends * 3:
-        try:
-            end.do_handshake()
-        except ssl.SSLWantReadError:
-            continue
-        except ssl.SSLCertVerificationError as error:
-            if error.verify_code in _OUT_OF_DATES:
-                raise ConfigurationError(
-                    f"{certificate}: {error.verify_message}. No client would take it; renew it"
-                ) from error
-            return
-
-
-_OUT_OF_DATES = (9, 10)
-"""OpenSSL's codes for a certificate that is not yet valid, or has expired."""
 
 
 @contextlib.contextmanager
@@ -240,21 +206,6 @@ def _signals(crew: Crew) -> Iterator[None]:
     finally:
         for number, old in zip(signals, before, strict=True):
             signal.signal(number, old)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.socket(family)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(2048)
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}. "
-            "Choose another address with --host or --port"
-        ) from error
-    return listener
 
 
 def _upkeep(store: JobStore, results: Results, stop: threading.Event) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import socket
+import ssl
 import subprocess
 import time
 from datetime import datetime, timedelta, timezone
@@ -20,6 +21,7 @@ from rekognition_dagster.service import Settings, serve
 from rekognition_dagster.service.credentials import Credentials, read_credentials
 from rekognition_dagster.service.protocol import ApiError
 from rekognition_dagster.service.signing import SignedRequest, caller, claimed
+from rekognition_dagster.service.tls import Certificate
 
 HERE = Path(__file__).parent
 GET = b'{"JobId": "x"}'
@@ -274,16 +276,63 @@ def test_anyone_is_served_where_that_was_asked_for(make_service):
     assert answer.code == "ResourceNotFoundException"
 
 
-def test_it_serves_https_by_certificate_files(make_service, tmp_path):
+def test_it_serves_https_by_certificate_files_and_takes_up_new_ones(make_service, tmp_path):
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost"
-    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
-    subprocess.run([*command.split(), *files], check=True, capture_output=True)
+    make_certificate(certificate, key)
     service = make_service(tls_cert=str(certificate), tls_key=str(key), workers=0)
     assert service.url.startswith("https://")
     rekognition = client("rekognition", service.url, verify=str(certificate))
     code, _, _ = refused(rekognition.get_person_tracking, JobId="x")
     assert code == "ResourceNotFoundException"
+    key.write_text("half")
+    until(lambda: "the certificate of before is kept" in service.logged())
+    make_certificate(certificate, key)
+    until(lambda: "certificate read again" in service.logged())
+    renewed = client("rekognition", service.url, verify=str(certificate))
+    code, _, _ = refused(renewed.get_person_tracking, JobId="x")
+    assert code == "ResourceNotFoundException"
+
+
+def make_certificate(certificate, key):
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost"
+    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
+    subprocess.run([*command.split(), *files], check=True, capture_output=True)
+
+
+def test_a_certificate_changes_only_once_both_its_files_work(tmp_path):
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    make_certificate(certificate, key)
+    shown = Certificate(str(certificate), str(key))
+    first = served(shown)
+    make_certificate(certificate, tmp_path / "next.pem")  # the key is still the old one
+    for _ in range(3):
+        shown.refresh()
+        assert served(shown) == first
+    os.replace(tmp_path / "next.pem", key)
+    shown.refresh()
+    assert served(shown) == first, "it may be changing still"
+    shown.refresh()
+    second = served(shown)
+    assert second != first
+    for broken in (certificate, key):
+        broken.unlink()
+        for _ in range(3):
+            shown.refresh()
+        assert served(shown) == second
+    assert served(shown, "a.name") == second
+
+
+def served(certificate: Certificate, name: str | None = None) -> bytes | None:
+    """The certificate that a client gets, by a handshake in memory."""
+    caller = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    caller.check_hostname, caller.verify_mode = False, ssl.CERT_NONE
+    here, there = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = caller.wrap_bio(here, there, server_hostname=name)
+    theirs = certificate.context.wrap_bio(there, here, server_side=True)
+    for end in (ours, theirs) * 3:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+    return ours.getpeercert(binary_form=True)
 
 
 def test_tls_files_that_do_not_work_are_told_at_the_start(tmp_path):
