@@ -53,9 +53,16 @@ def segment_rows(count: int) -> list[dict[str, Any]]:
     ]
 
 
-_RESULTS = {
+def label_rows(count: int) -> list[dict[str, Any]]:
+    """Rows of one label without instances."""
+    label = {"Name": "Person", "Confidence": 90.0, "Instances": [], "Parents": []}
+    return [{"Timestamp": i * 40, "Label": label} for i in range(count)]
+
+
+RESULTS = {
     "GetPersonTracking": (person_rows, "Persons"),
     "GetFaceDetection": (face_rows, "Faces"),
+    "GetLabelDetection": (label_rows, "Labels"),
     "GetSegmentDetection": (segment_rows, "Segments"),
 }
 
@@ -121,7 +128,7 @@ class RekognitionDouble:
             raise ApiFault("ResourceNotFoundException")
         if job["Video"]["S3Object"]["Name"] in self.failed:
             return {"JobStatus": "FAILED", "StatusMessage": "the video has no frames"}
-        make, member = _RESULTS[operation]
+        make, member = RESULTS[operation]
         warning = self.warnings.get(job["Video"]["S3Object"]["Name"])
         rows = make(self.rows)
         start = int(request.get("NextToken") or 0)

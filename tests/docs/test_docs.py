@@ -188,7 +188,7 @@ def test_every_recipe_is_a_valid_configuration(config: str) -> None:
     [
         *blocks(ROOT / "README.md", "yaml"),
         *blocks(DOCS / "configuration.md", "yaml"),
-        *blocks(DOCS / "operations.md", "yaml"),
+        *(b for b in blocks(DOCS / "operations.md", "yaml") if b.startswith("type:")),
     ],
 )
 def test_every_component_has_attributes_that_there_are(component: str) -> None:

@@ -16,7 +16,7 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 from deployment import Deployment, killed, put_videos
-from rekognition_double import ApiFault
+from rekognition_double import RESULTS, ApiFault
 
 from rekognition_dagster.api import MessageQueue, inbox
 from rekognition_dagster.errors import ConfigurationError
@@ -161,7 +161,7 @@ def test_an_overdue_job_that_still_runs_is_not_asked_again_at_once(
         ("{}", "no Status"),
         ('{"Message": "also not json"}', "no JSON"),
         ('{"Status": "DONE", "API": "StartPersonTracking"}', "neither SUCCEEDED nor FAILED"),
-        ('{"Status": "FAILED", "API": "StartSegmentDetection"}', "unknown operation"),
+        ('{"Status": "FAILED", "API": "StartTextDetection"}', "unknown operation"),
         ('{"Status": "FAILED", "API": "StartPersonTracking", "JobId": "j"}', "no Video"),
     ],
 )
@@ -506,7 +506,7 @@ def test_checks_fail_on_what_cannot_be(
         {"Timestamp": 10**9, "Person": {"Index": 0, "BoundingBox": box}},
         {"Timestamp": 10**9, "Person": {"Index": 0, "BoundingBox": box}},
     ]
-    monkeypatch.setattr("rekognition_double.person_rows", lambda count: bad)
+    monkeypatch.setitem(RESULTS, "GetPersonTracking", (lambda count: bad, "Persons"))
     deployment.notify()
     deployment.tick("completions")
     result = deployment.materialize("person_detections", [partition])

@@ -276,7 +276,9 @@ def soak(tmp_path: Path, aws_endpoint: str, unique: str, monkeypatch: Any) -> It
     sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn["Attributes"]["QueueArn"])
     clock, made = tmp_path / "clock", []
     clock.write_text("0")
-    paths = os.pathsep.join((str(Path(__file__).parent), str(HERE), os.environ["PYTHONPATH"]))
+    paths = os.pathsep.join(
+        (str(Path(__file__).parent), str(HERE), os.environ.get("PYTHONPATH", ""))
+    )
     with FaultProxy(aws_endpoint, seed=SEED, shares={}) as proxy:
         make = starter(tmp_path, aws_endpoint, made)
         for number in range(2):
