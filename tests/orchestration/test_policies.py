@@ -60,7 +60,7 @@ def test_the_pipeline_needs_its_policy_and_no_more(
         bucket=videos,
         prefix="entrance/",
         lake=f"s3://{lake}/cameras",
-        operations=["face_detection", "label_detection"],
+        operations=["face_detection", "label_detection", "segment_detection"],
         queue_url=made.queue_url,
         arrivals_queue_url=made.arrivals_queue_url,
         topic_arn=made.topic_arn,
@@ -92,7 +92,7 @@ def test_the_pipeline_needs_its_policy_and_no_more(
         deployment.tick("completions")
         deployment.tick("completions")
         deployment.tick("reconciliation")
-        for table in ("face_detections", "label_detections", "video_summary"):
+        for table in ("face_detections", "label_detections", "segment_detections", "video_summary"):
             assert deployment.materialize(table, partitions).success
         checks = deployment.definitions.resolve_job_def(deployment.ours.scoped("alerts"))
         assert checks.execute_in_process(instance=instance).success
