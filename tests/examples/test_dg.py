@@ -51,7 +51,7 @@ def test_dg_scaffolds_a_deployment_that_loads(project: Path) -> None:
     environment = {**os.environ, "COLUMNS": "200", "PATH": f"{DG.parent}:{os.environ['PATH']}"}
     component = "rekognition_dagster.RekognitionVideoComponent"
     for command in (
-        ("scaffold", "defs", component, "yard", "--bucket", "yard-videos"),
+        ("scaffold", "defs", component, "gate", "--bucket", "gate-videos"),
         ("check", "defs"),
     ):
         done = subprocess.run(
@@ -63,7 +63,7 @@ def test_dg_scaffolds_a_deployment_that_loads(project: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stderr + done.stdout
-    assert "bucket: yard-videos" in (project / "cameras/defs/yard/defs.yaml").read_text()
+    assert "bucket: gate-videos" in (project / "cameras/defs/gate/defs.yaml").read_text()
 
 
 def test_every_public_name_is_listed() -> None:

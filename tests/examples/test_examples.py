@@ -121,8 +121,32 @@ def test_the_yaml_example_is_a_deployment(monkeypatch: pytest.MonkeyPatch) -> No
     definitions = dg.load_from_defs_folder(path_within_project=project)
     assert {"person_detections", "face_detections", "visits"} <= names(definitions)
     assert "person_paths" not in names(definitions)
+    assert {"yard/person_detections", "yard/person_paths", "weekly_summary"} <= names(definitions)
+    dg.Definitions.validate_loadable(definitions)
     nightly = definitions.resolve_schedule_def("rekognition_dagster_nightly")
     assert (nightly.cron_schedule, nightly.execution_timezone) == ("30 1 * * *", "Europe/Zurich")
+
+
+def test_the_yaml_example_reads_both_lakes(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = EXAMPLES / "yaml" / "cameras" / "defs" / "videos" / "analytics" / "visits.sql"
+    compute(lake, SqlModel.read(file))
+    yard = Lake(tmp_path / "yard")
+    with yard.writer("person_detections", VIDEO) as writer:
+        writer.write([{"video": VIDEO.uri, "job_id": "j", "timestamp_ms": 0, "person_index": 0}])
+    (paths,) = (m for m in load_models() if m.name == "person_paths")
+    compute(yard, paths)
+    module = module_of(EXAMPLES / "yaml" / "cameras" / "defs" / "weekly_summary.py")
+    result = dg.materialize(
+        [module.weekly_summary],
+        resources={
+            "rekognition_dagster_lake": LakeResource(url=lake.url),
+            "yard_lake": LakeResource(url=yard.url),
+        },
+    )
+    (event,) = result.asset_materializations_for_node("weekly_summary")
+    assert {k: v.value for k, v in event.metadata.items()} == {"entrance": 1, "yard": 1}
 
 
 def test_the_model_of_the_yaml_example_answers(lake: Lake) -> None:

@@ -113,7 +113,7 @@ def test_an_outage_of_sns_delays_announcements_and_loses_none(cloud, make_servic
 
 
 def test_sigterm_lets_the_job_under_way_finish_and_keeps_the_others(cloud, make_service):
-    service = make_service()
+    service = make_service(drain_s=30.0)
     rekognition = service.client()
     jobs = [
         rekognition.start_face_detection(Video=cloud.video(seconds=2.5))["JobId"] for _ in range(2)
