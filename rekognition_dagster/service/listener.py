@@ -28,7 +28,8 @@ class Listener(socket.socket):
     """
 
     def __init__(self, family: int, most: int):
-        super().__init__(family)
+        # The protocol has to be named: asyncio switches Nagle's algorithm off only then.
+        super().__init__(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self.most = most
         self._strangers: dict[int, socket.socket] = {}
         self._callers: dict[int, socket.socket] = {}

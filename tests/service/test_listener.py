@@ -131,3 +131,10 @@ def test_connections_count_from_their_first_packet_and_the_oldest_go(listener):
         late, _ = connect()
         assert not _is_open(late), "all connections are callers'"
         assert all(_is_open(here) for here, _ in (*ours, *again))
+
+
+def test_asyncio_takes_its_connections_for_tcp_and_delays_no_answer(listener):
+    with socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        assert connection.proto == socket.IPPROTO_TCP, "asyncio sets TCP_NODELAY for these alone"
+        connection.close()
