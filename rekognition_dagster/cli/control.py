@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from rekognition_dagster.cli import options
 from rekognition_dagster.cli.deployments import home_option, opened
 
+if TYPE_CHECKING:
+    from rekognition_dagster.orchestration.names import Deployment
+
 _place = click.argument("place", metavar="PLACE")
 
 
 @click.command()
-@click.argument("place", metavar="[PLACE]", default="")
+@click.argument("place", metavar="[PLACE]", required=False)
 @options.operations("Which operations; all by default.")
 @home_option
-def pause(place: str, names: tuple[str, ...], home: Path | None) -> None:
+def pause(place: str | None, names: tuple[str, ...], home: Path | None) -> None:
     """Start no more jobs: of the deployment, of some operations, of a PLACE.
 
     A PLACE is s3://bucket/prefix, or a prefix of keys. Jobs that run go on, and their results are
@@ -32,16 +36,16 @@ def pause(place: str, names: tuple[str, ...], home: Path | None) -> None:
 
     with opened(home) as (deployment, state), state.write() as connection:
         chosen = operations_of(names, deployment.operation_names) if names else []
-        control.pause(connection, chosen, place, time.time())
+        control.pause(connection, chosen, _checked(deployment, place), time.time())
         for paused in control.pauses(connection):
             click.echo(f"paused: {paused.text}")
 
 
 @click.command()
-@click.argument("place", metavar="[PLACE]", default="")
+@click.argument("place", metavar="[PLACE]", required=False)
 @options.operations("The operations that were paused.")
 @home_option
-def resume(place: str, names: tuple[str, ...], home: Path | None) -> None:
+def resume(place: str | None, names: tuple[str, ...], home: Path | None) -> None:
     """End a pause: the one of just these operations and PLACE, or every one.
 
     \b
@@ -53,7 +57,8 @@ def resume(place: str, names: tuple[str, ...], home: Path | None) -> None:
 
     with opened(home) as (deployment, state), state.write() as connection:
         chosen = operations_of(names, deployment.operation_names) if names else []
-        ended, left = control.resume(connection, chosen, place), control.pauses(connection)
+        ended = control.resume(connection, chosen, _checked(deployment, place))
+        left = control.pauses(connection)
     for paused in ended:
         click.echo(f"resumed: {paused.text}")
     for paused in left:
@@ -77,7 +82,8 @@ def ignore(place: str, again: bool, home: Path | None) -> None:
     """
     from rekognition_dagster.state import control
 
-    with opened(home) as (_, state), state.write() as connection:
+    with opened(home) as (deployment, state), state.write() as connection:
+        place = _checked(deployment, place)
         count = (control.unignore if again else control.ignore)(connection, place)
     click.echo(f"{count} videos are {'taken up again' if again else 'ignored now'}")
 
@@ -97,5 +103,15 @@ def prioritize(place: str, names: tuple[str, ...], home: Path | None) -> None:
 
     with opened(home) as (deployment, state), state.write() as connection:
         chosen = operations_of(names, deployment.operation_names)
-        count = control.start_first(connection, chosen, place)
+        count = control.start_first(connection, chosen, _checked(deployment, place))
     click.echo(f"{count} starts come first now")
+
+
+def _checked(deployment: Deployment, place: str | None) -> str:
+    """A place that is named; everywhere where none is."""
+    from rekognition_dagster.state.control import check_place
+
+    if place == "":
+        raise click.UsageError("PLACE is empty; leave it out to mean all videos")
+    check_place(place or "", deployment.settings.source_list)
+    return place or ""

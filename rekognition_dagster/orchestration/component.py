@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import dagster as dg
@@ -58,7 +59,7 @@ def _template_variables(data: RekognitionVideoAssetData) -> dict[str, Any]:
         "data": data,
         "name": data.name,
         "kind": data.kind,
-        "operation": data.operation,
+        "operation": data.operation or SimpleNamespace(name=data.spec.group_name),
         "model": data.model,
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import os
 import re
 from collections.abc import Collection, Mapping
@@ -71,9 +72,14 @@ class BudgetLimit(dg.Model, dg.Resolvable):
     """What jobs may take in a day or a month; what is beyond waits for the next."""
 
     per: Literal["day", "month"] = Field(description="The period, of the calendar.")
-    minutes: float | None = Field(default=None, gt=0, description="Minutes of video.")
+    minutes: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="Minutes of video."
+    )
     money: float | None = Field(
-        default=None, gt=0, description="Money, at the prices of the setting `prices`."
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Money, at the prices of the setting `prices`.",
     )
     operations: list[str] = Field(
         default=[], description="Of which operations together; of all by default."
@@ -303,7 +309,7 @@ class Settings(dg.Model, dg.Resolvable):
     @classmethod
     def _known_operations(cls, names: list[str]) -> list[str]:
         try:
-            return [operation(name).name for name in names]
+            return list(dict.fromkeys(operation(name).name for name in names))
         except KeyError as error:
             raise ValueError(error.args[0]) from None
 
@@ -352,10 +358,27 @@ class Settings(dg.Model, dg.Resolvable):
     @field_validator("sources")
     @classmethod
     def _known_operations_of_sources(cls, sources: list[VideoSource]) -> list[VideoSource]:
-        for source in sources:
+        for n, source in enumerate(sources):
+            _check_bucket(source.bucket)
             if source.operations is not None:
                 source.operations[:] = cls._known_operations(source.operations)
+            if any((s.bucket, s.prefix) == (source.bucket, source.prefix) for s in sources[:n]):
+                raise ValueError(f"s3://{source.bucket}/{source.prefix} is there twice")
         return sources
+
+    @field_validator("bucket")
+    @classmethod
+    def _usable_bucket(cls, bucket: str | None) -> str | None:
+        if bucket is not None:
+            _check_bucket(bucket)
+        return bucket
+
+    @field_validator("operations")
+    @classmethod
+    def _some_operation(cls, names: list[str]) -> list[str]:
+        if not names:
+            raise ValueError(f"names no operation; there are {', '.join(OPERATIONS)}")
+        return names
 
     @property
     def operation_list(self) -> list[Operation]:
@@ -390,6 +413,9 @@ class Settings(dg.Model, dg.Resolvable):
     @field_validator("prices")
     @classmethod
     def _prices_of_known_operations(cls, prices: dict[str, float]) -> dict[str, float]:
+        for name, price in prices.items():
+            if not 0 <= price < math.inf:
+                raise ValueError(f"the price of {name} is {price}; it is 0 or more")
         return dict(zip(cls._known_operations(list(prices)), prices.values(), strict=True))
 
     @property
@@ -498,3 +524,15 @@ def check_parameters(operation: Operation, members: Mapping[str, Any]) -> None:
         report = ParamValidator().validate(value, shapes[name])
         if report.has_errors():
             raise ValueError(f"{operation.name}: {name}: {report.generate_report()}")
+        # These two botocore leaves to the service.
+        allowed, most = getattr(shapes[name], "enum", None), shapes[name].metadata.get("max")
+        if allowed and value not in allowed:
+            raise ValueError(f"{operation.name}: {name} is {value}; write {' or '.join(allowed)}")
+        if most is not None and isinstance(value, (int, float)) and value > most:
+            raise ValueError(f"{operation.name}: {name} is {value}; it is {most} at most")
+
+
+def _check_bucket(bucket: str) -> None:
+    """Refuse what is no bucket's name, such as its address."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._\-:/]*", bucket) or "//" in bucket:
+        raise ValueError(f"{bucket!r} is no bucket's name; write cameras, not s3://cameras/")

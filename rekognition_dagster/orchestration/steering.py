@@ -37,6 +37,7 @@ def build_steering_job(deployment: Deployment) -> dg.JobDefinition:
     def steer(context: dg.OpExecutionContext, config: SteeringConfig) -> None:
         try:
             operations = operations_of(config.operations, deployment.operation_names)
+            control.check_place(config.place, deployment.settings.source_list)
         except ConfigurationError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
         if config.action in ("ignore", "unignore") and not config.place:

@@ -101,6 +101,14 @@ class Credentials:
                 log.error("%s; the credentials of before stay", error)
 
 
+_MEMBERS = frozenset(
+    {
+        *("aws_access_key_id", "aws_secret_access_key", "aws_session_token"),
+        *("expires", "account", "buckets", "topics"),
+    }
+)
+
+
 def read_credentials(path: Path) -> Mapping[str, Principal]:
     """The access keys in a credentials file.
 
@@ -124,6 +132,11 @@ def read_credentials(path: Path) -> Mapping[str, Principal]:
     found: dict[str, Principal] = {}
     for name in parser.sections():
         section = parser[name]
+        if unknown := sorted(set(section) - _MEMBERS):  # a misspelt limit would limit nothing
+            raise ConfigurationError(
+                f"the credentials file {path} has {', '.join(unknown)} in section [{name}]; it "
+                f"may have {', '.join(sorted(_MEMBERS))}"
+            )
         try:
             principal = Principal(
                 name,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.state.tables import (
     ASKED,
     IGNORED,
@@ -19,6 +20,7 @@ from rekognition_dagster.state.tables import (
     Phase,
 )
 from rekognition_dagster.state.videos import begins, mark
+from rekognition_dagster.videos import Source
 
 ALL = ""
 """In the place of an operation: all of them."""
@@ -82,6 +84,20 @@ def runs(connection: sa.Connection, operation: str) -> sa.ColumnElement[bool]:
     if not stopped:
         return sa.true()
     return sa.or_(WORK.c.priority <= RECOVERED, ~sa.or_(*stopped))
+
+
+def check_place(place: str, sources: Sequence[Source]) -> None:
+    """Refuse a place that none of the deployment's videos can be of.
+
+    Raises:
+        ConfigurationError: The text names the buckets that there are.
+    """
+    bucket = place.removeprefix("s3://").partition("/")[0]
+    buckets = sorted({s.bucket for s in sources})
+    if place.startswith("s3://") and bucket not in buckets:
+        raise ConfigurationError(
+            f"{place} is of no bucket of this deployment, which has {', '.join(buckets) or 'none'}"
+        )
 
 
 def ignore(connection: sa.Connection, place: str) -> int:

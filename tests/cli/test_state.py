@@ -241,3 +241,12 @@ def test_status_shows_what_was_spent(
     assert "budget: 0 of 600 minutes and 0.00 of 5 money this day; 0 minutes by its end" in shown
     monkeypatch.setenv("REKOGNITION_DAGSTER_BUDGET", '[{"per": "day"}]')
     assert "a limit needs minutes or money" in command("status").stderr
+
+
+@pytest.mark.parametrize("name", ["pause", "resume", "ignore", "prioritize"])
+def test_a_place_that_cannot_be_is_refused(command: Command, state: State, name: str) -> None:
+    elsewhere = command(name, "s3://nowhere/a")
+    assert elsewhere.exit_code == 1
+    assert "is of no bucket of this deployment, which has cameras" in elsewhere.stderr
+    assert command(name, "").exit_code == 2
+    assert "paused" not in command("status").stdout

@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import dagster as dg
@@ -226,12 +227,37 @@ def test_parameters_of_requests_are_checked_against_the_api() -> None:
     for wrong, text in (
         ({"label_detection": {"MinConfidenc": 80}}, "no MinConfidenc; it takes MinConfidence"),
         ({"label_detection": {"MinConfidence": -1}}, "MinConfidence: Invalid value"),
+        ({"label_detection": {"MinConfidence": 101}}, "MinConfidence is 101; it is 100 at most"),
+        ({"face_detection": {"FaceAttributes": "SOME"}}, "is SOME; write DEFAULT or ALL"),
         ({"label_detection": {"Features": "GENERAL_LABELS"}}, "Features: Invalid type"),
         ({"person_tracking": {"MinConfidence": 80}}, "it takes no parameters"),
         ({"zebras": {}}, "unknown operation 'zebras'"),
     ):
         with pytest.raises(ValidationError, match=re.escape(text)):
             Settings(parameters=wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"bucket": "s3://cameras"}, "write cameras, not s3://cameras/"),
+        ({"bucket": ""}, "is no bucket's name"),
+        ({"sources": [{"bucket": "a1"}, {"bucket": "a1"}]}, "s3://a1/ is there twice"),
+        ({"sources": [{"bucket": "s3://a/b"}]}, "is no bucket's name"),
+        ({"operations": []}, "names no operation"),
+        ({"prices": {"face_detection": -1}}, "it is 0 or more"),
+        ({"prices": {"face_detection": float("nan")}}, "it is 0 or more"),
+        ({"budget": [{"per": "day", "money": float("inf")}]}, "finite number"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused(wrong: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(text)):
+        Settings(**wrong)
+
+
+def test_an_operation_that_is_named_twice_runs_once() -> None:
+    settings = Settings(operations=["person-tracking", "person_tracking"])
+    assert settings.operations == ["person_tracking"]
 
 
 def test_structured_settings_are_json_in_the_environment() -> None:
@@ -335,7 +361,7 @@ def test_a_translation_in_yaml_describes_every_asset(loaded: Callable) -> None:
         '  group_name: "yard_{{ spec.group_name }}"',
         '  owners: ["team:video"]',
         "  tags:",
-        '    of: "{{ operation.name if operation else kind }}"',
+        '    of: "{{ operation.name }}"',
     )
     graph = definitions.resolve_asset_graph()
     specs = {key.to_user_string(): graph.get(key) for key in graph.get_all_asset_keys()}
@@ -345,7 +371,7 @@ def test_a_translation_in_yaml_describes_every_asset(loaded: Callable) -> None:
     assert detections.group_name == "yard_person_tracking"
     assert detections.tags["of"] == "person_tracking"
     assert detections.parent_keys == {dg.AssetKey(["yard", "person_tracking_completion"])}
-    assert specs["yard/video"].tags["of"] == "video"
+    assert specs["yard/video"].tags["of"] == "videos"
 
 
 @pytest.mark.parametrize(

@@ -252,6 +252,10 @@ def test_a_key_that_is_limited_to_buckets_reaches_no_other(cloud, make_service, 
             "[b]\naws_access_key_id = A\naws_secret_access_key = topsecret\n",
             "twice",
         ),
+        (
+            "[a]\naws_access_key_id = A\naws_secret_access_key = topsecret\nbucket = cameras\n",
+            r"has bucket in section \[a\]; it may have account, .*buckets",
+        ),
     ],
 )
 def test_a_credentials_file_that_cannot_be_used_is_told_without_its_secrets(tmp_path, text, said):
