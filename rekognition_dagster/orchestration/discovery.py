@@ -62,22 +62,22 @@ def build_discovery_sensor(deployment: Deployment) -> dg.SensorDefinition:
             known_videos.add_operations(connection, deployment.plan, time.time())
         before = _loaded(context.cursor, roots(settings.source_list))
         cursors = dict(before)
-        told: list[str] = []
+        lines: list[str] = []
         queue = deployment.resource(context, "arrivals_queue").queue()
         if queue is not None:
             inbox = Inbox(queue, context.log, settings.visibility_seconds)
-            told.append(_arrivals(state, deployment, inbox, until))
+            lines.append(_arrivals(state, deployment, inbox, until))
         hours = settings.listing_hours if queue is not None else 0.0
         client = bucket.client()
         for root in _in_turn(cursors, hours):
             cursors[root], listed = _listed(state, deployment, client, root, cursors[root], until)
-            told.append(listed)
+            lines.append(listed)
             if time.monotonic() > until:
                 break
         if settings.deleted == "forget":
             lake = deployment.resource(context, "lake").open()
-            told += _forgotten(context.instance, state, deployment, lake, until)
-        text = "; ".join(told)
+            lines += _forgotten(context.instance, state, deployment, lake, until)
+        text = "; ".join(lines)
         context.log.info(text)
         if cursors == before:
             return dg.SkipReason(text)

@@ -28,7 +28,6 @@ from rekognition_dagster.operations import OPERATIONS
 from rekognition_dagster.orchestration.names import TICK_S, Deployment
 from rekognition_dagster.orchestration.resources import RekognitionVideoResource
 from rekognition_dagster.state import State, control
-from rekognition_dagster.state import budget as budgets
 from rekognition_dagster.state import jobs as job_state
 from rekognition_dagster.state.jobs import Started, Waiting
 from rekognition_dagster.state.results import Written, written
@@ -299,8 +298,9 @@ def build_dispatch_sensor(deployment: Deployment) -> dg.SensorDefinition:
         with starting.state.read() as connection:
             running = job_state.in_flight(connection, time.time())
             paused = control.pauses(connection)
-            standing = budgets.spent(connection, settings.limits, time.time())
-        if used := [s for s in standing if not s.has_room(1 / 60, 0.0)]:
+            names, sources = deployment.operation_names, settings.source_list
+            used = job_state.beyond(connection, names, sources, settings.limits, time.time())
+        if used:
             texts = "; ".join(f"{s.text}, until {_when(s.until)}" for s in used)
             return dg.SkipReason(f"The budget is used up: {texts}")
         if paused:

@@ -12,7 +12,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from rekognition_dagster.state import log
-from rekognition_dagster.state.budget import Allowance, Budget, bytes_a_second, minutes_of
+from rekognition_dagster.state.budget import (
+    Allowance,
+    Budget,
+    Spent,
+    bytes_a_second,
+    minutes_of,
+    spent,
+)
 from rekognition_dagster.state.control import runs
 from rekognition_dagster.state.store import fact, set_fact, upsert
 from rekognition_dagster.state.tables import (
@@ -151,6 +158,30 @@ def reserve(
         ours = [{"of_operation": w.operation, "of_key": w.key} for w in chosen]
         connection.execute(reservation, ours)
     return chosen
+
+
+def beyond(
+    connection: sa.Connection,
+    operations: Sequence[str],
+    sources: Sequence[Source],
+    budget: Budget,
+    now: float,
+) -> list[Spent]:
+    """How the limits stand that the next work of an operation does not fit into."""
+    waiting = [
+        w
+        for o in (operations if budget.limits else ())
+        for w in _waiting(connection, o, sources, 1, now, None, False)
+    ]
+    return [
+        s
+        for s in spent(connection, budget, now)
+        if any(
+            s.limit.has(w.operation)
+            and not s.has_room(w.minutes, w.minutes * budget.prices.get(w.operation, 0.0))
+            for w in waiting
+        )
+    ]
 
 
 _OF_VERSION = WORK.c.version.label("of_version")

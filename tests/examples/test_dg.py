@@ -22,6 +22,21 @@ def project(tmp_path: Path) -> Path:
     return Path(shutil.copytree(EXAMPLE, tmp_path / "yaml"))
 
 
+def run(project: Path, *command: str) -> str:
+    """What dg prints in a project."""
+    environment = {**os.environ, "COLUMNS": "200", "PATH": f"{DG.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [str(DG), *command],
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done.stdout
+
+
 @pytest.mark.skipif(not DG.exists(), reason="dagster-dg-cli is not installed")
 @pytest.mark.parametrize(
     ("command", "text"),
@@ -33,36 +48,14 @@ def project(tmp_path: Path) -> Path:
     ids=["list components", "check yaml", "check defs"],
 )
 def test_dg_accepts_the_example(project: Path, command: tuple[str, ...], text: str) -> None:
-    environment = {**os.environ, "COLUMNS": "200", "PATH": f"{DG.parent}:{os.environ['PATH']}"}
-    done = subprocess.run(
-        [str(DG), *command],
-        cwd=project,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr + done.stdout
-    assert text in done.stdout
+    assert text in run(project, *command)
 
 
 @pytest.mark.skipif(not DG.exists(), reason="dagster-dg-cli is not installed")
 def test_dg_scaffolds_a_deployment_that_loads(project: Path) -> None:
-    environment = {**os.environ, "COLUMNS": "200", "PATH": f"{DG.parent}:{os.environ['PATH']}"}
     component = "rekognition_dagster.RekognitionVideoComponent"
-    for command in (
-        ("scaffold", "defs", component, "gate", "--bucket", "gate-videos"),
-        ("check", "defs"),
-    ):
-        done = subprocess.run(
-            [str(DG), *command],
-            cwd=project,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr + done.stdout
+    run(project, "scaffold", "defs", component, "gate", "--bucket", "gate-videos")
+    run(project, "check", "defs")
     assert "bucket: gate-videos" in (project / "cameras/defs/gate/defs.yaml").read_text()
 
 

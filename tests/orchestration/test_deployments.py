@@ -23,6 +23,7 @@ from rekognition_dagster.analytics import load_models
 from rekognition_dagster.cli import main
 from rekognition_dagster.errors import AccessError, ConfigurationError
 from rekognition_dagster.orchestration import dispatch
+from rekognition_dagster.orchestration.settings import BudgetLimit
 from rekognition_dagster.state import Phase
 from rekognition_dagster.state.queries import everything, summary
 from rekognition_dagster.state.rebuild import rebuild
@@ -339,6 +340,18 @@ def test_a_person_steers_from_dagsters_ui(deployment: Deployment) -> None:
     assert deployment.phases()["lobby/b.mp4"] is Phase.IN_FLIGHT
     assert not steer(deployment, action="ignore")
     assert not steer(deployment, action="pause", operations=["zebras"])
+
+
+def test_a_budget_that_is_too_small_for_what_waits_is_named(deployment: Deployment) -> None:
+    limit = BudgetLimit(per="day", money=1e-9)
+    deployment.set(budget=[limit])
+    deployment.discover("a.mp4")
+    assert deployment.dispatch() == 0
+    skipped = str(deployment.evaluate("job_dispatch").skip_message)
+    assert "The budget is used up: 0.00 of 1e-09 money this day, until" in skipped
+    deployment.set(budget=[limit.model_copy(update={"money": 1.0})])
+    assert deployment.dispatch() == 1
+    assert "No video waits" in str(deployment.evaluate("job_dispatch").skip_message)
 
 
 def test_a_plan_says_what_would_start_before_anything_does(
