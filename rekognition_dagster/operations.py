@@ -106,6 +106,8 @@ class Operation:
         box: SQL expression of a row's bounding box, where rows have one.
         expected: Name and description of a check that warns of a video without rows, if that is
             unusual.
+        highlights: A SELECT with a row a video of ``videos``: what people want to know of its rows.
+            Each column is shown under its name; one that ends in ``_ms`` as a time.
         request_members: Members of the Start request that change the results.
         always: Those that each Start needs, with the values that the pipeline sends.
         defaults: What an absent member means.
@@ -129,6 +131,7 @@ class Operation:
     time: str = field(default="timestamp_ms", repr=False)
     box: str | None = field(default=None, repr=False)
     expected: tuple[str, str] | None = field(default=None, repr=False)
+    highlights: str | None = field(default=None, repr=False)
     request_members: tuple[str, ...] = ()
     always: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
     defaults: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
@@ -270,6 +273,29 @@ PERSON_TRACKING = Operation(
         "has_people",
         "People are found in the video; a video of an empty place only warns.",
     ),
+    highlights="""
+        WITH people AS (
+            SELECT video, person_index, max(timestamp_ms) - min(timestamp_ms) AS stay_ms,
+                bool_or(face IS NOT NULL) AS has_face, count(*) AS boxes,
+                count(*) FILTER (interpolated) AS filled
+            FROM person_detections GROUP BY video, person_index
+        ),
+        moments AS (
+            SELECT video, timestamp_ms, count(*) AS people
+            FROM person_detections GROUP BY video, timestamp_ms
+        ),
+        busiest AS (
+            SELECT video, max(people) AS people,
+                arg_max(timestamp_ms, (people, -timestamp_ms)) AS ms
+            FROM moments GROUP BY video
+        )
+        SELECT v.video, count(person_index) AS people,
+            count(*) FILTER (has_face) AS people_with_a_face, max(stay_ms) AS longest_stay_ms,
+            any_value(b.people) AS most_people_at_once, any_value(b.ms) AS busiest_moment_ms,
+            round(sum(filled) / sum(boxes), 3) AS share_interpolated
+        FROM videos v LEFT JOIN people USING (video) LEFT JOIN busiest b USING (video)
+        GROUP BY v.video
+    """,
     sort_by=TIMESTAMP,
     sort_columns=("timestamp_ms", "person_index"),
     orders={"INDEX": ("person_index", "unsureness", "timestamp_ms")},
@@ -292,6 +318,16 @@ FACE_DETECTION = Operation(
     ),
     identity=("face.bounding_box",),
     box="face.bounding_box",
+    highlights="""
+        WITH moments AS (
+            SELECT video, timestamp_ms, count(*) AS faces
+            FROM face_detections GROUP BY video, timestamp_ms
+        )
+        SELECT v.video, coalesce(sum(faces), 0)::BIGINT AS faces,
+            max(faces) AS most_faces_at_once,
+            arg_max(timestamp_ms, (faces, -timestamp_ms)) AS busiest_moment_ms
+        FROM videos v LEFT JOIN moments USING (video) GROUP BY v.video
+    """,
     request_members=("FaceAttributes",),
     defaults={"FaceAttributes": "DEFAULT"},
 )
@@ -325,6 +361,16 @@ LABEL_DETECTION = Operation(
         Column("duration_ms", ("DurationMillis",), _I64, "Length of its segment."),
     ),
     identity=("name",),
+    highlights="""
+        WITH named AS (
+            SELECT video, name, count(*) AS times FROM label_detections GROUP BY video, name
+        )
+        SELECT v.video, count(name) AS labels,
+            array_to_string(
+                list(name ORDER BY times DESC, name) FILTER (name IS NOT NULL)[:5], ', '
+            ) AS most_often
+        FROM videos v LEFT JOIN named USING (video) GROUP BY v.video
+    """,
     request_members=("MinConfidence", "Features", "Settings"),
     defaults={"MinConfidence": MIN_CONFIDENCE, "Features": ["GENERAL_LABELS"]},
     sort_by=TIMESTAMP,
@@ -373,6 +419,12 @@ SEGMENT_DETECTION = Operation(
     identity=("type", "cue_type"),
     time="start_timestamp_ms",
     expected=("has_segments", "Every video has a shot at least."),
+    highlights="""
+        SELECT v.video, count(*) FILTER (type = 'SHOT') AS shots,
+            max(s.duration_ms) FILTER (type = 'SHOT') AS longest_shot_ms,
+            coalesce(sum(s.duration_ms) FILTER (cue_type = 'BlackFrames'), 0)::BIGINT AS black_ms
+        FROM videos v LEFT JOIN segment_detections s USING (video) GROUP BY v.video
+    """,
     request_members=("SegmentTypes", "Filters"),
     always={"SegmentTypes": ["TECHNICAL_CUE", "SHOT"]},
     defaults={

@@ -59,6 +59,11 @@ class AnalyticsModel(ABC):
         """What a row is, in Markdown."""
 
     @property
+    def column_descriptions(self) -> dict[str, str]:
+        """What columns say, as far as the model tells."""
+        return {}
+
+    @property
     @abstractmethod
     def code_version(self) -> str:
         """A text that changes when what the model computes changes."""
@@ -98,6 +103,12 @@ class SqlModel(AnalyticsModel):
                 break
             lines.append(line.removeprefix("--").strip())
         return f"{' '.join(lines)}\n\n```sql\n{self.sql.strip()}\n```"
+
+    @property
+    def column_descriptions(self) -> dict[str, str]:
+        """The comments beside the columns of the SELECT, each on a line of its own."""
+        found = re.findall(r"(\w+),?[ \t]+--[ \t]*(.+)$", self.sql, re.MULTILINE)
+        return {name: text.strip() for name, text in found}
 
     @property
     def code_version(self) -> str:

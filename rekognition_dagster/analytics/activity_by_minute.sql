@@ -23,10 +23,10 @@ faces AS (
     GROUP BY video, minute
 )
 SELECT
-    video,
-    minute,
-    coalesce(p.people, CASE WHEN a.people THEN 0 END) AS people,
-    coalesce(f.faces, CASE WHEN a.faces THEN 0 END) AS faces
+    video, -- The video, as s3://bucket/key or file:///path.
+    minute, -- Which minute of the video, from 0.
+    coalesce(p.people, CASE WHEN a.people THEN 0 END) AS people, -- People who were there.
+    coalesce(f.faces, CASE WHEN a.faces THEN 0 END) AS faces -- Most faces in view at once.
 FROM people AS p
 FULL JOIN faces AS f USING (video, minute)
 LEFT JOIN analysed AS a USING (video)

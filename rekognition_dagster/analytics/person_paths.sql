@@ -19,18 +19,20 @@ steps AS (
     WINDOW path AS (PARTITION BY video, person_index ORDER BY timestamp_ms)
 )
 SELECT
-    video,
-    person_index,
-    min(timestamp_ms) AS first_seen_ms,
-    max(timestamp_ms) AS last_seen_ms,
-    max(timestamp_ms) - min(timestamp_ms) AS dwell_ms,
-    count(*) AS detections,
-    coalesce(sum(sqrt((x - previous_x) ** 2 + (y - previous_y) ** 2)), 0) AS path_length,
+    video, -- The video, as s3://bucket/key or file:///path.
+    person_index, -- Which person of this video, from 0.
+    min(timestamp_ms) AS first_seen_ms, -- Milliseconds since the start of the video.
+    max(timestamp_ms) AS last_seen_ms, -- Milliseconds since the start of the video.
+    max(timestamp_ms) - min(timestamp_ms) AS dwell_ms, -- From the first time to the last.
+    count(*) AS detections, -- Times at which they are there.
+    coalesce(
+        sum(sqrt((x - previous_x) ** 2 + (y - previous_y) ** 2)), 0
+    ) AS path_length, -- Length of their path, in widths of the frame.
     {
         'left': avg(box.left),
         'top': avg(box.top),
         'width': avg(box.width),
         'height': avg(box.height)
-    } AS mean_bounding_box
+    } AS mean_bounding_box -- The mean of their boxes, in ratios of the frame.
 FROM steps
 GROUP BY video, person_index

@@ -36,14 +36,22 @@ faces AS (
     GROUP BY video
 )
 SELECT
-    v.video,
-    v.duration_ms,
-    coalesce(i.people, CASE WHEN a.people THEN 0 END) AS people,
-    coalesce(i.person_detections, CASE WHEN a.people THEN 0 END) AS person_detections,
-    coalesce(f.face_detections, CASE WHEN a.faces THEN 0 END) AS face_detections,
-    coalesce(f.most_faces_at_once, CASE WHEN a.faces THEN 0 END) AS most_faces_at_once,
-    p.busiest_ms,
-    coalesce(p.most_people_at_once, CASE WHEN a.people THEN 0 END) AS most_people_at_once
+    v.video, -- The video, as s3://bucket/key or file:///path.
+    v.duration_ms, -- How long the video is.
+    coalesce(i.people, CASE WHEN a.people THEN 0 END) AS people, -- People who were there.
+    coalesce(
+        i.person_detections, CASE WHEN a.people THEN 0 END
+    ) AS person_detections, -- Rows of person_detections.
+    coalesce(
+        f.face_detections, CASE WHEN a.faces THEN 0 END
+    ) AS face_detections, -- Rows of face_detections.
+    coalesce(
+        f.most_faces_at_once, CASE WHEN a.faces THEN 0 END
+    ) AS most_faces_at_once, -- Most faces in view at once.
+    p.busiest_ms, -- The first moment at which most people were in view.
+    coalesce(
+        p.most_people_at_once, CASE WHEN a.people THEN 0 END
+    ) AS most_people_at_once -- How many they were.
 FROM videos AS v
 LEFT JOIN analysed AS a USING (video)
 LEFT JOIN identities AS i USING (video)

@@ -15,7 +15,8 @@ from rekognition_dagster.analytics import (
 )
 from rekognition_dagster.errors import DamagedFileError
 from rekognition_dagster.lake import Lake
-from rekognition_dagster.orchestration.metadata import column_schema, file_metadata
+from rekognition_dagster.orchestration.highlights import dump, table_of
+from rekognition_dagster.orchestration.metadata import Rows, column_schema, rows_metadata
 from rekognition_dagster.orchestration.names import BATCH_SIZE, BATCH_TAG, Deployment
 from rekognition_dagster.orchestration.results import BatchConfig
 from rekognition_dagster.orchestration.selection import VideosConfig, selected
@@ -59,12 +60,10 @@ def build_model_asset(
         deployment.resource(context, "lake").refresh_catalogue()
         context.log.info(f"{len(done)} of {len(keys)} videos computed")
         if done:
-            rows = sum(d["rows"] for d in done)
-            metadata: dict[str, Any] = {"dagster/partition_row_count": rows}
-            if len(done) == 1:
-                metadata = file_metadata(lake, done[0]["path"], rows)
-            metadata["dagster/column_schema"] = column_schema(done[0]["schema"])
-            yield dg.MaterializeResult(metadata=metadata)
+            rows = [Rows(d["video"], d["path"], d["rows"], {}, d["shown"]) for d in done]
+            metadata = rows_metadata(lake, sql.name, rows)
+            schema = column_schema(done[0]["schema"], sql.column_descriptions)
+            yield dg.MaterializeResult(metadata=metadata | {"dagster/column_schema": schema})
 
     return compute
 
@@ -122,7 +121,7 @@ def compute_model(
 
     Returns:
         Of each video that has something to compute from: ``key``, ``partition``, ``rows``,
-        ``path`` and ``schema``.
+        ``path``, ``schema``, ``video`` and what is ``shown`` of its rows.
     """
     # Revisions before rows: what changes meanwhile is then found to be behind.
     with state.read() as connection:
@@ -138,8 +137,12 @@ def compute_model(
             revision, before = wanted[key]
             if before and before != path:
                 lake.remove(before, video)  # the same video, formerly of another date
+            shown = {"first_rows": table_of(rows)} if rows.num_rows else {}
             done.append(
                 {
+                    "video": video.uri,
+                    "shown": shown,
+                    "detail": dump(shown),
                     "key": key,
                     "partition": partition,
                     "made": revision,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from rekognition_dagster.lake import Lake
 from rekognition_dagster.operations import Operation
 from rekognition_dagster.videos import Video
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 BOX_TOLERANCE = 0.02
 """How far a box may reach beyond the frame, as a ratio of it: trackers foresee people who leave."""
@@ -91,12 +93,14 @@ def results_checks(
 
 
 def find_offenders(
-    lake: Lake, operation: Operation, videos: Sequence[Video]
+    connection: DuckDBPyConnection, operation: Operation, videos: Sequence[Video]
 ) -> dict[str, dict[str, int]]:
-    """Evaluate the rules over the files of some videos: findings by video and rule."""
+    """Evaluate the rules over the rows of some videos, which alone the connection sees.
+
+    Returns:
+        How many rows break each rule, by partition key and rule.
+    """
     found: dict[str, dict[str, int]] = {v.partition_key: {} for v in videos}
-    if not videos:
-        return found
     by_uri = {v.uri: v.partition_key for v in videos}
     table, rules, box = operation.table, _rules(operation), operation.box
     query = _FINDINGS.format(
@@ -106,11 +110,10 @@ def find_offenders(
         outside=_OUTSIDE.format(box) if box else "false",
         rules=", ".join(r.sql for r in rules),
     )
-    with lake.connect(tables=(table, "videos"), videos=videos) as connection:
-        for uri, *counts in connection.execute(query).fetchall():
-            for rule, count in zip(rules, counts, strict=True):
-                if count:
-                    found[by_uri[uri]][rule.name] = int(count)
+    for uri, *counts in connection.execute(query).fetchall():
+        for rule, count in zip(rules, counts, strict=True):
+            if count:
+                found[by_uri[uri]][rule.name] = int(count)
     return found
 
 

@@ -29,6 +29,7 @@ from rekognition_dagster.lake import Lake
 from rekognition_dagster.operations import Operation, operation
 from rekognition_dagster.orchestration.names import Deployment
 from rekognition_dagster.orchestration.resources import VideoBucketResource
+from rekognition_dagster.orchestration.results import examined
 from rekognition_dagster.orchestration.settings import Settings
 from rekognition_dagster.state import State
 from rekognition_dagster.state.results import Written, written
@@ -240,7 +241,17 @@ class _Backfill:
         """Enter what the lake has of a video, unless it is another lake than the pipeline's."""
         if self.config.lake is None:
             jobs = {o.name: self.lake.read_job(video, o.name) for o in self.operations}
-            results = [Written.of(self.lake, video, o, job) for o, job in jobs.items() if job]
+            results = [
+                one
+                for o, job in jobs.items()
+                if job
+                for one in examined(
+                    self.lake,
+                    operation(o),
+                    [Written.of(self.lake, video, o, job)],
+                    {video.partition_key: video},
+                )
+            ]
             with self.state.write() as connection:
                 written(connection, results, self.deployment.state_models, time.time())
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import dagster as dg
 import pyarrow as pa
 
 from rekognition_dagster.lake import Lake
+from rekognition_dagster.orchestration.highlights import clock, markdown_table
+
+_VIDEOS = 10  # named in the metadata of a partition of several
 
 
 def column_schema(
@@ -29,12 +33,62 @@ def _type_name(type_: pa.DataType) -> str:
     return name if len(name) < 80 else name.split("<", maxsplit=1)[0]
 
 
-def file_metadata(lake: Lake, path: str, rows: int) -> dict[str, Any]:
-    """What a materialized partition says of its file; ``path`` is relative to the lake."""
-    uri = lake.storage.uri(path)
-    return {
-        "dagster/partition_row_count": rows,
-        "dagster/uri": uri if not lake.storage.is_local else Path(uri).as_uri(),
-        "path": path,
-        "file": dg.MetadataValue.path(uri) if lake.storage.is_local else dg.MetadataValue.url(uri),
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a table that are of one video.
+
+    Args:
+        video: Its URI.
+        path: Their file, relative to the lake; none where that is not known.
+        count: How many.
+        highlights: What they say, by name; see :mod:`highlights`.
+        detail: Markdown to show, by name.
+        warning: What was lost of the video.
+        backend: What did the work.
+    """
+
+    video: str
+    path: str | None
+    count: int
+    highlights: Mapping[str, Any] = field(default_factory=dict)
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    warning: str | None = None
+    backend: str | None = None
+
+
+def rows_metadata(lake: Lake, table: str, rows: Sequence[Rows]) -> dict[str, Any]:
+    """What a materialized partition of a table says of its rows, file and videos."""
+    if len(rows) != 1:
+        return _of_several(rows)
+    one = rows[0]
+    metadata: dict[str, Any] = {"dagster/partition_row_count": one.count}
+    for name, value in one.highlights.items():
+        metadata[name.removesuffix("_ms")] = clock(value) if name.endswith("_ms") else value
+    if one.warning:
+        metadata["warning"] = one.warning
+    if one.backend:
+        metadata["backend"] = one.backend
+    metadata |= {name: dg.MetadataValue.md(text) for name, text in one.detail.items()}
+    quoted = one.video.replace("'", "''")
+    query = f"```sql\nSELECT * FROM {table} WHERE video = '{quoted}'\n```"
+    metadata["query"] = dg.MetadataValue.md(query)
+    if one.path:
+        uri, is_local = lake.storage.uri(one.path), lake.storage.is_local
+        metadata["dagster/uri"] = Path(uri).as_uri() if is_local else uri
+        metadata["file"] = dg.MetadataValue.path(uri) if is_local else dg.MetadataValue.url(uri)
+    return metadata
+
+
+def _of_several(rows: Sequence[Rows]) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "videos": len(rows),
+        "dagster/partition_row_count": sum(r.count for r in rows),
     }
+    if warned := sum(r.warning is not None for r in rows):
+        metadata["videos_with_warnings"] = warned
+    shown = [{"video": r.video, "rows": r.count, **r.highlights} for r in rows[:_VIDEOS]]
+    names = dict.fromkeys(name for row in shown for name in row)
+    text = markdown_table(names, shown)
+    if len(rows) > _VIDEOS:
+        text += f"\n\nand {len(rows) - _VIDEOS} more"
+    return metadata | {"by_video": dg.MetadataValue.md(text)}

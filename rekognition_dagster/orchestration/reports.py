@@ -19,12 +19,14 @@ from rekognition_dagster.lake import Lake
 from rekognition_dagster.operations import Operation
 from rekognition_dagster.orchestration import adapter
 from rekognition_dagster.orchestration.checks import verdicts
-from rekognition_dagster.orchestration.metadata import file_metadata
+from rekognition_dagster.orchestration.highlights import clock
+from rekognition_dagster.orchestration.metadata import Rows, rows_metadata
 from rekognition_dagster.orchestration.names import TICK_S, Deployment
 from rekognition_dagster.state import log
 from rekognition_dagster.state.store import State, upsert
 from rekognition_dagster.state.tables import (
     ANALYTICS,
+    FAILED,
     GONE,
     IGNORED,
     JOBS,
@@ -39,7 +41,7 @@ _CHUNK = 400  # partitions in one statement: databases limit a statement's varia
 _COMPARE_S = 60.0  # Dagster's partitions are compared with the state's so often
 
 Event = adapter.Event
-Rows = Sequence[Any]
+Found = Sequence[Any]
 
 
 def build_report_sensor(deployment: Deployment) -> dg.SensorDefinition:
@@ -101,13 +103,16 @@ def report(
         with state.read() as connection:
             due = log.pending(connection, _CHUNK)
             by_asset: dict[str, list[str]] = {}
-            for asset, partition, _ in due:
+            details: dict[str, dict[str, Any]] = {}
+            for asset, partition, _, detail in due:
                 by_asset.setdefault(asset, []).append(partition)
+                if detail:
+                    details.setdefault(asset, {})[partition] = json.loads(detail)
             events = [
                 e
                 for asset, partitions in by_asset.items()
                 if asset in renderers
-                for e in renderers[asset](connection, partitions)
+                for e in renderers[asset](connection, partitions, details.get(asset, {}))
             ]
         if not due:
             return done
@@ -141,26 +146,29 @@ def _add_partitions(
 
 # -- what a report says ---------------------------------------------------------------------------
 
-Renderer = Callable[[sa.Connection, Sequence[str]], Iterator[Event]]
+Details = Mapping[str, Mapping[str, Any]]
+Renderer = Callable[[sa.Connection, Sequence[str], Details], Iterator[Event]]
 
 
 def _renderers(deployment: Deployment, lake: Lake, models: Sequence[str]) -> dict[str, Renderer]:
     """What makes the events of partitions, by the outbox's name of an asset."""
     key = deployment.key
-    made: dict[str, Renderer] = {log.VIDEO: lambda c, p: _videos(key("video"), c, p)}
+    made: dict[str, Renderer] = {log.VIDEO: lambda c, p, _: _videos(key("video"), c, p)}
     for o in deployment.settings.operation_list:
-        made[log.job(o.name)] = lambda c, p, o=o: _jobs(key("job", o), o, c, p)
-        made[log.completion(o.name)] = lambda c, p, o=o: _completions(key("completion", o), o, c, p)
-        made[o.name] = lambda c, p, o=o: _results(key("results", o), o, lake, c, p)
-        made[log.checks(o.name)] = lambda c, p, o=o: _checks(key("results", o), o, c, p)
+        made[log.job(o.name)] = lambda c, p, _, o=o: _jobs(key("job", o), o, c, p)
+        made[log.completion(o.name)] = lambda c, p, _, o=o: _completions(
+            key("completion", o), o, c, p
+        )
+        made[o.name] = lambda c, p, d, o=o: _results(key("results", o), o, lake, c, p, d)
+        made[log.checks(o.name)] = lambda c, p, _, o=o: _checks(key("results", o), o, c, p)
     for m in models:
-        made[m] = lambda c, p, m=m: _analytics(deployment.table_key(m), m, lake, c, p)
+        made[m] = lambda c, p, d, m=m: _analytics(deployment.table_key(m), m, lake, c, p, d)
     return made
 
 
 def _grouped(
     connection: sa.Connection, query: sa.Select[Any], partitions: Sequence[str]
-) -> dict[str, Rows]:
+) -> dict[str, Found]:
     """Rows of a query that joins ``videos``, by partition; ignored videos are left out."""
     found: dict[str, list[Any]] = {}
     chosen = query.where(VIDEOS.c.partition.in_(partitions), VIDEOS.c.status != IGNORED)
@@ -178,8 +186,9 @@ def _videos(
             row = rows[0]
             metadata = {
                 "uri": _uri(row),
+                "size": _size(row["size"]),
+                "duration": row["duration_s"] and clock(round(row["duration_s"] * 1000)),
                 "version": row["version"],
-                "size": row["size"],
                 "last_modified_at": _time(row["last_modified"]),
                 "archived": row["archived"] or None,
             }
@@ -197,7 +206,7 @@ def _jobs(
     for partition, rows in _grouped(connection, _current_jobs(operation), partitions).items():
         metadata: dict[str, Any] = {"jobs": len(rows)}
         if len(rows) == 1:
-            metadata = {name: rows[0][name] for name in ("job_id", "token", "attempt")}
+            metadata = {name: rows[0][name] for name in ("job_id", "attempt")}
             metadata["started_at"] = _time(rows[0]["started_at"])
         yield _materialization(key, partition, metadata, [r["job_id"] for r in rows])
 
@@ -209,8 +218,11 @@ def _completions(
     for partition, rows in _grouped(connection, query, partitions).items():
         metadata: dict[str, Any] = {"completed": len(rows)}
         if len(rows) == 1:
-            metadata = {name: rows[0][name] for name in ("job_id", "status")}
+            metadata = {name: rows[0][name] for name in ("status", "message", "job_id")}
             metadata["completed_at"] = _time(rows[0]["completed_at"])
+            metadata["minutes"] = _minutes(rows[0]["started_at"], rows[0]["completed_at"])
+        elif failed := sum(r["status"] == FAILED for r in rows):
+            metadata["failed"] = failed
         ids = [(r["job_id"], r["status"]) for r in rows]
         yield _materialization(key, partition, metadata, ids)
 
@@ -232,29 +244,29 @@ def _results(
     lake: Lake,
     connection: sa.Connection,
     partitions: Sequence[str],
+    details: Details,
 ) -> Iterator[Event]:
     query = (
-        sa.select(VIDEOS.c.partition, WORK)
+        sa.select(VIDEOS.c.partition, VIDEOS.c.bucket, VIDEOS.c.name, WORK)
         .join(VIDEOS, VIDEOS.c.key == WORK.c.key)
         .where(WORK.c.operation == operation.name, WORK.c.results_job_id.is_not(None))
         .order_by(WORK.c.key)
     )
     for partition, rows in _grouped(connection, query, partitions).items():
-        metadata = _of_files(lake, rows)
-        if len(rows) == 1:
-            metadata |= {"job_id": rows[0]["results_job_id"], "backend": rows[0]["backend"]}
-            metadata["warning"] = rows[0]["warning"]
-        elif warned := sum(r["warning"] is not None for r in rows):
-            metadata["videos_with_warnings"] = warned
+        shown = [
+            Rows(
+                _uri(r),
+                r["path"],
+                r["rows"] or 0,
+                json.loads(r["highlights"] or "{}"),
+                details.get(partition, {}),
+                r["warning"],
+                r["backend"],
+            )
+            for r in rows
+        ]
+        metadata = rows_metadata(lake, operation.table, shown)
         yield _materialization(key, partition, metadata, [r["results_job_id"] for r in rows])
-
-
-def _of_files(lake: Lake, rows: Rows) -> dict[str, Any]:
-    """The metadata of a partition's files; more of it where there is one."""
-    if len(rows) == 1 and rows[0]["path"]:
-        return file_metadata(lake, rows[0]["path"], rows[0]["rows"] or 0)
-    total = sum(r["rows"] or 0 for r in rows)
-    return {"videos": len(rows), "dagster/partition_row_count": total}
 
 
 def _checks(
@@ -288,16 +300,20 @@ def _analytics(
     lake: Lake,
     connection: sa.Connection,
     partitions: Sequence[str],
+    details: Details,
 ) -> Iterator[Event]:
     query = (
-        sa.select(VIDEOS.c.partition, ANALYTICS)
+        sa.select(VIDEOS.c.partition, VIDEOS.c.bucket, VIDEOS.c.name, ANALYTICS)
         .join(VIDEOS, VIDEOS.c.key == ANALYTICS.c.key)
         .where(ANALYTICS.c.model == model, ANALYTICS.c.made > 0)
         .order_by(ANALYTICS.c.key)
     )
     for partition, rows in _grouped(connection, query, partitions).items():
         made = [(r["key"], r["made"]) for r in rows]
-        yield _materialization(key, partition, _of_files(lake, rows), made)
+        detail = details.get(partition, {})
+        shown = [Rows(_uri(r), r["path"], r["rows"] or 0, {}, detail) for r in rows]
+        metadata = rows_metadata(lake, model, shown)
+        yield _materialization(key, partition, metadata, made)
 
 
 def _materialization(
@@ -321,6 +337,18 @@ def _known(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def _uri(row: Any) -> str:
     return f"s3://{row['bucket']}/{row['name']}" if row["bucket"] else row["name"]
+
+
+def _size(size: int | None) -> str | None:
+    """``12.3 MB``: a size for people."""
+    if size is None:
+        return None
+    power = min(max(size, 1).bit_length() // 10, 4)
+    return f"{size / 1024**power:.3g} {('bytes', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
+
+
+def _minutes(start: float | None, end: float | None) -> float | None:
+    return None if start is None or end is None else round((end - start) / 60, 2)
 
 
 def _time(seconds: float | None) -> dg.MetadataValue | None:

@@ -2,10 +2,11 @@
 
 # No postponed annotations here: Dagster reads those of the decorated functions as they stand.
 
+import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -21,8 +22,9 @@ from rekognition_dagster.errors import (
 from rekognition_dagster.lake import TABLES, Lake
 from rekognition_dagster.operations import OPERATIONS, Operation
 from rekognition_dagster.orchestration import adapter
-from rekognition_dagster.orchestration.checks import find_offenders, results_checks, verdicts
-from rekognition_dagster.orchestration.metadata import column_schema, file_metadata
+from rekognition_dagster.orchestration.checks import results_checks, verdicts
+from rekognition_dagster.orchestration.highlights import dump, examine
+from rekognition_dagster.orchestration.metadata import Rows, column_schema, rows_metadata
 from rekognition_dagster.orchestration.names import BATCH_SIZE, BATCH_TAG, Deployment
 from rekognition_dagster.orchestration.selection import VideosConfig, failure, selected
 from rekognition_dagster.state import State, batches
@@ -90,11 +92,8 @@ def build_results_asset(operation: Operation, deployment: Deployment) -> dg.Asse
         if failures:
             raise failure(paging.what_failed, len(stands), failures)
         if done:
-            rows = sum(w.rows for w in done)
-            metadata: dict[str, Any] = {"dagster/partition_row_count": rows}
-            if len(done) == 1:
-                metadata = file_metadata(paging.lake, done[0].path, done[0].rows)
-            yield dg.MaterializeResult(metadata=metadata)
+            rows = [rows_of(w) for w in done]
+            yield dg.MaterializeResult(metadata=rows_metadata(paging.lake, operation.table, rows))
 
     return page
 
@@ -177,11 +176,13 @@ class Paging:
         self.lake: Lake = self.deployment.resource(self.context, "lake").open()
         self._entered, self._since = 0, time.monotonic()
         self._red: set[str] = set()
+        self._videos: dict[str, Video] = {}
 
     def run(self, stands: Sequence[Stand]) -> None:
         """Page the results of videos. What failed is in :attr:`failures`, by URI."""
         api = self.deployment.resource(self.context, "rekognition").pager() if stands else None
         chosen = [s for s in stands if not self._is_only_shown(s)]
+        self._videos = {s.key: s.video for s in chosen}
         with ThreadPoolExecutor(self.deployment.settings.pages_at_once) as pool:
             paged: dict[Future[Written], Stand] = {
                 pool.submit(page_video, api, self.lake, self.operation, s): s for s in chosen
@@ -192,7 +193,6 @@ class Paging:
             finally:
                 pool.shutdown(cancel_futures=True)
                 self._enter()
-        self._check([s for s in chosen if s.video.uri not in self.failures])
         if self._red and self.batch is not None:
             key = self.deployment.key("results", self.operation)
             adapter.plan_failures(self.context, key, sorted(self._red))
@@ -248,18 +248,46 @@ class Paging:
         self._red.add(stand.partition)
 
     def _enter(self) -> None:
-        new, now = self.done[self._entered :], time.time()
+        """Examine what was written since the last time, and enter it."""
+        new = examined(self.lake, self.operation, self.done[self._entered :], self._videos)
+        self.done[self._entered :] = new
+        for one in new:
+            self.findings[self._videos[one.key].uri] = dict(one.checks or {})
+        now = time.time()
         self._entered, self._since = len(self.done), time.monotonic()
         with self.state.write() as connection:
             result_state.written(connection, new, self.deployment.state_models, now)
             if self.batch is not None:
                 batches.alive(connection, self.batch, now)
 
-    def _check(self, stands: Sequence[Stand]) -> None:
-        found = find_offenders(self.lake, self.operation, [s.video for s in stands])
-        self.findings = {s.video.uri: found[s.key] for s in stands}
-        with self.state.write() as connection:
-            result_state.set_checks(connection, self.operation.name, found)
+
+def examined(
+    lake: Lake, operation: Operation, done: Sequence[Written], videos: Mapping[str, Video]
+) -> list[Written]:
+    """Results with what their rows say; ``videos`` are by partition key."""
+    found = examine(lake, operation, [videos[w.key] for w in done])
+    return [
+        replace(
+            w,
+            checks=found[w.key].checks,
+            highlights=found[w.key].highlights,
+            detail=dump(found[w.key].detail),
+        )
+        for w in done
+    ]
+
+
+def rows_of(one: Written) -> Rows:
+    """What Dagster's UI shows of a video's results."""
+    return Rows(
+        Video.from_partition_key(one.key).uri,
+        one.path,
+        one.rows,
+        one.highlights or {},
+        json.loads(one.detail or "{}"),
+        one.warning,
+        one.backend,
+    )
 
 
 def page_video(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -39,14 +39,27 @@ def checks(operation: str) -> str:
     return f"{operation}_checks"
 
 
-def to_report(connection: sa.Connection, changed: Iterable[tuple[str, str]]) -> None:
-    """Have Dagster told of partitions, by asset. What is still to be reported is reported once,
-    as it stands then."""
-    rows = [
-        {"asset": asset, "partition": partition, "seq": time.time_ns()}
-        for asset, partition in dict.fromkeys(changed)
-    ]
-    upsert(connection, OUTBOX, rows)
+def to_report(
+    connection: sa.Connection,
+    changed: Iterable[tuple[str, str]],
+    details: Mapping[tuple[str, str], str] | None = None,
+) -> None:
+    """Have partitions reported to Dagster, by asset, once and as they stand then.
+
+    Args:
+        connection: A transaction that writes.
+        changed: Assets and partitions.
+        details: What the report shows besides what the state has, in JSON. It is kept until then.
+    """
+    shown, each_once = details or {}, dict.fromkeys(changed)
+    for has_detail in (True, False):
+        rows: list[dict[str, Any]] = [
+            {"asset": each[0], "partition": each[1], "seq": time.time_ns()}
+            | ({"detail": shown[each]} if has_detail else {})
+            for each in each_once
+            if (each in shown) is has_detail
+        ]
+        upsert(connection, OUTBOX, rows)
 
 
 def report_all(connection: sa.Connection, operations: Sequence[str], models: Sequence[str]) -> None:
@@ -74,14 +87,14 @@ def report_all(connection: sa.Connection, operations: Sequence[str], models: Seq
         )
 
 
-def pending(connection: sa.Connection, limit: int) -> list[tuple[str, str, int]]:
-    """The oldest reports to make: asset, partition and sequence number."""
-    query = sa.select(OUTBOX.c.asset, OUTBOX.c.partition, OUTBOX.c.seq)
+def pending(connection: sa.Connection, limit: int) -> list[tuple[str, str, int, str | None]]:
+    """The oldest reports to make: asset, partition, sequence number and detail."""
+    query = sa.select(OUTBOX.c.asset, OUTBOX.c.partition, OUTBOX.c.seq, OUTBOX.c.detail)
     found = connection.execute(query.order_by(OUTBOX.c.seq).limit(limit))
-    return [(asset, partition, seq) for asset, partition, seq in found]
+    return [(asset, partition, seq, detail) for asset, partition, seq, detail in found]
 
 
-def reported(connection: sa.Connection, done: Sequence[tuple[str, str, int]]) -> None:
+def reported(connection: sa.Connection, done: Sequence[tuple[str, str, int, str | None]]) -> None:
     """Take reports out of the outbox, unless their partitions changed meanwhile."""
     if not done:
         return
@@ -90,7 +103,7 @@ def reported(connection: sa.Connection, done: Sequence[tuple[str, str, int]]) ->
         OUTBOX.c.partition == sa.bindparam("p"),
         OUTBOX.c.seq == sa.bindparam("s"),
     )
-    connection.execute(statement, [{"a": a, "p": p, "s": s} for a, p, s in done])
+    connection.execute(statement, [{"a": a, "p": p, "s": s} for a, p, s, _ in done])
 
 
 def remember(

@@ -120,6 +120,9 @@ class Written:
         backend: What did the work.
         warning: What was lost of the video.
         duration_ms: How long the video is, where that is known.
+        checks: How many rows break each rule, where they were checked.
+        highlights: What the rows say, by name.
+        detail: What Dagster's UI shows of the rows once, in JSON.
     """
 
     operation: str
@@ -131,6 +134,9 @@ class Written:
     backend: str | None = None
     warning: str | None = None
     duration_ms: int | None = None
+    checks: Mapping[str, int] | None = None
+    highlights: Mapping[str, Any] | None = None
+    detail: str | None = None
 
     @classmethod
     def of(
@@ -200,6 +206,8 @@ def _written(
     )
     before: dict[str, Any] = {key: facts for key, *facts in connection.execute(query)}
     known = [w for w in done if w.key in before]
+    if not known:
+        return
     settled = {
         "phase": Phase.ANALYSED.value,
         "since": now,
@@ -222,7 +230,11 @@ def _written(
         ],
     )
     this = WORK.update().where(WORK.c.operation == operation, WORK.c.key == sa.bindparam("of_key"))
-    columns = {c: sa.bindparam(f"new_{c}") for c in _RESULTS}
+    columns: dict[str, Any] = {c: sa.bindparam(f"new_{c}") for c in rows[known[0].key]}
+    is_same = WORK.c.results_job_id == columns["results_job_id"]
+    for name in ("checks", "highlights"):  # what the lake's own record does not have
+        kept = sa.func.coalesce(columns[name], WORK.c[name])
+        columns[name] = sa.case((is_same, kept), else_=columns[name])
     current = {**columns, **settled, "version": columns["results_version"]}
     for is_current, values in ((True, current), (False, columns)):
         some = [
@@ -235,7 +247,9 @@ def _written(
     _measure(connection, [w for w in known if w.version == before[w.key][1]])
     changed = [w.key for w in known if before[w.key][2] != w.job_id]
     if report:
-        log.to_report(connection, ((operation, before[k][0]) for k in changed))
+        reports = {w.key: (operation, before[w.key][0]) for w in known}
+        details = {reports[w.key]: w.detail for w in known if w.detail}
+        log.to_report(connection, (reports[k] for k in changed), details)
     log.to_report(connection, ((log.checks(operation), before[w.key][0]) for w in known))
     log.remember(
         connection,
@@ -264,34 +278,22 @@ def _measure(connection: sa.Connection, done: Sequence[Written]) -> None:
     connection.execute(jobs.values(minutes=sa.bindparam("taken")), rows)
 
 
-_RESULTS = ("results_job_id", "results_version", "results_at", "rows", "path", "backend", "warning")
-
-
 def _results(one: Written, now: float) -> dict[str, Any]:
-    values = (one.job_id, one.version, now, one.rows, one.path, one.backend, one.warning)
-    return dict(zip(_RESULTS, values, strict=True))
+    return {
+        "results_job_id": one.job_id,
+        "results_version": one.version,
+        "results_at": now,
+        "rows": one.rows,
+        "path": one.path,
+        "backend": one.backend,
+        "warning": one.warning,
+        "checks": _json(one.checks),
+        "highlights": _json(one.highlights),
+    }
 
 
-def set_checks(
-    connection: sa.Connection, operation: str, findings: Mapping[str, Mapping[str, int]]
-) -> None:
-    """Enter what checks found, by key; report the partitions where that changed."""
-    texts = {key: json.dumps(dict(found), sort_keys=True) for key, found in findings.items()}
-    keys = list(texts)
-    for start in range(0, len(keys), CHUNK):
-        query = (
-            sa.select(WORK.c.key, WORK.c.checks, VIDEOS.c.partition)
-            .join(VIDEOS, VIDEOS.c.key == WORK.c.key)
-            .where(WORK.c.operation == operation, WORK.c.key.in_(keys[start : start + CHUNK]))
-        )
-        changed = {k: p for k, before, p in connection.execute(query) if before != texts[k]}
-        if changed:
-            statement = WORK.update().where(
-                WORK.c.operation == operation, WORK.c.key == sa.bindparam("k")
-            )
-            rows = [{"k": key, "text": texts[key]} for key in changed]
-            connection.execute(statement.values(checks=sa.bindparam("text")), rows)
-            log.to_report(connection, ((log.checks(operation), p) for p in changed.values()))
+def _json(value: Mapping[str, Any] | None) -> str | None:
+    return None if value is None else json.dumps(dict(value))
 
 
 def not_written(
@@ -410,7 +412,8 @@ def computed(
     Args:
         connection: A transaction that writes.
         model: Its name.
-        done: ``key``, ``partition``, ``made`` (the revision), ``rows`` and ``path`` of each video.
+        done: ``key``, ``partition``, ``made`` (the revision), ``rows``, ``path`` and ``detail``
+            of each video.
         models: In the order in which they are computed.
         now: The time.
         report: Whether the outbox reports them.
@@ -434,7 +437,8 @@ def computed(
     bump(connection, [(model, d["key"]) for d in done], models)
     log.remember(connection, "computed", ((d["key"], model, f"{d['rows']} rows") for d in done))
     if report:
-        log.to_report(connection, ((model, d["partition"]) for d in done))
+        details = {(model, d["partition"]): d["detail"] for d in done if d.get("detail")}
+        log.to_report(connection, ((model, d["partition"]) for d in done), details)
 
 
 def add_models(connection: sa.Connection, models: Sequence[Model]) -> None:
@@ -482,7 +486,6 @@ __all__ = [
     "computed",
     "keys_in",
     "not_written",
-    "set_checks",
     "show_failure",
     "stands",
     "wanted",

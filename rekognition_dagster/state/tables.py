@@ -11,7 +11,7 @@ from enum import Enum
 import sqlalchemy as sa
 
 SCHEMA = sa.MetaData()
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 class Phase(str, Enum):
@@ -92,6 +92,7 @@ WORK = sa.Table(
     sa.Column("backend", sa.Text),
     sa.Column("warning", sa.Text),
     sa.Column("checks", sa.Text),
+    sa.Column("highlights", sa.Text),
     sa.Index("work_in_order", "operation", "phase", "priority", "rank", "since", "key"),
     sa.Index("work_by_video", "key"),
     sa.Index("work_to_show", "shown"),
@@ -159,6 +160,7 @@ OUTBOX = sa.Table(
     sa.Column("asset", sa.String(128), primary_key=True),
     sa.Column("partition", _KEY, primary_key=True),
     sa.Column("seq", sa.BigInteger, nullable=False),
+    sa.Column("detail", sa.Text),
     sa.Index("outbox_in_order", "seq"),
 )
 PARTITIONS = sa.Table(
@@ -219,10 +221,21 @@ def _add_ranks(connection: sa.Connection) -> None:
             index.create(connection, checkfirst=True)
 
 
+def _add_highlights(connection: sa.Connection) -> None:
+    """To version 4: what a video's rows say, and what a report shows of them once."""
+    for table, column in (("work", "highlights"), ("outbox", "detail")):
+        added = f"ALTER TABLE {_in_schema(connection, table)} ADD {column} TEXT"
+        connection.execute(sa.text(added))
+
+
 def _in_schema(connection: sa.Connection, name: str) -> str:
     schema = connection.get_execution_options().get("schema_translate_map", {}).get(None)
     return f'"{schema}".{name}' if schema else name
 
 
-UPGRADES: Mapping[int, Callable[[sa.Connection], None]] = {1: _add_warnings, 2: _add_ranks}
+UPGRADES: Mapping[int, Callable[[sa.Connection], None]] = {
+    1: _add_warnings,
+    2: _add_ranks,
+    3: _add_highlights,
+}
 """By the version that an upgrade starts from; each one leads to the next version."""

@@ -9,7 +9,7 @@ from deployment import Deployment
 
 from rekognition_dagster import Lake, Video
 from rekognition_dagster.operations import SEGMENT_DETECTION
-from rekognition_dagster.orchestration.checks import find_offenders
+from rekognition_dagster.orchestration.highlights import examine
 
 
 def test_a_videos_segments_are_asked_for_paged_and_checked(deployment: Deployment) -> None:
@@ -61,4 +61,4 @@ def test_what_must_hold_of_segments_is_asked_of_their_own_times(
     lake.write_video(video, {"duration_ms": 60_000})
     with lake.writer("segment_detections", video) as writer:
         writer.write({"video": video.uri, **row} for row in rows)
-    assert find_offenders(lake, SEGMENT_DETECTION, [video]) == {video.partition_key: broken}
+    assert examine(lake, SEGMENT_DETECTION, [video])[video.partition_key].checks == broken

@@ -494,7 +494,8 @@ def test_a_state_of_the_first_version_is_upgraded_and_keeps_what_waits(
             sa.text(f"CREATE INDEX work_by_phase ON {schema}work (operation, phase)")
         )
         connection.execute(sa.text(f"DROP INDEX {schema}jobs_by_start"))
-        for column in ("work warning", "work rank", "videos duration_s", "jobs minutes"):
+        later = ("work warning", "work rank", "videos duration_s", "jobs minutes")
+        for column in (*later, "work highlights", "outbox detail"):
             table, name = column.split()
             connection.execute(sa.text(f"ALTER TABLE {schema}{table} DROP COLUMN {name}"))
         connection.execute(WORK.update().values(priority=2))
