@@ -10,6 +10,7 @@ from rekognition_dagster.service.settings import ENVIRONMENT
 PREFIX = "REKOGNITION_DAGSTER_"
 KNOWN = frozenset(
     [
+        "ALERTS",
         "ARRIVALS_QUEUE_URL",
         "ASSET_PREFIX",
         "ASSUME_ROLE",
@@ -34,6 +35,7 @@ KNOWN = frozenset(
         "OPERATIONS",
         "ORDER",
         "OVERDUE_MINUTES",
+        "OWNERS",
         "PAGES_AT_ONCE",
         "PARAMETERS",
         "PARTITION_BY",

@@ -1,7 +1,8 @@
 """Alerts: asset checks of what nobody looks at until it is too late, evaluated every hour.
 
 They are checks, and the nightly batch's lateness a freshness policy, so that Dagster's UI, its
-alerting and other programs find them where they find all others.
+alerting and other programs find them where they find all others. A check that fails with severity
+ERROR fails its run, so that whatever watches runs learns of it, too.
 """
 
 # No postponed annotations here: Dagster reads those of the decorated functions as they stand.
@@ -85,6 +86,7 @@ def _results_before_they_expire(
     @dg.asset_check(
         asset=deployment.key("completion", operation),
         name="results_before_they_expire",
+        blocking=True,
         description=f"The results of every completed job are in {operation.table} long before the "
         f"service forgets them, after {RESULTS_LIVE_DAYS} days.",
     )
@@ -133,6 +135,7 @@ def _is_empty(key: dg.AssetKey, deployment: Deployment) -> dg.AssetChecksDefinit
     @dg.asset_check(
         asset=key,
         name="is_empty",
+        blocking=True,
         required_resource_keys=deployment.needs("completion_queue"),
         description="No message lies in the dead-letter queue.",
     )

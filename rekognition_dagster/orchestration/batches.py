@@ -6,15 +6,17 @@ there is compared with what should be, so nothing is forgotten that a run left u
 
 # No postponed annotations here: Dagster reads those of the decorated functions as they stand.
 
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import dagster as dg
 import sqlalchemy as sa
 
-from rekognition_dagster.orchestration.names import BATCH_TAG, Deployment
+from rekognition_dagster.orchestration.names import BATCH_TAG, DEPLOYMENT_TAG, Deployment
 from rekognition_dagster.state import batches
 from rekognition_dagster.state.results import add_models
+from rekognition_dagster.videos import Video
 
 MAX_VIDEOS = 1000
 """Videos of an operation or a model in a run at most."""
@@ -91,13 +93,23 @@ def _build(
     )
     def refresh(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         state, now = deployment.state(context.instance), time.time()
+
+        def request(batch: str) -> dg.SensorResult:
+            with state.read() as connection:
+                about = batches.work_of(connection, batch)
+            what = "operations" if kind == batches.RESULTS else "models"
+            tags = run_tags(what, about, settings.date_pattern)
+            tags |= {BATCH_TAG: batch, DEPLOYMENT_TAG: settings.name}
+            # Under one run key, so asking twice launches one run.
+            return dg.SensorResult(run_requests=[dg.RunRequest(run_key=batch, tags=tags)])
+
         with state.read() as connection:
             unfinished = batches.open_batch(connection, kind)
         if unfinished is not None:
             batch, alive_at = unfinished
             status = _status(context.instance, batch)
             if status is None and now - alive_at < settings.stalled_minutes * 60:
-                return dg.SensorResult(run_requests=[_request(batch)])  # the last tick died
+                return request(batch)  # the last tick died
             if status in _WAITS or (
                 status not in (None, *_IS_OVER) and now - alive_at < settings.stalled_minutes * 60
             ):
@@ -109,14 +121,32 @@ def _build(
         if chosen is None:
             return dg.SkipReason("Nothing is behind")
         context.log.info(", ".join(f"{name}: {n}" for name, n in counts.items()))
-        return dg.SensorResult(run_requests=[_request(chosen)])
+        return request(chosen)
 
     return refresh
 
 
-def _request(batch: str) -> dg.RunRequest:
-    """The run of a batch; asking for it twice launches one."""
-    return dg.RunRequest(run_key=batch, tags={BATCH_TAG: batch})
+def run_tags(kind: str, about: Sequence[tuple[str, Video]], date_pattern: str) -> dict[str, str]:
+    """What a run is for, as tags that Dagster's list of runs shows.
+
+    Args:
+        kind: What its work is called: operations or models.
+        about: Each operation or model, with a video.
+        date_pattern: The day of recording in a key.
+    """
+    if not about:
+        return {}
+    videos = {video.partition_key: video for _, video in about}.values()
+    days = sorted({f"{video.recorded_on(date_pattern):%Y-%m-%d}" for video in videos})
+    tags = {
+        "rekognition/videos": str(len(videos)),
+        f"rekognition/{kind}": ", ".join(dict.fromkeys(what for what, _ in about)),
+        "rekognition/dates": days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}",
+    }
+    uris = [video.uri for video in videos]
+    prefix = os.path.commonprefix(uris)  # noqa: RUF071 -- of keys; it is cut at a folder
+    folder = prefix[: prefix.rfind("/") + 1]
+    return tags | {"rekognition/prefix": prefix if len(uris) == 1 else folder}
 
 
 def _status(instance: dg.DagsterInstance, batch: str) -> dg.DagsterRunStatus | None:

@@ -16,6 +16,7 @@ import dagster as dg
 
 from rekognition_dagster.analytics import AnalyticsModel, load_models
 from rekognition_dagster.operations import Operation, operation
+from rekognition_dagster.orchestration.alert_sensors import build_alert_sensors
 from rekognition_dagster.orchestration.alerts import build_alerts
 from rekognition_dagster.orchestration.analytics import build_analytics_job, build_model_asset
 from rekognition_dagster.orchestration.batches import build_analytics_sensor, build_results_sensor
@@ -283,8 +284,9 @@ def build_schedules(
 def build_checks(
     settings: Settings | None = None, *, translator: RekognitionVideoTranslator | None = None
 ) -> dg.Definitions:
-    """The hourly checks of what is about to be lost, and their schedule.
+    """The hourly checks of what is about to be lost, their schedule, and the sensors of alerts.
 
+    Where the setting ``alerts`` says so, a failed run and a failed hourly check are sent on.
     Checks of the results themselves belong to the assets of :func:`build_operation`.
 
     Args:
@@ -300,9 +302,13 @@ def build_checks(
             settings = Settings(bucket="cameras")
             defs = dg.Definitions.merge(build_checks(settings), build_resources(settings))
     """
-    alerts = build_alerts(_deployment(settings, [], translator))
+    deployment = _deployment(settings, [], translator)
+    alerts = build_alerts(deployment)
     return dg.Definitions(
-        assets=alerts.assets, asset_checks=alerts.checks, schedules=[alerts.schedule]
+        assets=alerts.assets,
+        asset_checks=alerts.checks,
+        schedules=[alerts.schedule],
+        sensors=build_alert_sensors(deployment),
     )
 
 

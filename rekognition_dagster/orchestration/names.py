@@ -24,6 +24,8 @@ from rekognition_dagster.state.videos import Plan
 
 BATCH_TAG = "rekognition/batch"
 """On a run that a sensor launched: the batch that it is for."""
+DEPLOYMENT_TAG = "rekognition/deployment"
+"""On assets and on runs that a sensor launched: the deployment's name."""
 BATCH_SIZE = 100
 """Partitions in one run of a backfill at most; a run for each would cost a process start each."""
 TICK_S = 8.0
@@ -75,7 +77,8 @@ class Deployment:
             dg.AssetKey([*prefix, name]),
             **{
                 "group_name": operation.name if operation else _GROUPS.get(name, "analytics"),
-                "tags": {"rekognition/deployment": slug(self.settings.name)},
+                "tags": {DEPLOYMENT_TAG: slug(self.settings.name)},
+                "owners": self.settings.owners,
                 **attributes,
             },
         )

@@ -105,6 +105,45 @@ class OperationService(dg.Model, dg.Resolvable):
     )
 
 
+class Alerts(dg.Model, dg.Resolvable):
+    """Where alerts go: to an SNS topic, by e-mail, to a Slack channel, or several of these."""
+
+    sns_topic_arn: str | None = Field(
+        default=None,
+        description="An SNS topic, in whose region it is published.",
+        examples=["arn:aws:sns:eu-central-1:123456789012:video-alerts"],
+        pattern=r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[\w.-]+$",
+    )
+    email_to: list[str] = Field(
+        default=[], description="Addresses of people.", examples=[["video@example.org"]]
+    )
+    email_from: str | None = Field(
+        default=None, description="The sender's address; that of the first receiver by default."
+    )
+    smtp_host: str = Field(default="localhost", description="The mail server.")
+    smtp_port: int | None = Field(default=None, description="Its port; 465, or 587 for STARTTLS.")
+    smtp_type: Literal["SSL", "STARTTLS"] = Field(
+        default="SSL", description="How the connection to it is encrypted."
+    )
+    smtp_user: str | None = Field(
+        default=None, description="The account at the mail server; the sender by default."
+    )
+    slack_channel: str | None = Field(
+        default=None, description="A Slack channel.", examples=["#video"]
+    )
+    secret: str | None = Field(
+        default=None,
+        description="The password of the mail account, or the token of the Slack bot.",
+        examples=["{{ env.SLACK_TOKEN }}"],
+        repr=False,
+    )
+    ui_url: str | None = Field(
+        default=None,
+        description="The address of Dagster's UI, for links to the run.",
+        examples=["https://dagster.example.org"],
+    )
+
+
 class Settings(dg.Model, dg.Resolvable):
     """A deployment's settings. Each has a default, an environment variable
     (``REKOGNITION_DAGSTER_`` and its name in capitals) and an attribute of
@@ -277,6 +316,16 @@ class Settings(dg.Model, dg.Resolvable):
         description="Regular expression with groups year, month and day: the day of recording in"
         " a key. Keys without one are dated by LastModified.",
     )
+    owners: list[str] = Field(
+        default=[],
+        description="Owners of the assets: e-mail addresses, or team:NAME.",
+        examples=[["team:video"]],
+    )
+    alerts: Alerts | None = Field(
+        default=None,
+        description="Where alerts go when a run fails or an hourly check does.",
+        examples=[{"slack_channel": "#video", "secret": "{{ env.SLACK_TOKEN }}"}],
+    )
     sensor_interval: int = Field(
         default=30, ge=1, description="Seconds between two ticks of each sensor."
     )
@@ -332,6 +381,31 @@ class Settings(dg.Model, dg.Resolvable):
         except (KeyError, ValueError, OSError):
             raise ValueError(f"{name!r} is not a time zone; write e.g. Europe/Zurich") from None
         return name
+
+    @field_validator("alerts")
+    @classmethod
+    def _alerts_that_arrive(cls, alerts: Alerts | None) -> Alerts | None:
+        if alerts is None:
+            return None
+        if not (alerts.sns_topic_arn or alerts.email_to or alerts.slack_channel):
+            raise ValueError("name sns_topic_arn, email_to or slack_channel")
+        if alerts.slack_channel and alerts.email_to:
+            raise ValueError("e-mail and Slack have a secret each: name one of the two")
+        if (alerts.slack_channel or alerts.email_to) and not alerts.secret:
+            raise ValueError("secret is missing: the mail account's password or the Slack token")
+        return alerts
+
+    @field_validator("owners")
+    @classmethod
+    def _usable_owners(cls, owners: list[str]) -> list[str]:
+        for owner in owners:
+            try:
+                dg.AssetSpec("check", owners=[owner])
+            except dg.DagsterInvalidDefinitionError:
+                raise ValueError(
+                    f"{owner!r} is no owner; write an e-mail address or team:NAME"
+                ) from None
+        return owners
 
     @field_validator("partition_by")
     @classmethod
@@ -496,9 +570,9 @@ class Settings(dg.Model, dg.Resolvable):
 
 def _parsed(name: str, text: str) -> Any:
     """The value of a variable: some are lists, some are JSON."""
-    if name in ("operations", "first"):
+    if name in ("operations", "first", "owners"):
         return text.replace(" ", "").split(",")
-    if name not in ("sources", "services", "parameters", "budget", "prices"):
+    if name not in ("sources", "services", "parameters", "budget", "prices", "alerts"):
         return text
     try:
         return json.loads(text)

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from rekognition_dagster.state.tables import ANALYTICS, BATCHES, VIDEOS, WORK, Phase
+from rekognition_dagster.state.videos import video_of
+from rekognition_dagster.videos import Video
 
 TRIES = 5
 """A video is launched so often for the same results, at growing intervals; then again after the
@@ -164,6 +166,21 @@ def _entered(
     row = {"id": batch, "kind": kind, "launched_at": now, "alive_at": now, "ended": False}
     connection.execute(BATCHES.insert(), row)
     return batch, {name: n for name, n in counts.items() if n}
+
+
+def work_of(connection: sa.Connection, batch: str) -> list[tuple[str, Video]]:
+    """What a batch is for: operations or models, each with a video."""
+    queries = (
+        sa.select(column.label("what"), VIDEOS)
+        .join(VIDEOS, VIDEOS.c.key == table.c.key)
+        .where(table.c.batch == batch)
+        for table, column in ((WORK, WORK.c.operation), (ANALYTICS, ANALYTICS.c.model))
+    )
+    return [
+        (row["what"], video_of(row))
+        for query in queries
+        for row in connection.execute(query).mappings()
+    ]
 
 
 def keys_of(connection: sa.Connection, batch: str, operation: str) -> list[str]:

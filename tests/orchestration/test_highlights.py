@@ -155,3 +155,17 @@ def test_a_partition_of_several_videos_names_them_and_what_each_has(deployment: 
     assert lines[0].startswith("| video | rows | people |")
     assert len(lines) == 2 + 10 + 2
     assert lines[-1] == "and 2 more"
+
+
+def test_runs_say_in_their_tags_what_they_are_for(deployment: Deployment) -> None:
+    deployment.complete("lobby/2026-01-30/a.mp4", "lobby/2026-02-01/b.mp4")
+    (request,) = deployment.tick("results_refresh").run_requests
+    ours = {k: v for k, v in request.tags.items() if k.startswith("rekognition/")}
+    assert ours.pop("rekognition/batch") == request.run_key
+    assert ours == {
+        "rekognition/deployment": deployment.settings.name,
+        "rekognition/operations": "person_tracking",
+        "rekognition/videos": "2",
+        "rekognition/dates": "2026-01-30 to 2026-02-01",
+        "rekognition/prefix": f"s3://{deployment.settings.bucket}/lobby/",
+    }
