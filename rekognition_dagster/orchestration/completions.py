@@ -60,7 +60,9 @@ def build_completion_sensor(deployment: Deployment) -> dg.SensorDefinition:
             )
         if not received:
             return dg.SkipReason("No completions")
-        return dg.SkipReason(f"{entered} new completions in {received} messages")
+        text = f"{entered} new completions in {received} messages"
+        context.log.info(text)
+        return dg.SkipReason(text)
 
     return completions
 

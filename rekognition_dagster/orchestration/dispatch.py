@@ -294,6 +294,7 @@ def build_dispatch_sensor(deployment: Deployment) -> dg.SensorDefinition:
         outcome = starting.run(deployment.operation_names, until)
         if text := outcome.text():
             context.log.info(text)
+            context.log.info(text)
             return dg.SkipReason(text)
         with starting.state.read() as connection:
             running = job_state.in_flight(connection, time.time())

@@ -71,7 +71,9 @@ def build_reconciliation_sensor(deployment: Deployment) -> dg.SensorDefinition:
                     ended += complete(connection, [Ending(job["job_id"], status)], now)
             if time.monotonic() > until:
                 break
-        return dg.SkipReason(f"{ended} of {asked} overdue jobs had ended without a completion")
+        text = f"{ended} of {asked} overdue jobs had ended without a completion"
+        context.log.info(text)
+        return dg.SkipReason(text)
 
     return reconcile
 

@@ -68,7 +68,10 @@ def build_report_sensor(deployment: Deployment) -> dg.SensorDefinition:
             compared_at, ignored = now, ignore_deleted(context.instance, deployment, state)
         lake = deployment.resource(context, "lake").open()
         count = report(context.instance, deployment, state, lake, models)
-        text = f"{count} reports made" + (f"; {ignored} videos are ignored now" if ignored else "")
+        text = f"{count} partitions reported" if count else "Nothing new"
+        text += f"; {ignored} videos are ignored now" if ignored else ""
+        if count or ignored:
+            context.log.info(text)
         return dg.SensorResult(skip_reason=text, cursor=str(compared_at))
 
     return reports
