@@ -16,7 +16,7 @@ from rekognition_dagster.analytics import (
 from rekognition_dagster.errors import DamagedFileError
 from rekognition_dagster.lake import Lake
 from rekognition_dagster.orchestration.highlights import dump, table_of
-from rekognition_dagster.orchestration.metadata import Rows, column_schema, rows_metadata
+from rekognition_dagster.orchestration.metadata import Rows, columns_of, rows_metadata
 from rekognition_dagster.orchestration.names import BATCH_SIZE, BATCH_TAG, Deployment
 from rekognition_dagster.orchestration.results import BatchConfig
 from rekognition_dagster.orchestration.selection import VideosConfig, selected
@@ -61,9 +61,7 @@ def build_model_asset(
         context.log.info(f"{len(done)} of {len(keys)} videos computed")
         if done:
             rows = [Rows(d["video"], d["path"], d["rows"], {}, d["shown"]) for d in done]
-            metadata = rows_metadata(lake, sql.name, rows)
-            schema = column_schema(done[0]["schema"], sql.column_descriptions)
-            yield dg.MaterializeResult(metadata=metadata | {"dagster/column_schema": schema})
+            yield dg.MaterializeResult(metadata=rows_metadata(lake, sql.name, rows))
 
     return compute
 
@@ -121,7 +119,7 @@ def compute_model(
 
     Returns:
         Of each video that has something to compute from: ``key``, ``partition``, ``rows``,
-        ``path``, ``schema``, ``video`` and what is ``shown`` of its rows.
+        ``path``, ``video`` and what is ``shown`` of its rows.
     """
     # Revisions before rows: what changes meanwhile is then found to be behind.
     with state.read() as connection:
@@ -137,7 +135,9 @@ def compute_model(
             revision, before = wanted[key]
             if before and before != path:
                 lake.remove(before, video)  # the same video, formerly of another date
-            shown = {"first_rows": table_of(rows)} if rows.num_rows else {}
+            shown: dict[str, Any] = {"columns": columns_of(rows.schema, model.column_descriptions)}
+            if rows.num_rows:
+                shown["first_rows"] = table_of(rows)
             done.append(
                 {
                     "video": video.uri,
@@ -148,7 +148,6 @@ def compute_model(
                     "made": revision,
                     "rows": rows.num_rows,
                     "path": path,
-                    "schema": rows.schema,
                 }
             )
     finally:  # one damaged file does not undo the others

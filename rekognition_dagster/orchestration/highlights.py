@@ -153,16 +153,16 @@ def clock(milliseconds: int) -> str:
 
 # -- drawings -------------------------------------------------------------------------------------
 
-# The middle of a person's box at the ground, twice a second, of which some are taken.
+# The middle of a person's box, four times a second, of which some are taken.
 _PATHS = f"""
 WITH points AS (
-    SELECT video, person_index AS person, timestamp_ms // 500 AS half,
+    SELECT video, person_index AS person, timestamp_ms // 250 AS quarter,
         avg(bounding_box.left + bounding_box.width / 2) AS x,
-        avg(bounding_box.top + bounding_box.height) AS y
+        avg(bounding_box.top + bounding_box.height / 2) AS y
     FROM person_detections GROUP BY ALL
 ),
 paths AS (
-    SELECT video, person, count(*) AS length, list([x, y] ORDER BY half) AS points
+    SELECT video, person, count(*) AS length, list([x, y] ORDER BY quarter) AS points
     FROM points GROUP BY video, person
 ),
 longest AS (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,19 @@ def column_schema(
     schema: pa.Schema, descriptions: Mapping[str, str] | None = None
 ) -> dg.TableSchema:
     """An Arrow schema as Dagster's UI shows one."""
-    told = descriptions or {}
-    return dg.TableSchema(
-        columns=[
-            dg.TableColumn(f.name, _type_name(f.type), description=told.get(f.name)) for f in schema
-        ]
-    )
+    return as_schema(columns_of(schema, descriptions or {}))
+
+
+def columns_of(
+    schema: pa.Schema, descriptions: Mapping[str, str]
+) -> list[tuple[str, str, str | None]]:
+    """Name, type and description of each column."""
+    return [(f.name, _type_name(f.type), descriptions.get(f.name)) for f in schema]
+
+
+def as_schema(columns: Iterable[Sequence[Any]]) -> dg.TableSchema:
+    """What :func:`columns_of` returns as Dagster's UI shows it."""
+    return dg.TableSchema([dg.TableColumn(n, t, description=text) for n, t, text in columns])
 
 
 def _type_name(type_: pa.DataType) -> str:
@@ -42,7 +49,7 @@ class Rows:
         path: Their file, relative to the lake; none where that is not known.
         count: How many.
         highlights: What they say, by name; see :mod:`highlights`.
-        detail: Markdown to show, by name.
+        detail: Markdown to show, by name; and ``columns`` of a table that has none declared.
         warning: What was lost of the video.
         backend: What did the work.
     """
@@ -68,7 +75,10 @@ def rows_metadata(lake: Lake, table: str, rows: Sequence[Rows]) -> dict[str, Any
         metadata["warning"] = one.warning
     if one.backend:
         metadata["backend"] = one.backend
-    metadata |= {name: dg.MetadataValue.md(text) for name, text in one.detail.items()}
+    texts = {name: text for name, text in one.detail.items() if name != "columns"}
+    metadata |= {name: dg.MetadataValue.md(text) for name, text in texts.items()}
+    if columns := one.detail.get("columns"):
+        metadata["dagster/column_schema"] = as_schema(columns)
     quoted = one.video.replace("'", "''")
     query = f"```sql\nSELECT * FROM {table} WHERE video = '{quoted}'\n```"
     metadata["query"] = dg.MetadataValue.md(query)

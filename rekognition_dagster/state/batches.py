@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from datetime import datetime, timezone
 
 import sqlalchemy as sa
 
@@ -84,7 +85,7 @@ def launch_results(
     Returns:
         The batch's id, none where nothing is due; and how many videos of each operation it has.
     """
-    batch = f"{RESULTS}-{secrets.token_hex(8)}"
+    batch = _new_id(RESULTS, now)
     counts: dict[str, int] = {}
     for operation in operations:
         for condition in (_TO_PAGE, _TO_SHOW):
@@ -112,7 +113,7 @@ def launch_analytics(
         limit: Videos of a model at most.
         patience_s: After how long what a run could not do is tried again.
     """
-    batch = f"{DERIVED}-{secrets.token_hex(8)}"
+    batch = _new_id(DERIVED, now)
     counts: dict[str, int] = {}
     for model, reads in models:
         if any(counts.get(r) for r in reads):
@@ -120,6 +121,12 @@ def launch_analytics(
         due = sa.and_(ANALYTICS.c.model == model, ANALYTICS.c.behind.is_(True))
         counts[model] = _mark(connection, ANALYTICS, due, batch, now, limit, patience_s)
     return _entered(connection, batch, DERIVED, counts, now)
+
+
+def _new_id(kind: str, now: float) -> str:
+    """A name that people can read in Dagster's list of runs, and that no other batch has."""
+    at = datetime.fromtimestamp(now, timezone.utc)
+    return f"{kind}-{at:%Y-%m-%dT%H:%M:%SZ}-{secrets.token_hex(4)}"
 
 
 def _mark(

@@ -134,7 +134,7 @@ def tell(deployment: Deployment, run: Any) -> None:
     (event,) = deployment.instance.all_logs(run.run_id, of_type=kind)
     context = dg.build_run_status_sensor_context(
         sensor_name=sensor.name,
-        dagster_event=event.dagster_event,
+        dagster_event=event.get_dagster_event(),
         dagster_instance=deployment.instance,
         dagster_run=record,
     )
@@ -174,7 +174,8 @@ def test_a_check_that_fails_with_severity_error_fails_its_run_and_is_sent(
 def test_alerts_concern_the_deployments_own_runs(alerted: Deployment) -> None:
     sensor: Any = alerted.definitions.resolve_sensor_def(alerted.ours.scoped("alerts_to_sns"))
     watched = {job.name for job in sensor._monitored_jobs}
-    scheduled = {s.job_name for s in alerted.definitions.schedules or []}
+    schedules: Any = alerted.definitions.schedules
+    scheduled = {s.job_name for s in schedules}
     jobs = {j.name for j in alerted.definitions.jobs or []}
     assert watched == jobs | scheduled
 

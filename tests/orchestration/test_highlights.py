@@ -131,6 +131,11 @@ def test_reports_show_people_what_was_found(deployment: Deployment) -> None:
     assert shown["paths"].startswith("![paths](data:image/svg+xml")
     assert shown["dagster/partition_row_count"] == 10
     assert latest(deployment, "person_paths")["first_rows"].count("\n") == 3
+    columns = {
+        c.name: c for c in latest(deployment, "person_paths")["dagster/column_schema"].columns
+    }
+    assert columns["dwell_ms"].type == "int64"
+    assert columns["dwell_ms"].description == "From the first time to the last."
     assert latest(deployment, "video")["size"] == "5 bytes"
     assert not {"token", "job_id"} & set(shown)
     assert "token" not in latest(deployment, "person_tracking_job")
