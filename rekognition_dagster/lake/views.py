@@ -6,15 +6,13 @@ file's folder. It reads the lake's own files only; a damaged one is logged and l
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, cast
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
@@ -228,63 +226,71 @@ class Views:
         return bool(found)
 
 
-_VIEWS: WeakKeyDictionary[duckdb.DuckDBPyConnection, Views] = WeakKeyDictionary()
+if TYPE_CHECKING:  # DuckDB alone can make its connections, so this one passes on to one of them
+    _Connection = duckdb.DuckDBPyConnection
+else:
+    _Connection = object
 
 
-class LakeConnection(duckdb.DuckDBPyConnection):
+class LakeConnection(_Connection):
     """DuckDB's connection, which makes a lake's view when a statement first names its table.
 
     A view reads the footer of each of its table's files: some seconds for ten thousands of files,
     which a statement about other tables need not wait for.
     """
 
-    __slots__ = ()  # DuckDB creates connections; see connect()
+    def __init__(self, connection: duckdb.DuckDBPyConnection, views: Views):
+        self._connection, self._views = connection, views
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def __enter__(self) -> LakeConnection:
+        """Like DuckDB's."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Like DuckDB's."""
+        self._connection.close()
 
     def sql(self, query: Any, *args: Any, **kwargs: Any) -> Any:
         """Like DuckDB's."""
-        self._prepare(query)
-        return super().sql(query, *args, **kwargs)
+        return self._prepared(query).sql(query, *args, **kwargs)
 
     def query(self, query: Any, *args: Any, **kwargs: Any) -> Any:
         """Like DuckDB's."""
-        self._prepare(query)
-        return super().query(query, *args, **kwargs)
+        return self._prepared(query).query(query, *args, **kwargs)
 
     def from_query(self, query: Any, *args: Any, **kwargs: Any) -> Any:
         """Like DuckDB's."""
-        self._prepare(query)
-        return super().from_query(query, *args, **kwargs)
+        return self._prepared(query).from_query(query, *args, **kwargs)
 
     def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
         """Like DuckDB's."""
-        self._prepare(query)
-        super().execute(query, *args, **kwargs)
+        self._prepared(query).execute(query, *args, **kwargs)
         return self
 
     def executemany(self, query: Any, *args: Any, **kwargs: Any) -> Any:
         """Like DuckDB's."""
-        self._prepare(query)
-        super().executemany(query, *args, **kwargs)
+        self._prepared(query).executemany(query, *args, **kwargs)
         return self
 
     def table(self, table_name: str) -> Any:
         """Like DuckDB's."""
-        self._prepare(table_name)
-        return super().table(table_name)
+        return self._prepared(table_name).table(table_name)
 
     def view(self, view_name: str) -> Any:
         """Like DuckDB's."""
-        self._prepare(view_name)
-        return super().view(view_name)
+        return self._prepared(view_name).view(view_name)
 
     def cursor(self) -> LakeConnection:
         """Like DuckDB's."""
-        return _with_views(super().cursor(), _VIEWS[self])
+        return LakeConnection(self._connection.cursor(), self._views)
 
     @property
     def damaged(self) -> Mapping[str, str]:
         """Files that views leave out, and what is wrong with each."""
-        return _VIEWS[self].damaged
+        return self._views.damaged
 
     def leave_out_damaged(self, query: str) -> bool:
         """Read the tables of a failed statement whole, and make their views without damaged files.
@@ -292,17 +298,18 @@ class LakeConnection(duckdb.DuckDBPyConnection):
         Returns:
             Whether there are any that were not known, so that the statement is worth repeating.
         """
-        views = _VIEWS[self]
+        views = self._views
         tables = [t for t in views.named(query) if t in views.made]
         found = [t for t in tables if views.find_damaged(t, whole=True)]
         views.made.difference_update(found)
-        views.make(self, found)
+        views.make(self._connection, found)
         return bool(found)
 
-    def _prepare(self, query: Any) -> None:
-        views = _VIEWS[self]
+    def _prepared(self, query: Any) -> duckdb.DuckDBPyConnection:
+        """DuckDB's connection, with the views that a statement names."""
         text = query if isinstance(query, str) else getattr(query, "query", "")
-        views.make(self, views.named(text))
+        self._views.make(self._connection, self._views.named(text))
+        return self._connection
 
 
 def connect(views: Views) -> LakeConnection:
@@ -312,7 +319,7 @@ def connect(views: Views) -> LakeConnection:
         from rekognition_dagster.lake import duckdb_files
 
         connection.register_filesystem(duckdb_files.filesystem(views.storage))
-    return _with_views(connection, views)
+    return LakeConnection(connection, views)
 
 
 def digest(expression: str) -> str:
@@ -322,11 +329,10 @@ def digest(expression: str) -> str:
 
 def _create_view(connection: duckdb.DuckDBPyConnection, table: str, expression: str) -> None:
     """Create or replace the view of a table. A table of that name stays: it is the user's."""
-    execute = functools.partial(duckdb.DuckDBPyConnection.execute, connection)
     query = "SELECT count(*) FROM duckdb_tables() WHERE schema_name = 'main' AND table_name = ?"
-    if execute(query, [table]).fetchall() == [(0,)]:
-        execute(f'CREATE OR REPLACE VIEW "{table}" AS FROM {expression}')
-        execute(f"COMMENT ON VIEW \"{table}\" IS '{digest(expression)}'")
+    if connection.execute(query, [table]).fetchall() == [(0,)]:
+        connection.execute(f'CREATE OR REPLACE VIEW "{table}" AS FROM {expression}')
+        connection.execute(f"COMMENT ON VIEW \"{table}\" IS '{digest(expression)}'")
 
 
 def _has_foreign_types(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
@@ -336,12 +342,6 @@ def _has_foreign_types(connection: duckdb.DuckDBPyConnection, table: str) -> boo
     query = (
         "SELECT column_name FROM duckdb_columns() WHERE table_name = ? AND data_type = 'VARCHAR'"
     )
-    found = duckdb.DuckDBPyConnection.execute(connection, query, [table]).fetchall()
+    found = connection.execute(query, [table]).fetchall()
     texts = {f.name for f in TABLES[table].schema if f.type == pa.string()}
     return any(name in TABLES[table].schema.names and name not in texts for (name,) in found)
-
-
-def _with_views(connection: duckdb.DuckDBPyConnection, views: Views) -> LakeConnection:
-    connection.__class__ = LakeConnection
-    _VIEWS[connection] = views
-    return cast("LakeConnection", connection)
