@@ -46,6 +46,24 @@ dagster-minors: $(DAGSTERS:%=.venv/dagster-%/.ready) ## The adapter's contract w
 		.venv/dagster-$$version/bin/pytest $(or $(ARGS),tests/orchestration/test_adapter.py) \
 			|| exit; done
 
+.PHONY: oldest
+oldest: .venv/oldest/.ready ## Lake, state, SQL and pipeline with the oldest releases that are claimed.
+	.venv/oldest/bin/pytest $(or $(ARGS),tests/operations tests/lake tests/analytics tests/state \
+		tests/api tests/orchestration/test_adapter.py tests/orchestration/test_pipeline.py)
+
+# Each Python of this machine that is claimed; `uv python install 3.13` adds one.
+.PHONY: pythons
+pythons: .venv/.test ## Every claimed Python resolves; those that are here run the quick tests.
+	@for version in 3.10 3.11 3.12 3.13; do echo "Python $$version"; \
+		$(BIN)/uv pip compile --quiet --no-header --python-version $$version pyproject.toml \
+			--extra test --output-file .venv/resolved-$$version.txt || exit; \
+		$(BIN)/uv python find --quiet --no-python-downloads $$version >/dev/null 2>&1 || \
+			{ echo "resolves; not on this machine"; continue; }; \
+		$(BIN)/uv venv --quiet --clear --no-python-downloads --python $$version .venv/python-$$version && \
+		$(BIN)/uv pip install --quiet --python .venv/python-$$version/bin/python --editable '.[test]' && \
+		.venv/python-$$version/bin/pytest $(or $(ARGS),tests/operations tests/analytics tests/state) \
+			|| exit; done
+
 .PHONY: peers
 peers: .venv/.test ## The service under the real AWS CLI and the AWS SDK for JavaScript (needs node).
 	$(BIN)/python tests/service/clients/install.py .venv/clients
@@ -116,14 +134,19 @@ clean: ## Remove the environment; the demo's home (.rekognition-dagster) stays.
 	@.venv/ultralytics/bin/pip install --quiet --editable '.[ultralytics]' pytest hypothesis lap
 	@touch $@
 
-# The Dagster packages of one release need each other's exact versions.
-.venv/dagster-%/.ready: pyproject.toml
-	@echo "setting up .venv/dagster-$*: two minutes, once"
-	@$(venv)
-	@$(PYTHON) -m venv .venv/dagster-$*
-	@.venv/dagster-$*/bin/pip install --quiet --editable '.[postgres]' 'dagster==$*.*' \
-		$(if $(word 3,$(subst ., ,$*)),$(foreach name,aws postgres,'dagster-$(name)==0.29.$(word 3,$(subst ., ,$*))')) \
-		'moto[server]>=5.1' numpy pytest hypothesis
+.venv/dagster-%/.ready: .venv/.test
+	@echo "setting up .venv/dagster-$*: once"
+	@$(BIN)/uv venv --quiet --clear --python $(PYTHON) .venv/dagster-$*
+	@$(BIN)/uv pip install --quiet --python .venv/dagster-$*/bin/python --editable '.[postgres]' \
+		'dagster==$*.*' 'moto[server]>=5.1' numpy pytest hypothesis
+	@touch $@
+
+# The oldest release of everything that pyproject.toml allows.
+.venv/oldest/.ready: .venv/.test
+	@echo "setting up .venv/oldest: once"
+	@$(BIN)/uv venv --quiet --clear --python $(PYTHON) .venv/oldest
+	@$(BIN)/uv pip install --quiet --python .venv/oldest/bin/python --resolution lowest-direct \
+		--editable '.[test]'
 	@touch $@
 
 .venv/ray/.ready: pyproject.toml
