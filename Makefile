@@ -92,7 +92,11 @@ chaos: .venv/.test ## 300 videos while everything is killed and fails; SEED=n, S
 .PHONY: soak
 soak: .venv/.test ## The service for ten minutes while everything around it fails; SEED=n.
 	REKOGNITION_DAGSTER_TEST_SOAK_S=600 REKOGNITION_DAGSTER_TEST_SOAK_SEED=$(SEED) \
-		$(BIN)/pytest -s tests/soak
+		$(BIN)/pytest -s tests/soak -k ends_once
+
+.PHONY: outages
+outages: .venv/.test ## The service while S3, disk, SNS and database are away for an hour in turn.
+	REKOGNITION_DAGSTER_TEST_OUTAGES_S=3600 $(BIN)/pytest -s tests/soak -k outages
 
 .PHONY: lint
 lint: .venv/.test ## ruff and pyright.

@@ -1,7 +1,8 @@
 """Everything around the service fails by a seed, while clients start, page and break off.
 
 At the end every accepted job ended once, as its video deserves, was announced, and can be paged.
-``make soak`` runs for ten minutes, ``make soak SEED=n`` with the faults of an earlier run.
+``make soak`` runs for ten minutes, ``make soak SEED=n`` with the faults of an earlier run;
+``make outages`` has each thing around the service away for a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from service.serving import BUCKET, ENV, HERE, ROLE, Service, cloud_client, mp4,
 
 SECONDS = float(os.environ.get("REKOGNITION_DAGSTER_TEST_SOAK_S") or 15)
 SEED = int(os.environ.get("REKOGNITION_DAGSTER_TEST_SOAK_SEED") or secrets.randbelow(10**6))
+OUTAGES_S = float(os.environ.get("REKOGNITION_DAGSTER_TEST_OUTAGES_S") or 8)
 LEAST_JOBS = 6
 SETTLE_S = 420.0
 """The longest back-off of a job, and some more."""
@@ -92,8 +94,11 @@ class Soak:
 
     def _start(self, dice: random.Random, number: int) -> None:
         kind = dice.choice(list(DESERVED))
-        script, name = dict(DESERVED[kind][0]), f"{number}-{len(self.started)}-{kind}.mp4"
-        name = name.replace(" ", "-")
+        self.start(dice, kind, f"{number}-{len(self.started)}-{kind}.mp4".replace(" ", "-"))
+
+    def start(self, dice: random.Random, kind: str, name: str) -> None:
+        """Start a video's job, however often a service must be asked."""
+        script = dict(DESERVED[kind][0])
         if kind == "crashes once":
             script["crash_once"] = str(self.folder / f"{name}.crashed")
         s3 = cloud_client("s3", self.endpoint)
@@ -162,16 +167,18 @@ class Soak:
             # Each kind once, then by chance.
             fault = order[number] if number < len(order) else self.dice.choice(FAULTS)
             number += 1
-            with self._fault(fault):
+            how = self.dice.choice(("refused", "lost", "cut", "hang"))
+            with self.failing(fault, how):
                 self.happened[fault] += 1
                 time.sleep(self.dice.uniform(0.2, 2.0))
             time.sleep(self.dice.uniform(0.0, 1.0))
 
     @contextlib.contextmanager
-    def _fault(self, fault: str) -> Iterator[None]:
+    def failing(self, fault: str, how: str) -> Iterator[None]:
+        """Let one thing fail; ``how`` is what becomes of calls of S3 and SNS."""
         service = self.dice.choice(self.services)
         if fault in ("s3", "sns"):
-            self.proxy.outage = {fault: self.dice.choice(("refused", "lost", "cut", "hang"))}
+            self.proxy.outage = {fault: how}
             yield
             self.proxy.outage = {}
         elif fault == "disk":
@@ -325,3 +332,22 @@ def test_every_accepted_job_ends_once_as_its_video_deserves_and_is_announced(soa
         f"all ended {settled - calm:.0f} s later; {dict(soak.happened)}"
     )
     assert len(soak.started) >= LEAST_JOBS
+
+
+def test_long_outages_in_turn_fail_no_job(soak: Soak) -> None:
+    long = OUTAGES_S > 60
+    dice = random.Random(SEED)
+    for number in range(100 if long else 8):
+        soak.start(dice, "good", f"outage-{number}.mp4")
+    began = time.monotonic()
+    for fault in ("s3", "disk", "sns", "database"):
+        with soak.failing(fault, "refused"):
+            time.sleep(OUTAGES_S / 4)
+    failing = time.monotonic() - began
+    wanted = {a.job_id for a in soak.started}
+    until(lambda: soak.collect() or wanted <= soak.messages.keys(), 2 * SETTLE_S, every=0.1)
+    soak.check()
+    print(
+        f"{len(wanted)} jobs, {failing:.0f} s of outages in turn, all SUCCEEDED and announced "
+        f"{time.monotonic() - began - failing:.0f} s later"
+    )
