@@ -209,6 +209,12 @@ class _Chosen:
         if bool(self.job_ids) == has_filters:
             raise click.UsageError("name JOB_IDs, or select jobs by --status, --account ...")
         if has_filters:
+            asked = {state.upper() for state in self.filters["states"]}
+            if asked and not asked & set(self.states):
+                raise click.UsageError(
+                    f"this is for jobs that are {' or '.join(self.states)}, not "
+                    + " or ".join(sorted(asked))
+                )
             found = store.jobs(_selection(**self.filters))
             return [job for job in found if job.state in self.states]
         found = [_one(store, job_id) for job_id in self.job_ids]
@@ -247,6 +253,8 @@ def _opened(store: str | None) -> Iterator[JobStore]:
     from rekognition_dagster.service.settings import Settings
     from rekognition_dagster.service.store import JobStore
 
+    if store == "":
+        raise click.UsageError("--store is empty; name a folder or a database's URL")
     settings = Settings.of(store=store, results="unused")  # only the service needs that place
     url = settings.database_url
     if url.startswith("sqlite") and not sqlite_path(url).exists():

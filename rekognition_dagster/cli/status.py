@@ -45,7 +45,7 @@ def status(
     failed       the job FAILED or its start was refused
     analysed     its results are in the lake
     gone         deleted from the bucket
-    ignored      its partition was deleted in Dagster
+    ignored      a person said so (`ignore`), or deleted its partition in Dagster
     not covered  not started, and outside the configured bucket and prefix
     expiring     of the unpaged: the service forgets their results within two days
     oldest       how long the first of those before `failed` has been there

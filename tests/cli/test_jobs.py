@@ -193,3 +193,10 @@ def test_mistakes_are_one_line(store, command, tmp_path):
     )
     assert_told(command("jobs", "list", "--older-than", "soon"), "no age", status=2)
     assert_told(command("jobs", "show", "xyz", "--store", "service"), "0-9a-f", status=2)
+
+
+def test_states_that_a_command_is_not_for_and_an_empty_store_are_refused(store, command):
+    wrong = command("jobs", "cancel", "--status", "succeeded", "--store", "service")
+    assert wrong.exit_code == 2
+    assert "this is for jobs that are QUEUED or RUNNING, not SUCCEEDED" in wrong.output
+    assert "--store is empty" in command("jobs", "list", "--store", "").output

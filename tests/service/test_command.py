@@ -113,6 +113,7 @@ def test_half_of_tls_is_told(tmp_path):
         {"jobs_in_flight": 0},
         {"sample_fps": "often"},
         {"colour": "red"},
+        {"region": "mars"},
     ],
 )
 def test_a_setting_out_of_its_range_is_named(wrong):
