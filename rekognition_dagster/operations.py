@@ -276,8 +276,8 @@ PERSON_TRACKING = Operation(
     highlights="""
         WITH people AS (
             SELECT video, person_index, max(timestamp_ms) - min(timestamp_ms) AS stay_ms,
-                bool_or(face IS NOT NULL) AS has_face, count(*) AS boxes,
-                count(*) FILTER (interpolated) AS filled
+                bool_or(face IS NOT NULL) AS has_face,
+                count(interpolated) AS known, count(*) FILTER (interpolated) AS filled
             FROM person_detections GROUP BY video, person_index
         ),
         moments AS (
@@ -292,7 +292,7 @@ PERSON_TRACKING = Operation(
         SELECT v.video, count(person_index) AS people,
             count(*) FILTER (has_face) AS people_with_a_face, max(stay_ms) AS longest_stay_ms,
             any_value(b.people) AS most_people_at_once, any_value(b.ms) AS busiest_moment_ms,
-            round(sum(filled) / sum(boxes), 3) AS share_interpolated
+            round(sum(filled) / nullif(sum(known), 0), 3) AS share_interpolated
         FROM videos v LEFT JOIN people USING (video) LEFT JOIN busiest b USING (video)
         GROUP BY v.video
     """,

@@ -6,12 +6,13 @@ report that follows. All of it is text; no picture of a video is in it.
 
 from __future__ import annotations
 
-import base64
+import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pyarrow as pa
 
@@ -25,8 +26,13 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _ROWS, _COLUMNS, _CHARACTERS = 5, 8, 60  # of a table of first rows
-_PEOPLE, _POINTS = 24, 12  # of a drawing: what more would show cannot be told apart
-_WIDTH, _TALL = 320, 180
+_PEOPLE, _POINTS = 24, 12  # of a drawing: more could not be told apart
+_DETAILS = ((24, 12), (24, 6), (16, 8), (16, 5), (12, 6), (10, 5), (8, 4), (6, 3), (4, 2))
+"""People and points of a drawing, the first that fits."""
+_SHOWN_AT_ONCE = 1000  # characters of Markdown
+_WIDTH, _TALL = 160, 90
+_COLOURS = ("#e33", "#38e", "#2a4", "#d5d", "#f80", "#0aa", "#a72", "#86f")
+_SAFE = " '/:=,.;()-"  # of a data URL in Markdown's <>
 _BOX = lake_type(API_BOX)
 
 
@@ -173,7 +179,7 @@ SELECT v.video, any_value(v.height / nullif(v.width, 0)) AS aspect,
     list([
         points[1 + (i * (length - 1)) // {_POINTS - 1}] FOR i IN range({_POINTS})
         IF i < length
-    ] ORDER BY person) AS paths
+    ] ORDER BY length DESC, person) AS paths
 FROM longest JOIN videos v USING (video) GROUP BY v.video
 """
 
@@ -184,28 +190,49 @@ def _drawings(connection: DuckDBPyConnection) -> dict[str, str]:
     return {uri: draw_paths(paths, aspect or _TALL / _WIDTH) for uri, aspect, paths in rows}
 
 
-def draw_paths(paths: Sequence[Sequence[tuple[float, float]]], aspect: float) -> str:
+def draw_paths(paths: Sequence[Sequence[Sequence[float]]], aspect: float) -> str:
     """Draw paths as an SVG image in Markdown; a dot is where a person was seen last.
 
+    Dagster's UI shows Markdown of less than 1,000 characters at once, and more behind a link, so
+    there are as many people and points as fit.
+
     Args:
-        paths: Points of each person, in ratios of the frame.
+        paths: Points of each person, in ratios of the frame; those who stayed longest first.
         aspect: Height of the frame by its width.
     """
     height = round(_WIDTH * min(aspect, 2.0))
-    lines = []
-    for number, path in enumerate(paths):
-        hue = number * 137 % 360  # far from its neighbours' hues
-        points = [(round(x * _WIDTH), round(y * height)) for x, y in path]
-        joined = " ".join(f"{x},{y}" for x, y in points)
-        colour = f"hsl({hue},65%,50%)"
-        lines.append(f'<polyline points="{joined}" stroke="{colour}"/>')
-        lines.append(f'<circle cx="{points[-1][0]}" cy="{points[-1][1]}" r="3" fill="{colour}"/>')
-    svg = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
-        f'width="{_WIDTH}" height="{height}"><rect width="100%" height="100%" fill="none" '
-        f'stroke="#888"/><g fill="none" stroke-width="1.5">{"".join(lines)}</g></svg>'
+    head = (
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {_WIDTH} {height}' width='320' "
+        f"fill='none'><path stroke='#888' d='M0 0h{_WIDTH}v{height}H0z'/>"
     )
-    return f"![paths](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
+    text = ""
+    for people, points in _DETAILS:
+        drawn = [_thinned(path, points) for path in paths[:people]]
+        placed = [[(round(x * _WIDTH), round(y * height)) for x, y in path] for path in drawn]
+        lines = [
+            f"<path stroke='{_COLOURS[n % len(_COLOURS)]}' d='{_moves(path)}'/>"
+            for n, path in enumerate(placed)
+        ]
+        ends = "".join(f"M{path[-1][0]} {path[-1][1]}h1" for path in placed)
+        dots = f"<path stroke='#888' stroke-width='3' d='{ends}'/>"
+        svg = f"{head}{''.join(lines)}{dots}</svg>"
+        text = f"![paths](<data:image/svg+xml,{quote(svg, safe=_SAFE)}>)"
+        if len(text) < _SHOWN_AT_ONCE:
+            break
+    return text
+
+
+def _thinned(path: Sequence[Sequence[float]], most: int) -> list[Sequence[float]]:
+    """At most so many points of a path, with its first and last."""
+    if len(path) <= most:
+        return list(path)
+    return [path[i * (len(path) - 1) // (most - 1)] for i in range(most)]
+
+
+def _moves(points: Sequence[tuple[int, int]]) -> str:
+    """A path's ``d``: where it begins, and the steps from there."""
+    steps = [(b[0] - a[0], b[1] - a[1]) for a, b in itertools.pairwise(points)]
+    return f"M{points[0][0]} {points[0][1]}" + "".join(f"l{x} {y}" for x, y in steps)
 
 
 def dump(detail: Mapping[str, Any]) -> str | None:

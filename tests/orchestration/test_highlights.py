@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import dagster as dg
@@ -104,13 +104,26 @@ def test_first_rows_are_readable_and_hold_no_markup_of_strangers() -> None:
 
 def test_paths_are_drawn_within_the_frame_to_scale() -> None:
     text = draw_paths([[(0.0, 0.0), (0.5, 1.0)], [(0.25, 0.5)]], aspect=0.75)
-    assert text.startswith("![paths](data:image/svg+xml;base64,")
-    svg = ElementTree.fromstring(base64.b64decode(text[text.index(",") + 1 : -1]))
-    assert svg.attrib["viewBox"] == "0 0 320 240"
-    lines = [e.attrib["points"] for e in svg.iter() if e.tag.endswith("polyline")]
-    assert lines == ["0,0 160,240", "80,120"]
-    ends = [(e.attrib["cx"], e.attrib["cy"]) for e in svg.iter() if e.tag.endswith("circle")]
-    assert ends == [("160", "240"), ("80", "120")]
+    svg = drawn(text)
+    assert svg.attrib["viewBox"] == "0 0 160 120"
+    frame, first, second, ends = (e.attrib["d"] for e in svg)
+    assert frame == "M0 0h160v120H0z"
+    assert (first, second) == ("M0 0l80 120", "M40 60")
+    assert ends == "M80 120h1M40 60h1"
+
+
+def test_a_drawing_is_small_enough_to_be_shown_at_once_however_many_people_there_are() -> None:
+    walk = [(n / 12, (n * 7 % 12) / 12) for n in range(12)]
+    text = draw_paths([walk] * 24, aspect=0.5625)
+    assert len(text) < 1000
+    assert len(drawn(text)) >= 8
+
+
+def drawn(text: str) -> ElementTree.Element:
+    """The image in Markdown."""
+    start = "![paths](<data:image/svg+xml,"
+    assert text.startswith(start)
+    return ElementTree.fromstring(unquote(text[len(start) : -2]))
 
 
 def latest(deployment: Deployment, key: str) -> dict[str, Any]:
@@ -128,7 +141,7 @@ def test_reports_show_people_what_was_found(deployment: Deployment) -> None:
     assert (shown["people"], shown["longest_stay"]) == (2, "0:00.1")
     assert "it''s.mp4'" in shown["query"]
     assert shown["first_rows"].startswith("| timestamp_ms | person_index |")
-    assert shown["paths"].startswith("![paths](data:image/svg+xml")
+    assert shown["paths"].startswith("![paths](<data:image/svg+xml")
     assert shown["dagster/partition_row_count"] == 10
     assert latest(deployment, "person_paths")["first_rows"].count("\n") == 3
     columns = {
