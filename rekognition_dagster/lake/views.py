@@ -23,7 +23,15 @@ from rekognition_dagster.errors import LakeError
 from rekognition_dagster.lake import compaction
 from rekognition_dagster.lake.compaction import Day, Staged
 from rekognition_dagster.lake.damage import REMEDY, damaged
-from rekognition_dagster.lake.names import escaped, is_compacted, is_small, patterns, schema_path
+from rekognition_dagster.lake.names import (
+    escaped,
+    is_compacted,
+    is_day,
+    is_own,
+    is_small,
+    patterns,
+    schema_path,
+)
 from rekognition_dagster.lake.storage import Storage, lake_errors
 from rekognition_dagster.lake.tables import TABLES
 
@@ -46,10 +54,10 @@ def everything(storage: Storage, table: str, without: Iterable[str] = ()) -> str
     """
     skipped = set(without)
     files = storage.files(table)
-    own = [f for f in files if is_small(f) or is_compacted(f)]
+    own = [f for f in files if is_own(f)]
     staged = compaction.staged_days(storage, table)
     rest = [f for f in own if f.split("/")[1] not in staged]
-    kinds = zip(patterns(table), (is_small, is_compacted), strict=True)
+    kinds = zip(patterns(table), (is_small, is_compacted, is_day), strict=True)
     globs = [pattern for pattern, is_of_kind in kinds if any(map(is_of_kind, rest))]
     pieces: list[str] = []
     if skipped or _match_any(globs, set(files).difference(own)):
@@ -218,7 +226,7 @@ class Views:
 
     def find_damaged(self, table: str, *, whole: bool) -> bool:
         """Look for damaged files of a table, log them, and return whether there are new ones."""
-        own = [f for f in self.storage.files(table) if is_small(f) or is_compacted(f)]
+        own = [f for f in self.storage.files(table) if is_own(f)]
         own += [f for s in compaction.staged_days(self.storage, table).values() for f in s.parts]
         unknown = [f for f in own if f not in self.damaged]
         found = damaged(self.storage, unknown, whole=whole)

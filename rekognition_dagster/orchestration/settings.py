@@ -20,7 +20,7 @@ from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.operations import OPERATIONS, Operation, operation
 from rekognition_dagster.service.settings import ENVIRONMENT
 from rekognition_dagster.state.budget import Budget, Limit
-from rekognition_dagster.videos import DATE_PATTERN, Partitioning, Source
+from rekognition_dagster.videos import DATE_PATTERN, Partitioning, Source, check_date_pattern
 
 ENVIRONMENT_PREFIX = "REKOGNITION_DAGSTER_"
 AWS_PRICE = 0.10
@@ -347,13 +347,7 @@ class Settings(dg.Model, dg.Resolvable):
     @field_validator("date_pattern")
     @classmethod
     def _usable_pattern(cls, pattern: str) -> str:
-        try:
-            groups = re.compile(pattern).groupindex
-        except re.error as error:
-            raise ValueError(f"no regular expression: {error}") from None
-        if missing := {"year", "month", "day"} - set(groups):
-            raise ValueError(f"lacks the group {', '.join(sorted(missing))}")
-        return pattern
+        return check_date_pattern(pattern)
 
     @field_validator("sources")
     @classmethod
