@@ -26,7 +26,10 @@ SELECT
     video,
     minute,
     coalesce(p.people, CASE WHEN a.people THEN 0 END) AS people,
-    coalesce(f.faces, CASE WHEN a.faces THEN 0 END) AS faces
+    coalesce(f.faces, CASE WHEN a.faces THEN 0 END) AS faces,
+    v.camera,
+    v.recorded_at + to_minutes(minute) AS minute_at
 FROM people AS p
 FULL JOIN faces AS f USING (video, minute)
 LEFT JOIN analysed AS a USING (video)
+LEFT JOIN videos AS v USING (video)

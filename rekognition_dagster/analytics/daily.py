@@ -20,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -210,7 +211,7 @@ def find_stale(
     for recording in recordings:
         for day in recording.days:
             texts[recording.camera, day].append(recording.digest)
-    zone_digests = {camera: zones.digest(camera) for camera in {c for c, _ in texts}}
+    digest = cache(zones.digest)
     ordered = _ordered(models)
     versions = _versions(ordered)
 
@@ -227,11 +228,12 @@ def find_stale(
             for day, cameras in lake.days(model.name).items()
             for camera, digest in cameras.items()
         }
-        uses_zones = "shapes" in versions[model.name][1] or "grounds" in versions[model.name][1]
+        reads = versions[model.name][1]
+        uses = {"shapes": "shapes" in reads, "grounds": "grounds" in reads}
         fresh: dict[Unit, str] = {}
         for (camera, day), parts in texts.items():
             if wanted(day):
-                zone = zone_digests[camera] if uses_zones else repr(zones.options)
+                zone = digest(camera, day, **uses)
                 text = "\n".join([versions[model.name][0], zone, *sorted(parts)])
                 fresh[camera, day] = hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
         found[model.name] = {u: d for u, d in fresh.items() if every or there.get(u) != d}

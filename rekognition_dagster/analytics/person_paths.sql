@@ -1,8 +1,11 @@
 -- A row a person of a video: first and last seen, time present, length of the path in frame widths,
--- mean box.
+-- mean box; camera, and when by the wall clock.
 WITH points AS (
     SELECT
         d.video,
+        v.camera,
+        v.timezone,
+        v.recorded_at,
         d.person_index,
         d.timestamp_ms,
         d.bounding_box AS box,
@@ -31,6 +34,11 @@ SELECT
         'top': avg(box.top),
         'width': avg(box.width),
         'height': avg(box.height)
-    } AS mean_bounding_box
+    } AS mean_bounding_box,
+    any_value(camera) AS camera,
+    any_value(recorded_at) + to_milliseconds(min(timestamp_ms)) AS first_seen_at,
+    any_value(recorded_at) + to_milliseconds(max(timestamp_ms)) AS last_seen_at,
+    timezone(any_value(timezone), first_seen_at) AS first_seen_local,
+    timezone(any_value(timezone), last_seen_at) AS last_seen_local
 FROM steps
 GROUP BY video, person_index

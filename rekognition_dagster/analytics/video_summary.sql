@@ -43,7 +43,11 @@ SELECT
     coalesce(f.face_detections, CASE WHEN a.faces THEN 0 END) AS face_detections,
     coalesce(f.most_faces_at_once, CASE WHEN a.faces THEN 0 END) AS most_faces_at_once,
     p.busiest_ms,
-    coalesce(p.most_people_at_once, CASE WHEN a.people THEN 0 END) AS most_people_at_once
+    coalesce(p.most_people_at_once, CASE WHEN a.people THEN 0 END) AS most_people_at_once,
+    v.camera,
+    v.recorded_at,
+    v.recorded_local,
+    v.recorded_at + to_milliseconds(p.busiest_ms) AS busiest_at
 FROM videos AS v
 LEFT JOIN analysed AS a USING (video)
 LEFT JOIN identities AS i USING (video)

@@ -12,8 +12,8 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
-from itertools import pairwise
+from datetime import date, datetime, time, timedelta
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -136,12 +136,25 @@ class Zones:
                 )
             seen[key] = one.line
 
-    def digest(self, camera: str | None) -> str:
-        """A text that changes when anything changes that concerns a camera."""
+    def digest(self, camera: str | None, day: date, *, shapes: bool, grounds: bool) -> str:
+        """A text that changes when anything changes that concerns a camera on a day.
+
+        Args:
+            camera: The camera.
+            day: The day.
+            shapes: Whether zones and lines count.
+            grounds: Whether ground planes count.
+        """
         ours = self.of(camera, None)
-        content = [[asdict(s) for s in ours.shapes], [asdict(g) for g in ours.grounds]]
-        for one in (*content[0], *content[1]):
-            del one["line"], one["cameras"]
+        # A recording of the day may have begun on the one before.
+        first = datetime.combine(day, time()) - timedelta(1)
+        last = first + timedelta(2)
+        parts = [*(ours.shapes if shapes else ()), *(ours.grounds if grounds else ())]
+        content = [
+            {n: v for n, v in asdict(p).items() if n not in ("line", "cameras")}
+            for p in parts
+            if (p.since is None or p.since < last) and (p.until is None or p.until > first)
+        ]
         text = json.dumps([content, asdict(self.options)], default=str, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -401,6 +414,10 @@ def homography(points: Sequence[Point], metres: Sequence[Point]) -> tuple[float,
     Raises:
         ValueError: Three of the points lie on a line.
     """
+    if any(
+        abs(_area(three)) < 1e-6 for four in (points, metres) for three in combinations(four, 3)
+    ):
+        raise ValueError("three of the four points lie on a line")
     # Seen from their middle, for the picture's own origin may lie on the horizon.
     mx, my = (sum(p[axis] for p in points) / 4 for axis in (0, 1))
     rows: list[list[float]] = []
@@ -410,8 +427,6 @@ def homography(points: Sequence[Point], metres: Sequence[Point]) -> tuple[float,
         rows.append([0, 0, 0, x, y, 1, -v * x, -v * y, v])
     for n in range(8):
         pivot = max(range(n, 8), key=lambda r: abs(rows[r][n]))
-        if abs(rows[pivot][n]) < 1e-9:
-            raise ValueError("three of the four points lie on a line")
         rows[n], rows[pivot] = rows[pivot], rows[n]
         rows[n] = [value / rows[n][n] for value in rows[n]]
         for r in range(8):

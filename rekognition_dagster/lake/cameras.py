@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.keys import KeyPattern
 from rekognition_dagster.lake.names import REGISTRY
 
@@ -50,6 +51,27 @@ class Cameras:
         for name in (self.timezone, *self.timezones.values()):
             check_timezone(name)
         _ = self.key_pattern
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str]) -> Cameras | None:
+        """The settings of the environment; None where it has none of them.
+
+        Raises:
+            ConfigurationError: One is wrong; the text names the variable.
+        """
+        prefix = "REKOGNITION_DAGSTER_"
+        pattern = environment.get(f"{prefix}CAMERA_PATTERN")
+        timezones = environment.get(f"{prefix}CAMERA_TIMEZONES")
+        if not pattern and not timezones:
+            return None
+        try:
+            found = json.loads(timezones or "{}")
+            timezone = environment.get(f"{prefix}TIMEZONE") or "UTC"
+            return cls(pattern or None, {str(k): str(v) for k, v in found.items()}, timezone)
+        except (ValueError, AttributeError) as error:
+            raise ConfigurationError(
+                f"{prefix}CAMERA_PATTERN, {prefix}CAMERA_TIMEZONES or {prefix}TIMEZONE: {error}"
+            ) from None
 
     @cached_property
     def key_pattern(self) -> KeyPattern | None:

@@ -23,6 +23,7 @@ from rekognition_dagster.errors import LakeError
 from rekognition_dagster.lake import compaction
 from rekognition_dagster.lake.compaction import Day, Staged
 from rekognition_dagster.lake.damage import REMEDY, damaged
+from rekognition_dagster.lake.macros import MACROS
 from rekognition_dagster.lake.names import (
     escaped,
     is_compacted,
@@ -190,6 +191,7 @@ class Views:
         tables: The tables that there are.
         damaged: Files that are left out, and why.
         made: Tables whose views were made.
+        macros: Macros that were made.
     """
 
     expression: Callable[[str, Iterable[str]], str]
@@ -197,9 +199,12 @@ class Views:
     tables: Sequence[str]
     damaged: dict[str, str] = field(default_factory=dict)
     made: set[str] = field(default_factory=set)
+    macros: set[str] = field(default_factory=set)
 
     def named(self, text: str) -> list[str]:
         """The tables that a statement may read."""
+        macros = [m for name, m in MACROS.items() if re.search(rf"\b{name}\b", text, re.I)]
+        text = " ".join([text, *(t for m in macros for t in m.tables)])
         found = [t for t in self.tables if re.search(rf"\b{t}\b", text, re.IGNORECASE)]
         return list(self.tables) if not found and _LISTS_TABLES.search(text) else found
 
@@ -209,6 +214,10 @@ class Views:
             if table not in self.made:
                 self._make(connection, table)
                 self.made.add(table)
+        for name, macro in MACROS.items():
+            if name not in self.macros and self.made.issuperset(macro.tables):
+                duckdb.DuckDBPyConnection.execute(connection, macro.statement)
+                self.macros.add(name)
 
     def _make(self, connection: duckdb.DuckDBPyConnection, table: str) -> None:
         with lake_errors(self.storage, table, "read"):
