@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rekognition_dagster.lake.views import LakeConnection
 
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_NEAR_MS = 1000
+"""A face or a label counts that was seen so long before or after."""
 _FIRST, _LAST = date(1970, 1, 1), date(2200, 1, 1)
 
 
@@ -101,13 +103,13 @@ def find_sql(lake: Lake, connection: LakeConnection, what: Moments) -> str:
         wants.append(
             "EXISTS (SELECT 1 FROM person_detections AS d WHERE d.video IN ({videos}) "
             "AND d.video = f.video AND d.person_index = f.person_index AND d.face IS NOT NULL "
-            "AND d.timestamp_ms BETWEEN f.from_ms AND f.until_ms)"
+            f"AND d.timestamp_ms BETWEEN f.from_ms - {_NEAR_MS} AND f.until_ms + {_NEAR_MS})"
         )
     if what.label is not None and first != "label_detections":
         wants.append(
             "EXISTS (SELECT 1 FROM label_detections AS d WHERE d.video IN ({videos}) "
             f"AND d.video = f.video AND lower(d.name) GLOB lower({_q(what.label)}) "
-            "AND d.timestamp_ms BETWEEN f.from_ms AND f.until_ms)"
+            f"AND d.timestamp_ms BETWEEN f.from_ms - {_NEAR_MS} AND f.until_ms + {_NEAR_MS})"
         )
     if wants:
         # literals let DuckDB leave out the row groups of other videos
@@ -128,12 +130,11 @@ def _clock(what: Moments) -> list[str]:
     if what.weekday:
         found.append(f"isodow(from_local) = {_DAYS.index(what.weekday) + 1}")
     if what.between:
-        first, last = (f"TIME '{t}'" for t in what.between)
-        crosses = what.between[0] > what.between[1]
-        since = f"(from_local::DATE + {first} - INTERVAL {int(crosses)} DAY)"
-        moments = [f"({since} + INTERVAL {n} DAY)" for n in range(-1, 2)]
-        length = f"({last} - {first} + INTERVAL {int(crosses)} DAY)"
-        parts = [f"(from_local < {m} + {length} AND until_local >= {m})" for m in moments]
+        first, last = (t.hour * 3600 + t.minute * 60 + t.second for t in what.between)
+        length = (last - first) % 86400 or 86400
+        # of the day on which it began, of the one before and of the next
+        opens = [f"(from_local::DATE + to_seconds({first + n * 86400}))" for n in (-1, 0, 1)]
+        parts = [f"(from_local < {o} + to_seconds({length}) AND until_local >= {o})" for o in opens]
         found.append(f"({' OR '.join(parts)})")
     return found
 
@@ -151,8 +152,9 @@ def _check(lake: Lake, connection: LakeConnection, what: Moments, tables: list[s
                 f"{lake.url} has no table {table}: analyze videos with person-tracking first, or "
                 "run `rekognition-dagster refresh`"
             )
+    by_camera = "videos" if tables[-1] == "label_detections" else tables[-1]
     asked = [
-        (tables[-1] if tables[-1] != "label_detections" else "videos", "camera", what.camera),
+        (by_camera, "camera", what.camera),
         ("zone_visits", "zone", what.zone),
         ("line_crossings", "line", what.line),
         ("line_crossings", "direction", what.crossed),
@@ -160,21 +162,15 @@ def _check(lake: Lake, connection: LakeConnection, what: Moments, tables: list[s
     for table, column, name in asked:
         if name is None or "*" in name:
             continue
-        day = "" if what.since is None else f" WHERE date >= DATE '{what.since}' - 1"
-        if column == "camera":
-            continue_ = connection.execute(
-                f"SELECT 1 FROM {table} WHERE {column} = ? LIMIT 1", [name]
-            ).fetchone()
-            if continue_:
-                continue
-            day = ""
-        rows = connection.execute(f"SELECT DISTINCT {column} FROM {table}{day}").fetchall()
-        names = sorted(str(n) for (n,) in rows if n is not None)
-        if name not in names and (names or column == "camera"):
-            known = ", ".join(names[:20]) or "none; set REKOGNITION_DAGSTER_CAMERA_PATTERN"
-            raise ConfigurationError(
-                f"there is no {column} {name} in {lake.url}; there are {known}"
-            )
+        there = connection.execute(f"SELECT 1 FROM {table} WHERE {column} = ? LIMIT 1", [name])
+        if there.fetchone():
+            continue
+        rows = connection.execute(f"SELECT DISTINCT {column} FROM {table}").fetchall()
+        names = ", ".join(sorted(str(n) for (n,) in rows if n is not None)[:20])
+        if not names and column != "camera":
+            continue  # nobody was in any zone, or crossed any line: there is nothing to find
+        hint = names or "none; set REKOGNITION_DAGSTER_CAMERA_PATTERN and run refresh"
+        raise ConfigurationError(f"there is no {column} {name} in {lake.url}; there are {hint}")
 
 
 def _q(text: str) -> str:

@@ -50,7 +50,7 @@ def draw_zones(source: str | Path, shapes: Sequence[Drawn], output: str | Path, 
     if output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ValueError(f"cannot draw to {output}: write a .png or .jpg")
     output.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(output), image):
+    if not cv2.imwrite(str(output), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
         raise ValueError(f"cannot write {output}")
     return output
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -210,11 +210,13 @@ class Lake:
             kept = [] if before is None else [before.filter(_not_of(before, list(parts)))]
             pieces = [*kept, *(part.rows for part in parts.values())]
             rows = pa.concat_tables(pieces, promote_options="permissive")
-            order = [("camera", "ascending")]
-            metadata = {_CAMERAS: json.dumps([[c, d] for c, d in digests.items() if d])}
-            with TableWriter(self.storage, path, rows.schema, metadata=metadata) as writer:
-                writer.write(rows.sort_by(order))
+            self._write_day(path, rows.sort_by([("camera", "ascending")]), digests)
         return path
+
+    def _write_day(self, path: str, rows: pa.Table, digests: Mapping[str | None, str]) -> None:
+        metadata = {_CAMERAS: json.dumps([[c, d] for c, d in digests.items() if d])}
+        with TableWriter(self.storage, path, rows.schema, metadata=metadata) as writer:
+            writer.write(rows)
 
     def days(self, table: str) -> dict[date, dict[str | None, str]]:
         """The days of a table that is computed by day: the digest of each camera's part."""
@@ -269,7 +271,9 @@ class Lake:
                 self._put(removed[there], None, there)
 
     def forget(self, video: Video) -> None:
-        """Remove a video's rows of every table."""
+        """Remove a video's rows of every table. Counts by day are computed anew without it when the
+        analytics per day are next refreshed."""
+        self._forget_days(video)
         for table in self.tables():
             parts = tuple(OPERATIONS) if table == JOBS.name else ("",)
             paths = {self.path(table, video, part=part): part for part in parts}
@@ -277,6 +281,35 @@ class Lake:
                 there = compaction.locate(self.storage, list(paths))
                 for path in there:
                     self._put(Rows(video.uri, paths[path] or None), None, path)
+
+    def _forget_days(self, video: Video) -> None:
+        """Remove a video's own rows from the files of the days that it touches."""
+        days = self._days_of(video)
+        paths = {self.day_path(t, day): t for t in self.tables() for day in days}
+        with lake_errors(self.storage, "", video=video.uri):
+            there = self.storage.present(list(paths))
+        for path in there:
+            with lake_errors(self.storage, path, video=video.uri), self._locked_days(paths[path]):
+                rows, digests = self._read_day(path)
+                if rows is None or "video" not in rows.column_names:
+                    continue
+                kept = rows.filter(_is_not(rows["video"], video.uri))
+                if kept.num_rows < rows.num_rows:
+                    self._write_day(path, kept, digests)
+
+    def _days_of(self, video: Video) -> list[date]:
+        """The days of the camera's clock that a video touches, and those beside them."""
+        with self.connect([VIDEOS.name], [video]) as connection:
+            found = connection.execute(
+                "SELECT recorded_local::DATE, "
+                "(recorded_local + to_milliseconds(coalesce(duration_ms, 0)))::DATE FROM videos "
+                "WHERE recorded_at IS NOT NULL"
+            ).fetchall()
+        return [
+            first + timedelta(n)
+            for first, last in found
+            for n in range(-1, (last - first).days + 2)
+        ]
 
     def has(self, table: str, video: Video) -> bool:
         """Whether a video's rows of a table are there, be it that it has none."""
@@ -373,3 +406,10 @@ def _not_of(rows: pa.Table, cameras: Sequence[str | None]) -> pa.Array:
     if None in cameras:
         theirs = pc.or_(theirs, pc.is_null(rows["camera"]))  # pyright: ignore[reportAttributeAccessIssue]
     return pc.invert(theirs)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _is_not(column: pa.ChunkedArray, value: str) -> pa.Array:
+    """A mask of the rows that have another value, or none."""
+    import pyarrow.compute as pc
+
+    return pc.invert(pc.fill_null(pc.equal(column, value), False))  # pyright: ignore[reportAttributeAccessIssue]

@@ -161,8 +161,9 @@ def test_rows_of_a_video_that_is_gone_go(tmp_path: Path) -> None:
     lake = walked(tmp_path)
     video = write_walks(lake, "north/2026-01-31/120000.mp4", [STANDS], duration_s=120)
     write_walks(lake, "south/2026-01-31/120000.mp4", [STANDS], duration_s=120)
-    compute(lake)
+    compute(lake, ZONE.format(camera="*", bottom=0.6))
     lake.forget(video)
+    assert rows(lake, "SELECT camera FROM zone_visits") == [("south",)]  # at once
     compute(lake)
     assert rows(lake, "SELECT camera FROM activity_by_day") == [("south",)]
     assert compute(lake) == []
