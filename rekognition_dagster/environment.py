@@ -16,6 +16,8 @@ KNOWN = frozenset(
         "ASSUME_ROLE",
         "BUCKET",
         "BUDGET",
+        "CAMERA_PATTERN",
+        "CAMERA_TIMEZONES",
         "CATALOGUE",
         "COMPACTION",
         "DATE_PATTERN",
@@ -57,6 +59,8 @@ KNOWN = frozenset(
         "TOPIC_ARN",
         "VISIBILITY_SECONDS",
         "WORKERS",
+        "ZONES",
+        "ZONES_SINCE",
         *ENVIRONMENT,
     ]
 )

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from rekognition_dagster.keys import KeyPattern
+
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".m4v"})
 """Keys that end so (in any case) are videos: the containers that the API takes."""
 
@@ -84,15 +86,9 @@ class Video:
         return self.etag or self.version_id or ""
 
     def recorded_on(self, pattern: str = DATE_PATTERN) -> date:
-        """The day of recording: from the key by ``pattern`` (groups ``year``, ``month``, ``day``;
-        the last match that is a date), else the day of ``last_modified``, else 1970-01-01."""
-        found = None
-        for match in re.finditer(pattern, self.key):
-            try:
-                found = date(int(match["year"]), int(match["month"]), int(match["day"]))
-            except ValueError:
-                continue
-        if found:
+        """The day of recording: from the key by ``pattern`` (see :func:`day_of`), else the day of
+        ``last_modified``, else 1970-01-01."""
+        if found := day_of(self.key, pattern):
             return found
         return (self.last_modified or datetime.fromtimestamp(0, timezone.utc)).date()
 
@@ -218,43 +214,67 @@ class Partitioning:
 
     def __post_init__(self) -> None:
         if self.pattern is not None:
-            _compiled(self.pattern)
+            _key_pattern(self.pattern)
 
     def partition_of(self, video: Video) -> str:
         """The partition's key: ``bucket/key`` up to the end of what the pattern matched. A video
         that it does not match has a partition of its own."""
         if self.pattern is None:
             return video.partition_key
-        match = _compiled(self.pattern).search(video.key)
+        match = _key_pattern(self.pattern).match(video.key)
         if match is None:
             return video.partition_key
         place = _LOCAL if video.is_local else f"{video.bucket}/"
-        return escape_partition(place + video.key[: match.end()])
-
-
-_FIELDS = {
-    "date": r"\d{4}[-/_]?\d\d[-/_]?\d\d",
-    "year": r"\d{4}",
-    "month": r"\d\d",
-    "day": r"\d\d",
-    "hour": r"\d\d",
-}
+        return escape_partition(place + video.key[: match.end])
 
 
 @cache
-def _compiled(pattern: str) -> re.Pattern[str]:
-    texts = re.split(r"\{(\w+)\}", pattern)
-    literals, fields = texts[::2], texts[1::2]
-    if not fields or any(set(text) & set("{}") for text in literals):
-        raise ValueError(f"{pattern!r} is no pattern over keys: write e.g. {{camera}}/{{date}}")
-    expression = "".join(
-        re.escape(text) + (_FIELDS.get(name, "[^/]+?") if name else "")
-        for text, name in zip(literals, [*fields, ""], strict=True)
-    )
-    # Digits end where they end; any other field at the end goes on to the end of its folder.
-    at_the_end = r"(?!\d)" if fields[-1] in _FIELDS else "(?=/|$)"
-    end = "" if literals[-1] else at_the_end
-    return re.compile(rf"(?:^|(?<=/)){expression}{end}")
+def _key_pattern(pattern: str) -> KeyPattern:
+    return KeyPattern(pattern)
+
+
+def day_of(key: str, pattern: str = DATE_PATTERN) -> date | None:
+    """The day of recording in a key.
+
+    Args:
+        key: An object's key.
+        pattern: A pattern over keys (:mod:`keys`), or a regular expression with the groups
+            ``year``, ``month`` and ``day``, of which the last match that is a date counts.
+    """
+    if not is_expression(pattern):
+        match = _key_pattern(pattern).match(key)
+        return match.day if match else None
+    found = None
+    for match in re.finditer(pattern, key):
+        try:
+            found = date(int(match["year"]), int(match["month"]), int(match["day"]))
+        except ValueError:
+            continue
+    return found
+
+
+def is_expression(pattern: str) -> bool:
+    """Whether a pattern is a regular expression with named groups, not one with named parts."""
+    return "(?P<" in pattern
+
+
+def check_date_pattern(pattern: str) -> str:
+    """Return a usable pattern.
+
+    Raises:
+        ValueError: It is malformed, or finds no day.
+    """
+    if not is_expression(pattern) and re.search(r"\{\w+(:[^{}]*)?\}", pattern):
+        if not _key_pattern(pattern).has_day:
+            raise ValueError("finds no day; write e.g. {camera}/{date:%Y-%m-%d}")
+        return pattern
+    try:
+        groups = re.compile(pattern).groupindex
+    except re.error as error:
+        raise ValueError(f"no regular expression: {error}") from None
+    if missing := {"year", "month", "day"} - set(groups):
+        raise ValueError(f"lacks the group {', '.join(sorted(missing))}")
+    return pattern
 
 
 def is_video_key(key: str, suffixes: frozenset[str] = VIDEO_SUFFIXES) -> bool:

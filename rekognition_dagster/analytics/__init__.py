@@ -1,7 +1,8 @@
-"""Analytics models: a SELECT or a function, one table of the lake, a Parquet file per video.
+"""Analytics models: a SELECT or a function, one table of the lake, a file per video or per day.
 
 A model in a .sql file has the file's name; it reads the tables that it mentions; its first comment
-describes it. Nothing here knows Dagster or the state: :mod:`orchestration.analytics` makes assets.
+describes it and says whether it is computed by day (:mod:`daily`). Nothing here knows Dagster or
+the state: :mod:`orchestration.analytics` makes assets.
 """
 
 from __future__ import annotations
@@ -64,6 +65,11 @@ class AnalyticsModel(ABC):
         return {}
 
     @property
+    def day_column(self) -> str | None:
+        """The column that says to which day a row belongs; None for a model per video."""
+        return None
+
+    @property
     @abstractmethod
     def code_version(self) -> str:
         """A text that changes when what the model computes changes."""
@@ -84,7 +90,10 @@ class SqlModel(AnalyticsModel):
     Args:
         name: The table, named for what a row is.
         sql: A SELECT with a ``video`` column over tables of the lake. It sees only the rows of the
-            videos being computed, so it must not compare one video with another.
+            videos being computed, so it must not compare one video with another; unless its first
+            comment has a line ``per: day of COLUMN``. Such a model has a column ``camera``, sees
+            the videos of a camera that touch a day, and the tables of :mod:`daily`. COLUMN is a
+            date or a time and says which day a row is of.
     """
 
     sql: str
@@ -97,12 +106,30 @@ class SqlModel(AnalyticsModel):
     @property
     def description(self) -> str:
         """The comment that the file opens with, and the SQL."""
-        lines = []
+        lines = [line for line in self._header() if not line.startswith("per:")]
+        return f"{' '.join(lines)}\n\n```sql\n{self.sql.strip()}\n```"
+
+    @property
+    def day_column(self) -> str | None:
+        """See :attr:`AnalyticsModel.day_column`."""
+        header = "".join(f"{line}\n" for line in self._header())
+        found = re.search(r"^per:(.*)$", header, re.MULTILINE)
+        if found is None or found[1].strip() == "video":
+            return None
+        day = re.fullmatch(r"\s*day of (\w+)\s*", found[1])
+        if day is None:
+            raise ConfigurationError(
+                f"{self.name}: 'per:{found[1]}' is not known; write per: video, or per: day of "
+                "COLUMN"
+            )
+        return day[1]
+
+    def _header(self) -> Iterator[str]:
+        """The lines of the comment that the file opens with."""
         for line in self.sql.splitlines():
             if not line.startswith("--"):
                 break
-            lines.append(line.removeprefix("--").strip())
-        return f"{' '.join(lines)}\n\n```sql\n{self.sql.strip()}\n```"
+            yield line.removeprefix("--").strip()
 
     @property
     def column_descriptions(self) -> dict[str, str]:
@@ -113,7 +140,8 @@ class SqlModel(AnalyticsModel):
     @property
     def code_version(self) -> str:
         """A digest of the SQL without comments and blank space."""
-        return _digest(" ".join(re.sub(r"--.*", "", self.sql).split()))
+        per = f" per: {self.day_column}" if self.day_column else ""
+        return _digest(" ".join(re.sub(r"--.*", "", self.sql).split()) + per)
 
     def mentions(self, tables: Collection[str]) -> list[str]:
         """The tables, of those given, that the SQL reads."""
@@ -211,12 +239,13 @@ def load_models(
 def in_order(
     models: Sequence[AnalyticsModel], operations: Sequence[Operation]
 ) -> list[tuple[AnalyticsModel, list[str]]]:
-    """Sort models so that each follows those it reads, and name its sources.
+    """Sort models per video so that each follows those it reads, and name its sources.
 
     Returns:
         Each model with the tables of operations and the models that it reads. A model of
         operations that do not run is left out.
     """
+    models = [m for m in models if m.day_column is None]
     sources = [*(o.table for o in operations), *(m.name for m in models)]
     reads = {m.name: [t for t in m.mentions(sources) if t != m.name] for m in models}
     by_name = {m.name: m for m in models}

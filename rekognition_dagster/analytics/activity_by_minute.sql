@@ -26,7 +26,10 @@ SELECT
     video, -- The video, as s3://bucket/key or file:///path.
     minute, -- Which minute of the video, from 0.
     coalesce(p.people, CASE WHEN a.people THEN 0 END) AS people, -- People who were there.
-    coalesce(f.faces, CASE WHEN a.faces THEN 0 END) AS faces -- Most faces in view at once.
+    coalesce(f.faces, CASE WHEN a.faces THEN 0 END) AS faces, -- Most faces in view at once.
+    v.camera, -- The camera, where the key tells it.
+    v.recorded_at + to_minutes(minute) AS minute_at -- The minute's begin on the clock, UTC.
 FROM people AS p
 FULL JOIN faces AS f USING (video, minute)
 LEFT JOIN analysed AS a USING (video)
+LEFT JOIN videos AS v USING (video)

@@ -1,8 +1,11 @@
 -- A row a person of a video: first and last seen, time present, length of the path in frame widths,
--- mean box.
+-- mean box; camera, and when by the wall clock.
 WITH points AS (
     SELECT
         d.video,
+        v.camera,
+        v.timezone,
+        v.recorded_at,
         d.person_index,
         d.timestamp_ms,
         d.bounding_box AS box,
@@ -33,6 +36,13 @@ SELECT
         'top': avg(box.top),
         'width': avg(box.width),
         'height': avg(box.height)
-    } AS mean_bounding_box -- The mean of their boxes, in ratios of the frame.
+    } AS mean_bounding_box, -- The mean of their boxes, in ratios of the frame.
+    any_value(camera) AS camera, -- The camera, where the key tells it.
+    any_value(recorded_at)
+    + to_milliseconds(min(timestamp_ms)) AS first_seen_at, -- On the clock, UTC.
+    any_value(recorded_at)
+    + to_milliseconds(max(timestamp_ms)) AS last_seen_at, -- On the clock, UTC.
+    timezone(any_value(timezone), first_seen_at) AS first_seen_local, -- On the camera's clock.
+    timezone(any_value(timezone), last_seen_at) AS last_seen_local -- On the camera's clock.
 FROM steps
 GROUP BY video, person_index

@@ -51,7 +51,11 @@ SELECT
     p.busiest_ms, -- The first moment at which most people were in view.
     coalesce(
         p.most_people_at_once, CASE WHEN a.people THEN 0 END
-    ) AS most_people_at_once -- How many they were.
+    ) AS most_people_at_once, -- How many they were.
+    v.camera, -- The camera, where the key tells it.
+    v.recorded_at, -- When the first frame was taken, UTC.
+    v.recorded_local, -- The same on the camera's clock.
+    v.recorded_at + to_milliseconds(p.busiest_ms) AS busiest_at -- The busiest moment, UTC.
 FROM videos AS v
 LEFT JOIN analysed AS a USING (video)
 LEFT JOIN identities AS i USING (video)

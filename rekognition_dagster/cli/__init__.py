@@ -12,14 +12,17 @@ from rekognition_dagster.cli.analyze import analyze
 from rekognition_dagster.cli.completion import completion
 from rekognition_dagster.cli.control import ignore, pause, prioritize, resume
 from rekognition_dagster.cli.endings import Commands
+from rekognition_dagster.cli.find import find
 from rekognition_dagster.cli.jobs import jobs
 from rekognition_dagster.cli.models import models
 from rekognition_dagster.cli.plan import plan
 from rekognition_dagster.cli.provision import provision
 from rekognition_dagster.cli.query import query
+from rekognition_dagster.cli.refresh import refresh
 from rekognition_dagster.cli.stack import demo, dev, serve
 from rekognition_dagster.cli.state import rerun, state
 from rekognition_dagster.cli.status import status
+from rekognition_dagster.cli.zones import zones
 
 __all__ = ["main"]
 
@@ -39,7 +42,7 @@ def main() -> None:
 
 
 for _command in (
-    *(demo, dev, serve, analyze, query, provision, models, completion),
+    *(demo, dev, serve, analyze, query, find, zones, refresh, provision, models, completion),
     *(plan, status, state, rerun, pause, resume, ignore, prioritize, jobs),
 ):
     main.add_command(_command)

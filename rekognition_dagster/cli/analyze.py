@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from rekognition_dagster.errors import ConfigurationError, VideoError
 from rekognition_dagster.terminal import command
 
 if TYPE_CHECKING:
+    from rekognition_dagster.analytics.zones import Zones
     from rekognition_dagster.lake import Lake
     from rekognition_dagster.operations import Operation
     from rekognition_dagster.videos import Video
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="The lake to write: a folder or s3://bucket/prefix. [env: REKOGNITION_DAGSTER_LAKE]",
 )
+@options.zones
 @click.option("--again", is_flag=True, help="Analyze also what this detector has already done.")
 @click.option(
     "--workers",
@@ -65,6 +68,7 @@ def analyze(
     sample_fps: SampleFps,
     face_attributes: FaceAttributes,
     output: str,
+    zones: str | None,
     again: bool,
     workers: int | None,
     ray: str | None,
@@ -80,8 +84,10 @@ def analyze(
       rekognition-dagster analyze archive/ s3://videos/entrance/ --sample-fps 5 \\
           --operation person_tracking --operation face_detection --output lake
     """
+    from rekognition_dagster.analytics.zones import read_zones
     from rekognition_dagster.backfill import analyze_many, workers_for
     from rekognition_dagster.lake import Lake
+    from rekognition_dagster.lake.cameras import Cameras
     from rekognition_dagster.operations import operation
 
     how: Any = {
@@ -94,7 +100,8 @@ def analyze(
     operations = [operation(name) for name in dict.fromkeys(names)]
     if detector and not ray:
         open_detector(detector)  # a wrong one is no fault of the first video
-    work = _Work(found, operations, Lake(output), how, again)
+    lake = Lake(output, cameras=Cameras.from_env(os.environ))
+    work = _Work(found, operations, lake, how, again, read_zones(zones))
     try:
         with ExitStack() as stack:
             pool = stack.enter_context(workers_for(workers, ray, detector))
@@ -103,6 +110,7 @@ def analyze(
             for video, what in stack.enter_context(closing(analyses)):
                 progress(video.uri, what if isinstance(what, float) else 1.0)
                 work.settle(video, what)
+        work.compute_days()
     except KeyboardInterrupt:
         work.interrupted()
     finally:
@@ -119,6 +127,7 @@ class _Work:
     lake: Lake
     how: dict[str, Any]
     again: bool
+    zones: Zones
     begun: dict[Video, float] = field(default_factory=dict)
     done: list[Video] = field(default_factory=list)
     skipped: int = 0
@@ -161,6 +170,21 @@ class _Work:
             if warning := self._warning(video):
                 click.echo(f"warning: {video.uri}: {warning}", err=True)
             click.echo(f"{video.uri}: {counts} in {seconds:.1f} s")
+
+    def compute_days(self) -> None:
+        """Compute the analytics per day of the days that the videos touch."""
+        from rekognition_dagster.analytics import load_models
+        from rekognition_dagster.analytics.daily import compute_stale, find_stale, recordings_of
+
+        if not self.done or not any(o.name == "person_tracking" for o in self.operations):
+            return
+        done = {v.uri for v in self.done}
+        recordings = recordings_of(self.lake)
+        days = {day for r in recordings if r.video.uri in done for day in r.days}
+        models, zones = load_models(), self.zones
+        stale = find_stale(self.lake, models, zones, recordings=recordings, days=days)
+        for _ in compute_stale(self.lake, models, zones, stale, recordings=recordings):
+            pass
 
     def _warning(self, video: Video) -> str | None:
         """Return what was lost of a video, as the lake has it now."""

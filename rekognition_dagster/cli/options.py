@@ -110,3 +110,27 @@ def operations(help: str, *, required: bool = False) -> Callable[[Any], Any]:  #
         required=required,
         help=help,
     )
+
+
+lake: Callable[[Any], Any] = click.option(
+    "--lake",
+    "url",
+    metavar="DIR",
+    envvar="REKOGNITION_DAGSTER_LAKE",
+    help="A folder or s3://bucket/prefix. None is ./lake, else the demo's. "
+    "[env: REKOGNITION_DAGSTER_LAKE]",
+)
+zones: Callable[[Any], Any] = click.option(
+    "--zones",
+    metavar="FILE",
+    envvar="REKOGNITION_DAGSTER_ZONES",
+    help="zones.yaml, a path or s3://bucket/key. [env: REKOGNITION_DAGSTER_ZONES]",
+)
+form: Callable[[Any], Any] = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="How rows are printed.",
+)

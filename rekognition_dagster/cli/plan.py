@@ -28,13 +28,12 @@ def plan(home: Path | None, engine: bool, form: str) -> None:
       rekognition-dagster plan
     """
     from rekognition_dagster import aws
-    from rekognition_dagster.lake import Lake
     from rekognition_dagster.orchestration.planning import plan as plan_of
 
     with opened(home, may_be_new=True) as (deployment, state), counter("keys listed") as tell:
         settings = deployment.settings
         client = aws.client("s3", assume_role=settings.assume_role)
-        lake = Lake(settings.lake, date_pattern=settings.date_pattern)
+        lake = settings.open_lake()
         plans = plan_of(deployment, state, client, lake, tell)
     rate = _frames_a_second(settings.detector) if engine else None
     if form == "json":

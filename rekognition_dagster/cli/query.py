@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -42,8 +43,9 @@ def query(sql: str, url: str | None, form: str) -> None:
     """Run SQL (DuckDB's) over a lake, with a view per table.
 
     Tables: the results of each operation, such as person_detections; videos, jobs, and what the
-    analytics add: person_paths, video_summary, activity_by_minute. Of several statements,
-    separated by semicolons, each result is shown.
+    analytics add: person_paths, video_summary, activity_by_minute, and by the clock on the wall
+    zone_visits, line_crossings, occupancy, heat, encounters, activity_by_hour, activity_by_day.
+    Of several statements, separated by semicolons, each result is shown.
 
     \b
       rekognition-dagster query "SELECT video, people, most_faces_at_once FROM video_summary"
@@ -54,11 +56,12 @@ def query(sql: str, url: str | None, form: str) -> None:
 
     from rekognition_dagster.answers import write_answer
     from rekognition_dagster.lake import Lake
+    from rekognition_dagster.lake.cameras import Cameras
     from rekognition_dagster.lake.storage import lake_errors
 
     if not sql.strip():
         raise click.BadParameter("it is empty", param_hint="SQL")
-    lake = Lake(existing_lake(url))
+    lake = Lake(existing_lake(url), cameras=Cameras.from_env(os.environ))
     with lake_errors(lake.storage, "", "read"):
         if not any(_is_table(lake.storage, f) for f in lake.storage.folders()):
             raise ConfigurationError(

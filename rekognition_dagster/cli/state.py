@@ -56,12 +56,11 @@ def rebuild(url: str | None, home: Path | None) -> None:
       rekognition-dagster state rebuild
     """
     from rekognition_dagster.cli.query import existing_lake
-    from rekognition_dagster.lake import Lake
     from rekognition_dagster.state.rebuild import rebuild as rebuild_state
 
     with opened(home, may_be_new=True) as (deployment, state):
         settings = deployment.settings
-        lake = Lake(existing_lake(url or settings.lake), date_pattern=settings.date_pattern)
+        lake = settings.open_lake(existing_lake(url or settings.lake))
         entered = rebuild_state(state, lake, settings.partitioning, deployment.state_models)
     for operation, count in sorted(entered.items()):
         click.echo(f"{operation}: {count} results entered")

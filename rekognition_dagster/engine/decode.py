@@ -13,6 +13,7 @@ import threading
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -36,6 +37,7 @@ _FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,mxf,nut,dv,m4v,"
     "h264,hevc,av1,obu,ivf,vc1,mjpeg,yuv4mpegpipe,rm,wtv,gxf,gif,apng"
 )
+_FIRST_YEAR = 1990  # containers count from 1904 or 1970: an earlier time is an unset clock
 _BYTES_AHEAD = 96 << 20
 _MAX_AHEAD = 8
 _REORDERED = ("h264", "hevc")  # codecs whose presentation order AVI does not tell
@@ -195,6 +197,7 @@ class OpenVideo:
             width=first.width,
             height=first.height,
             color_range={"JPEG": "FULL", "2": "FULL", "MPEG": "LIMITED", "1": "LIMITED"}.get(color),
+            container_created_at=_created_at(container.metadata.get("creation_time")),
             audio=tuple(_audio(one) for one in container.streams.audio),
         )
 
@@ -492,6 +495,16 @@ def ahead(items: Iterable[_T], depth: int) -> Generator[_T, None, None]:
         stopped.set()
         room.put(None)
         thread.join()
+
+
+def _created_at(text: str | None) -> datetime | None:
+    """The time in a container's ``creation_time``; none where a camera left its clock unset."""
+    try:
+        at = datetime.fromisoformat((text or "").replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    at = at.replace(tzinfo=timezone.utc) if at.tzinfo is None else at.astimezone(timezone.utc)
+    return at if at.year >= _FIRST_YEAR else None
 
 
 def depth_for(metadata: VideoMetadata) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class VideoMetadata:
         gap_ms: How long they are in all.
         lost_share: Part of the video that could not be decoded, 0 to 1.
         warning: What was lost and where; None where nothing was.
+        container_created_at: When the container says that it was created, in UTC.
         audio: The sound tracks beside the pictures.
     """
 
@@ -58,4 +60,5 @@ class VideoMetadata:
     gap_ms: int | None = None
     lost_share: float | None = None
     warning: str | None = None
+    container_created_at: datetime | None = None
     audio: tuple[AudioMetadata, ...] = ()

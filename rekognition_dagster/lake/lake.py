@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import functools
 import io
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -16,14 +21,33 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rekognition_dagster.errors import LakeError
-from rekognition_dagster.lake import compaction
+from rekognition_dagster.lake import cameras, compaction
+from rekognition_dagster.lake.cameras import Cameras
 from rekognition_dagster.lake.compaction import Rows
-from rekognition_dagster.lake.names import REGISTRY, schema_path
+from rekognition_dagster.lake.lock import locked
+from rekognition_dagster.lake.names import DAY, REGISTRY, is_day, schema_path
 from rekognition_dagster.lake.storage import Storage, lake_errors
 from rekognition_dagster.lake.tables import ANALYTICS, JOBS, TABLES, VIDEOS
 from rekognition_dagster.lake.writer import TableWriter
 from rekognition_dagster.operations import OPERATIONS
 from rekognition_dagster.videos import DATE_PATTERN, Video
+
+_CAMERAS = "cameras"
+
+
+@dataclass(frozen=True)
+class DayPart:
+    """A camera's rows of a day.
+
+    Args:
+        rows: They have a column ``camera``.
+        digest: Changes when they are to be computed again; empty where the camera has no
+            recordings on this day.
+    """
+
+    rows: pa.Table
+    digest: str
+
 
 if TYPE_CHECKING:
     from rekognition_dagster.lake.views import LakeConnection
@@ -34,13 +58,23 @@ class Lake:
 
     Args:
         url: Its root.
-        date_pattern: Regular expression with groups ``year``, ``month`` and ``day`` that finds the
-            day of recording in a video's key.
+        date_pattern: Finds the day of recording in a video's key; see
+            :func:`rekognition_dagster.videos.day_of`.
+        cameras: How the camera and the time of recording are found; None is what the lake stores.
+            They are stored when something is written.
     """
 
-    def __init__(self, url: str | Path, *, date_pattern: str = DATE_PATTERN):
+    def __init__(
+        self,
+        url: str | Path,
+        *,
+        date_pattern: str = DATE_PATTERN,
+        cameras: Cameras | None = None,
+    ):
         self.storage = Storage.at(url)
         self.date_pattern = date_pattern
+        self._cameras = cameras
+        self._stored_cameras = False
         self._registered: dict[str, pa.Schema] = {}
 
     @property
@@ -48,7 +82,22 @@ class Lake:
         """The root, absolute if it is a folder."""
         return self.storage.url
 
+    @property
+    def cameras(self) -> Cameras:
+        """How the camera and the time of recording are found."""
+        if self._cameras is None:
+            self._cameras = Cameras.from_json(self.storage.read(cameras.PATH))
+            self._stored_cameras = True
+        return self._cameras
+
     # -- writing ------------------------------------------------------------------------------
+
+    def store_cameras(self) -> None:
+        """Store the settings of cameras, unless the lake has them."""
+        ours = self.cameras
+        if not self._stored_cameras and Cameras.from_json(self.storage.read(cameras.PATH)) != ours:
+            self.storage.write(cameras.PATH, ours.to_json())
+        self._stored_cameras = True
 
     def path(self, table: str, video: Video, *, part: str = "") -> str:
         """A video's own file of a table, relative to the root; see :meth:`has`."""
@@ -128,6 +177,8 @@ class Lake:
             **metadata,
         }
         path = self.path(VIDEOS.name, video)
+        with lake_errors(self.storage, path, video=video.uri):
+            self.store_cameras()
         with self._writer(path, VIDEOS.schema, Rows(video.uri)) as writer:
             writer.write([row])
 
@@ -137,6 +188,69 @@ class Lake:
         path = self.path("jobs", video, part=operation)
         with self._writer(path, JOBS.schema, Rows(video.uri, operation)) as writer:
             writer.write([row])
+
+    def day_path(self, table: str, day: date) -> str:
+        """The file of a day's rows of a table that is computed by day, relative to the root."""
+        return f"{table}/date={day:%Y-%m-%d}/{DAY}"
+
+    def write_day(self, table: str, day: date, parts: Mapping[str | None, DayPart]) -> str:
+        """Replace the rows of some cameras on a day, and return the file's path.
+
+        Args:
+            table: A table that is computed by day, with a column ``camera``.
+            day: By the cameras' clocks.
+            parts: By camera; the rows of all others stay.
+        """
+        path = self.day_path(table, day)
+        schema = next(iter(parts.values())).rows.schema
+        self._register(table, schema)
+        with lake_errors(self.storage, path), self._locked_days(table):
+            before, digests = self._read_day(path)
+            digests |= {camera: part.digest for camera, part in parts.items()}
+            kept = [] if before is None else [before.filter(_not_of(before, list(parts)))]
+            pieces = [*kept, *(part.rows for part in parts.values())]
+            rows = pa.concat_tables(pieces, promote_options="permissive")
+            self._write_day(path, rows.sort_by([("camera", "ascending")]), digests)
+        return path
+
+    def _write_day(self, path: str, rows: pa.Table, digests: Mapping[str | None, str]) -> None:
+        metadata = {_CAMERAS: json.dumps([[c, d] for c, d in digests.items() if d])}
+        with TableWriter(self.storage, path, rows.schema, metadata=metadata) as writer:
+            writer.write(rows)
+
+    def days(self, table: str) -> dict[date, dict[str | None, str]]:
+        """The days of a table that is computed by day: the digest of each camera's part."""
+        with lake_errors(self.storage, table, "read"):
+            files = [f for f in self.storage.files(table) if is_day(f)]
+            with ThreadPoolExecutor(16) as threads:
+                found = list(threads.map(self._digests, files))
+        return {
+            date.fromisoformat(f.split("/")[1].removeprefix("date=")): digests
+            for f, digests in zip(files, found, strict=True)
+        }
+
+    def _digests(self, path: str) -> dict[str | None, str]:
+        try:
+            with self.storage.filesystem.open_input_file(self.storage.full(path)) as file:
+                metadata = pq.ParquetFile(file).schema_arrow.metadata or {}
+        except (pa.ArrowInvalid, FileNotFoundError):  # damaged: computed again
+            return {}
+        return dict(json.loads(metadata.get(_CAMERAS.encode(), b"[]")))
+
+    def _read_day(self, path: str) -> tuple[pa.Table | None, dict[str | None, str]]:
+        content = self.storage.read(path)
+        if content is None:
+            return None, {}
+        try:
+            rows = pq.read_table(io.BytesIO(content))
+        except pa.ArrowInvalid:  # damaged: the cameras that were in it are computed again
+            return None, {}
+        metadata = rows.schema.metadata or {}
+        digests = dict(json.loads(metadata.get(_CAMERAS.encode(), b"[]")))
+        return rows.replace_schema_metadata(None), digests
+
+    def _locked_days(self, table: str) -> AbstractContextManager[Any]:
+        return locked(self.storage, f"{compaction.FOLDER}/{table}.days.lock")
 
     def remove(self, path: str, video: Video) -> None:
         """Remove a video's rows of a results or analytics table, formerly at :meth:`path`."""
@@ -157,7 +271,9 @@ class Lake:
                 self._put(removed[there], None, there)
 
     def forget(self, video: Video) -> None:
-        """Remove a video's rows of every table."""
+        """Remove a video's rows of every table. Counts by day are computed anew without it when the
+        analytics per day are next refreshed."""
+        self._forget_days(video)
         for table in self.tables():
             parts = tuple(OPERATIONS) if table == JOBS.name else ("",)
             paths = {self.path(table, video, part=part): part for part in parts}
@@ -165,6 +281,35 @@ class Lake:
                 there = compaction.locate(self.storage, list(paths))
                 for path in there:
                     self._put(Rows(video.uri, paths[path] or None), None, path)
+
+    def _forget_days(self, video: Video) -> None:
+        """Remove a video's own rows from the files of the days that it touches."""
+        days = self._days_of(video)
+        paths = {self.day_path(t, day): t for t in self.tables() for day in days}
+        with lake_errors(self.storage, "", video=video.uri):
+            there = self.storage.present(list(paths))
+        for path in there:
+            with lake_errors(self.storage, path, video=video.uri), self._locked_days(paths[path]):
+                rows, digests = self._read_day(path)
+                if rows is None or "video" not in rows.column_names:
+                    continue
+                kept = rows.filter(_is_not(rows["video"], video.uri))
+                if kept.num_rows < rows.num_rows:
+                    self._write_day(path, kept, digests)
+
+    def _days_of(self, video: Video) -> list[date]:
+        """The days of the camera's clock that a video touches, and those beside them."""
+        with self.connect([VIDEOS.name], [video]) as connection:
+            found = connection.execute(
+                "SELECT recorded_local::DATE, "
+                "(recorded_local + to_milliseconds(coalesce(duration_ms, 0)))::DATE FROM videos "
+                "WHERE recorded_at IS NOT NULL"
+            ).fetchall()
+        return [
+            first + timedelta(n)
+            for first, last in found
+            for n in range(-1, (last - first).days + 2)
+        ]
 
     def has(self, table: str, video: Video) -> bool:
         """Whether a video's rows of a table are there, be it that it has none."""
@@ -190,7 +335,8 @@ class Lake:
 
     def tables(self) -> list[str]:
         """The pipeline's tables, and those of analytics models that were written to this lake."""
-        registered = [Path(f.path).stem for f in self.storage.listing(REGISTRY)]
+        there = (Path(f.path) for f in self.storage.listing(REGISTRY))
+        registered = [path.stem for path in there if path.suffix == ".parquet"]
         standard = set(ANALYTICS).intersection(self.storage.folders())
         return [*TABLES, *sorted({*registered, *standard} - set(TABLES))]
 
@@ -222,10 +368,12 @@ class Lake:
         from rekognition_dagster.lake import views
 
         if videos is None:
-            return views.everything(self.storage, table, without)
+            found = views.everything(self.storage, table, without)
+            return self.cameras.view(found) if table == VIDEOS.name else found
         parts = tuple(OPERATIONS) if table == JOBS.name else ("",)
         wanted = {self.path(table, v, part=part): v.uri for v in videos for part in parts}
-        return views.rows_of(self.storage, table, wanted, without)
+        found = views.rows_of(self.storage, table, wanted, without)
+        return self.cameras.view(found) if table == VIDEOS.name else found
 
     def save_catalogue(self, path: str | Path, *, again: bool = False) -> Path:
         """Write a DuckDB file with a view per table, for any DuckDB client; see :mod:`catalogue`.
@@ -247,3 +395,21 @@ class Lake:
         path, expression = Path(path), functools.partial(self._expression, None)
         catalogue.save(views.Views(expression, self.storage, self.tables()), path, again=again)
         return path
+
+
+def _not_of(rows: pa.Table, cameras: Sequence[str | None]) -> pa.Array:
+    """A mask of the rows of other cameras."""
+    import pyarrow.compute as pc
+
+    known = pa.array([c for c in cameras if c is not None], pa.string())
+    theirs = pc.is_in(rows["camera"], value_set=known)  # pyright: ignore[reportAttributeAccessIssue]
+    if None in cameras:
+        theirs = pc.or_(theirs, pc.is_null(rows["camera"]))  # pyright: ignore[reportAttributeAccessIssue]
+    return pc.invert(theirs)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _is_not(column: pa.ChunkedArray, value: str) -> pa.Array:
+    """A mask of the rows that have another value, or none."""
+    import pyarrow.compute as pc
+
+    return pc.invert(pc.fill_null(pc.equal(column, value), False))  # pyright: ignore[reportAttributeAccessIssue]

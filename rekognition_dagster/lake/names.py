@@ -1,7 +1,8 @@
 """Which files of a lake are its own, by their names. Everything else in a lake's root is ignored.
 
 ``{table}/date=YYYY-MM-DD/{video id}.parquet`` holds the rows of one video, ``jobs`` has a file per
-video and operation, and ``compacted.*.parquet`` holds the rows of many videos.
+video and operation, ``compacted.*.parquet`` holds the rows of many videos, and ``day.parquet``
+those of a day, of a table that is computed by day.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ REGISTRY = ".tables"
 """Folder of the registered tables: an empty Parquet file each, which has the table's columns."""
 PART = "compacted."
 """How the name of a compacted file begins."""
+DAY = "day.parquet"
+"""The file of a day's rows, of all cameras."""
 
 _DIGIT = "[0-9]"
 _HASH = "[0-9a-f]" * 16
@@ -37,18 +40,33 @@ def is_compacted(path: str) -> bool:
     return table is not None and bool(re.fullmatch(_DATE, day) and _COMPACTED.fullmatch(name))
 
 
+def is_own(path: str) -> bool:
+    """Whether a path is that of a file with rows of the lake."""
+    return is_small(path) or is_compacted(path) or is_day(path)
+
+
+def is_day(path: str) -> bool:
+    """Whether a path is that of the rows of a day."""
+    table, day, name = _split(path)
+    return table is not None and name == DAY and re.fullmatch(_DATE, day) is not None
+
+
 def schema_path(table: str) -> str:
     """The file that registers a table which is not one of the pipeline's own."""
     return f"{REGISTRY}/{table}.parquet"
 
 
-def patterns(table: str) -> tuple[str, str]:
-    """Glob patterns of a table's small files and of its compacted files.
+def patterns(table: str) -> tuple[str, str, str]:
+    """Glob patterns of a table's small files, of its compacted files, and of those of its days.
 
-    Each matches all such files, and few others; see :func:`is_small` and :func:`is_compacted`.
+    Each matches all such files, and few others; see :func:`is_own`.
     """
     suffix = ".*.parquet" if table == JOBS.name else ".parquet"
-    return f"{table}/{_DATE}/*{_HASH}{suffix}", f"{table}/{_DATE}/{PART}*.parquet"
+    return (
+        f"{table}/{_DATE}/*{_HASH}{suffix}",
+        f"{table}/{_DATE}/{PART}*.parquet",
+        f"{table}/{_DATE}/{DAY}",
+    )
 
 
 def escaped(path: str) -> str:

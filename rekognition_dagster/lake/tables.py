@@ -56,6 +56,7 @@ VIDEOS = Table(
             ("etag", pa.string()),
             ("version_id", pa.string()),
             ("last_modified", _TIME),
+            ("container_created_at", _TIME),
         ]
     ),
 )

@@ -21,7 +21,16 @@ from rekognition_dagster.errors import LakeError
 from rekognition_dagster.lake import compaction
 from rekognition_dagster.lake.compaction import Day, Staged
 from rekognition_dagster.lake.damage import REMEDY, damaged
-from rekognition_dagster.lake.names import escaped, is_compacted, is_small, patterns, schema_path
+from rekognition_dagster.lake.macros import MACROS
+from rekognition_dagster.lake.names import (
+    escaped,
+    is_compacted,
+    is_day,
+    is_own,
+    is_small,
+    patterns,
+    schema_path,
+)
 from rekognition_dagster.lake.storage import Storage, lake_errors
 from rekognition_dagster.lake.tables import TABLES
 
@@ -44,10 +53,10 @@ def everything(storage: Storage, table: str, without: Iterable[str] = ()) -> str
     """
     skipped = set(without)
     files = storage.files(table)
-    own = [f for f in files if is_small(f) or is_compacted(f)]
+    own = [f for f in files if is_own(f)]
     staged = compaction.staged_days(storage, table)
     rest = [f for f in own if f.split("/")[1] not in staged]
-    kinds = zip(patterns(table), (is_small, is_compacted), strict=True)
+    kinds = zip(patterns(table), (is_small, is_compacted, is_day), strict=True)
     globs = [pattern for pattern, is_of_kind in kinds if any(map(is_of_kind, rest))]
     pieces: list[str] = []
     if skipped or _match_any(globs, set(files).difference(own)):
@@ -180,6 +189,7 @@ class Views:
         tables: The tables that there are.
         damaged: Files that are left out, and why.
         made: Tables whose views were made.
+        macros: Macros that were made.
     """
 
     expression: Callable[[str, Iterable[str]], str]
@@ -187,9 +197,12 @@ class Views:
     tables: Sequence[str]
     damaged: dict[str, str] = field(default_factory=dict)
     made: set[str] = field(default_factory=set)
+    macros: set[str] = field(default_factory=set)
 
     def named(self, text: str) -> list[str]:
         """The tables that a statement may read."""
+        macros = [m for name, m in MACROS.items() if re.search(rf"\b{name}\b", text, re.I)]
+        text = " ".join([text, *(t for m in macros for t in m.tables)])
         found = [t for t in self.tables if re.search(rf"\b{t}\b", text, re.IGNORECASE)]
         return list(self.tables) if not found and _LISTS_TABLES.search(text) else found
 
@@ -199,6 +212,10 @@ class Views:
             if table not in self.made:
                 self._make(connection, table)
                 self.made.add(table)
+        for name, macro in MACROS.items():
+            if name not in self.macros and self.made.issuperset(macro.tables):
+                duckdb.DuckDBPyConnection.execute(connection, macro.statement)
+                self.macros.add(name)
 
     def _make(self, connection: duckdb.DuckDBPyConnection, table: str) -> None:
         with lake_errors(self.storage, table, "read"):
@@ -216,7 +233,7 @@ class Views:
 
     def find_damaged(self, table: str, *, whole: bool) -> bool:
         """Look for damaged files of a table, log them, and return whether there are new ones."""
-        own = [f for f in self.storage.files(table) if is_small(f) or is_compacted(f)]
+        own = [f for f in self.storage.files(table) if is_own(f)]
         own += [f for s in compaction.staged_days(self.storage, table).values() for f in s.parts]
         unknown = [f for f in own if f not in self.damaged]
         found = damaged(self.storage, unknown, whole=whole)

@@ -25,6 +25,7 @@ from rekognition_dagster.orchestration.compaction import (
     build_compaction_schedule,
 )
 from rekognition_dagster.orchestration.completions import build_completion_sensor
+from rekognition_dagster.orchestration.days import build_days
 from rekognition_dagster.orchestration.discovery import build_discovery_sensor
 from rekognition_dagster.orchestration.dispatch import build_dispatch_sensor
 from rekognition_dagster.orchestration.jobs import build_job_asset
@@ -164,7 +165,8 @@ def build_analytics(
     models: Sequence[AnalyticsModel] | None = None,
     translator: RekognitionVideoTranslator | None = None,
 ) -> dg.Definitions:
-    """An asset for each model, the job that computes what is behind, and its sensor.
+    """An asset for each model, and the job and sensor that compute what is behind, twice: for
+    models per video and for models per day.
 
     Args:
         settings: As for :func:`build_definitions`.
@@ -188,14 +190,16 @@ def build_analytics(
             )
     """
     deployment = _deployment(settings, models, translator)
+    by_day = build_days(deployment)
     if not deployment.ordered_models:
-        return dg.Definitions()
+        return by_day
     job = build_analytics_job(deployment)
-    return dg.Definitions(
+    by_video = dg.Definitions(
         assets=[build_model_asset(*each, deployment) for each in deployment.ordered_models],
         jobs=[job],
         sensors=[build_analytics_sensor(deployment, job)],
     )
+    return dg.Definitions.merge(by_video, by_day)
 
 
 @_quiet
@@ -375,7 +379,12 @@ def build_resources(
             bucket=settings.bucket, prefix=settings.prefix, assume_role=settings.assume_role
         ),
         "lake": LakeResource(
-            url=settings.lake, date_pattern=settings.date_pattern, catalogue=settings.catalogue
+            url=settings.lake,
+            date_pattern=settings.date_pattern,
+            catalogue=settings.catalogue,
+            camera_pattern=settings.camera_pattern,
+            camera_timezones=settings.camera_timezones,
+            timezone=settings.timezone,
         ),
     }
     scoped = Deployment(settings, models=[]).scoped

@@ -146,7 +146,7 @@ class _Backfill:
         self.bucket: VideoBucketResource = self.deployment.resource(self.context, "video_bucket")
         self.lake: Lake = self.deployment.resource(self.context, "lake").open()
         if self.config.lake:
-            self.lake = Lake(self.config.lake, date_pattern=settings.date_pattern)
+            self.lake = settings.open_lake(self.config.lake)
         self.how, self.operations = _chosen(self.config, settings)
         self.s3 = _Once(self.bucket.downloader)
         try:

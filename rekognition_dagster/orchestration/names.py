@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 import dagster as dg
 
 from rekognition_dagster.analytics import AnalyticsModel, in_order, load_models
+from rekognition_dagster.analytics.daily import daily_models
+from rekognition_dagster.lake.cameras import Cameras
 from rekognition_dagster.operations import OPERATIONS, Operation
 from rekognition_dagster.orchestration.settings import Settings
 from rekognition_dagster.orchestration.translator import (
@@ -101,9 +103,26 @@ class Deployment:
         without those of operations that do not run."""
         operation_of = {o.table: o.name for o in self.settings.operation_list}
         return [
-            (m, Model(m.name, m.code_version, tuple(operation_of.get(r, r) for r in reads)))
+            (m, Model(m.name, self._code(m), tuple(operation_of.get(r, r) for r in reads)))
             for m, reads in in_order(self.models, self.settings.operation_list)
         ]
+
+    def _code(self, model: AnalyticsModel) -> str:
+        """The model's version, and what it reads of the settings of cameras."""
+        uses_cameras = bool(model.mentions(["videos"])) and self.settings.cameras != Cameras()
+        return (
+            f"{model.code_version} {self.settings.cameras}" if uses_cameras else model.code_version
+        )
+
+    @cached_property
+    def daily_models(self) -> list[AnalyticsModel]:
+        """Analytics per day, in the order in which they are computed."""
+        return daily_models(self.models)
+
+    @property
+    def days(self) -> dg.DynamicPartitionsDefinition:
+        """A partition per day of the cameras' clocks."""
+        return dg.DynamicPartitionsDefinition(name=self.scoped("days"))
 
     @property
     def state_models(self) -> list[Model]:

@@ -17,6 +17,7 @@ from rekognition_dagster import aws
 from rekognition_dagster.api import MessageQueue, NotificationChannel, RekognitionVideo
 from rekognition_dagster.api.quotas import quota
 from rekognition_dagster.lake import Lake
+from rekognition_dagster.lake.cameras import Cameras
 from rekognition_dagster.videos import DATE_PATTERN
 
 if TYPE_CHECKING:
@@ -187,10 +188,19 @@ class LakeResource(dg.ConfigurableResource):
     catalogue: str | None = Field(
         default=None, description="A DuckDB file with a view per table, for other programs."
     )
+    camera_pattern: str | None = Field(
+        default=None, description="Finds the camera and the time of recording in a video's key."
+    )
+    camera_timezones: dict[str, str] = Field(
+        default={}, description="Time zones of the cameras' clocks, by camera."
+    )
+    timezone: str = Field(default="UTC", description="That of all other cameras.")
 
     def open(self) -> Lake:
-        """The lake."""
-        return Lake(self.url, date_pattern=self.date_pattern)
+        """The lake. What is not set of the cameras is what the lake stores."""
+        cameras = Cameras(self.camera_pattern, self.camera_timezones, self.timezone)
+        known = cameras if cameras != Cameras() else None
+        return Lake(self.url, date_pattern=self.date_pattern, cameras=known)
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         """DuckDB in memory with a view per table."""

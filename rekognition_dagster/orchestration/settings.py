@@ -8,6 +8,7 @@ import math
 import os
 import re
 from collections.abc import Collection, Mapping
+from datetime import date
 from typing import Annotated, Any, Literal
 
 import dagster as dg
@@ -17,10 +18,12 @@ from rekognition_dagster.aws import start_shape
 from rekognition_dagster.engine import SampleFps, parse_sample_fps
 from rekognition_dagster.engine.specs import SPECS
 from rekognition_dagster.errors import ConfigurationError
+from rekognition_dagster.lake import Lake
+from rekognition_dagster.lake.cameras import Cameras, check_timezone
 from rekognition_dagster.operations import OPERATIONS, Operation, operation
 from rekognition_dagster.service.settings import ENVIRONMENT
 from rekognition_dagster.state.budget import Budget, Limit
-from rekognition_dagster.videos import DATE_PATTERN, Partitioning, Source
+from rekognition_dagster.videos import DATE_PATTERN, Partitioning, Source, check_date_pattern
 
 ENVIRONMENT_PREFIX = "REKOGNITION_DAGSTER_"
 AWS_PRICE = 0.10
@@ -251,7 +254,10 @@ class Settings(dg.Model, dg.Resolvable):
         default="0 5 * * *",
         description="Cron schedule of the compaction: the lake's small files are merged.",
     )
-    timezone: str = Field(default="UTC", description="Time zone of the schedules.")
+    timezone: str = Field(
+        default="UTC",
+        description="Time zone of the schedules, and of cameras without one of their own.",
+    )
     max_jobs_in_flight: Annotated[int, Field(ge=1)] | Literal["service-quotas"] = Field(
         default=20,
         description="Jobs in flight at most; AWS allows 20 by default. service-quotas asks AWS"
@@ -313,8 +319,30 @@ class Settings(dg.Model, dg.Resolvable):
     )
     date_pattern: str = Field(
         default=DATE_PATTERN,
-        description="Regular expression with groups year, month and day: the day of recording in"
-        " a key. Keys without one are dated by LastModified.",
+        description="Finds the day of recording in a key: a pattern such as"
+        " {camera}/{date:%d.%m.%Y}, or a regular expression with groups year, month and day. Keys"
+        " without one are dated by LastModified.",
+    )
+    camera_pattern: str | None = Field(
+        default=None,
+        description="Finds the camera and the time of recording in a key, such as"
+        " {camera}/{date:%Y-%m-%d}/{time:%H%M%S}.mp4.",
+    )
+    camera_timezones: dict[str, str] = Field(
+        default={},
+        description="Time zones of the cameras' clocks, by camera; names may have *. The setting"
+        " `timezone` for all others.",
+        examples=[{"north": "Europe/Zurich", "ny-*": "America/New_York"}],
+    )
+    zones: str | None = Field(
+        default=None,
+        description="The file zones.yaml with zones and lines: a path or s3://bucket/key.",
+    )
+    zones_since: str | None = Field(
+        default=None,
+        description="How far back tables are computed again after zones or models changed: a day."
+        " As far as there are videos by default.",
+        examples=["2026-01-01"],
     )
     owners: list[str] = Field(
         default=[],
@@ -374,12 +402,7 @@ class Settings(dg.Model, dg.Resolvable):
     @field_validator("timezone")
     @classmethod
     def _valid_timezone(cls, name: str) -> str:
-        from zoneinfo import ZoneInfo
-
-        try:
-            ZoneInfo(name)
-        except (KeyError, ValueError, OSError):
-            raise ValueError(f"{name!r} is not a time zone; write e.g. Europe/Zurich") from None
+        check_timezone(name)
         return name
 
     @field_validator("alerts")
@@ -421,13 +444,30 @@ class Settings(dg.Model, dg.Resolvable):
     @field_validator("date_pattern")
     @classmethod
     def _usable_pattern(cls, pattern: str) -> str:
+        return check_date_pattern(pattern)
+
+    @field_validator("camera_pattern")
+    @classmethod
+    def _usable_camera_pattern(cls, pattern: str | None) -> str | None:
+        return Cameras(pattern).pattern
+
+    @field_validator("camera_timezones")
+    @classmethod
+    def _valid_timezones(cls, timezones: dict[str, str]) -> dict[str, str]:
+        return dict(Cameras(None, timezones).timezones)
+
+    @field_validator("zones_since")
+    @classmethod
+    def _valid_day(cls, day: str | None) -> str | None:
         try:
-            groups = re.compile(pattern).groupindex
-        except re.error as error:
-            raise ValueError(f"no regular expression: {error}") from None
-        if missing := {"year", "month", "day"} - set(groups):
-            raise ValueError(f"lacks the group {', '.join(sorted(missing))}")
-        return pattern
+            return date.fromisoformat(day).isoformat() if day else None
+        except ValueError:
+            raise ValueError(f"{day!r} is no day; write e.g. 2026-01-31") from None
+
+    @property
+    def cameras(self) -> Cameras:
+        """How the camera and the time of recording are found."""
+        return Cameras(self.camera_pattern, self.camera_timezones, self.timezone)
 
     @field_validator("sources")
     @classmethod
@@ -469,6 +509,11 @@ class Settings(dg.Model, dg.Resolvable):
             Source(s.bucket, s.prefix, ours if s.operations is None else tuple(s.operations))
             for s in self.sources
         ]
+
+    def open_lake(self, url: str | None = None) -> Lake:
+        """The lake, or one elsewhere; what is not set of the cameras is what the lake stores."""
+        known = self.cameras if self.cameras != Cameras() else None
+        return Lake(url or self.lake, date_pattern=self.date_pattern, cameras=known)
 
     @property
     def partitioning(self) -> Partitioning:
@@ -572,7 +617,10 @@ def _parsed(name: str, text: str) -> Any:
     """The value of a variable: some are lists, some are JSON."""
     if name in ("operations", "first", "owners"):
         return text.replace(" ", "").split(",")
-    if name not in ("sources", "services", "parameters", "budget", "prices", "alerts"):
+    if name not in (
+        *("sources", "services", "parameters", "budget", "prices", "alerts"),
+        "camera_timezones",
+    ):
         return text
     try:
         return json.loads(text)

@@ -1,0 +1,9 @@
+-- A row a minute of the wall clock of a recording: detections, and how many of them are filled in.
+SELECT
+    s.recording,
+    ((r.start_ms + s.at_ms) // 60000)::BIGINT AS minute,
+    sum(s.detections)::BIGINT AS detections,
+    sum(s.interpolated)::BIGINT AS interpolated
+FROM samples AS s
+JOIN recordings AS r ON r.recording = s.recording
+GROUP BY ALL

@@ -1,0 +1,115 @@
+-- A row a minute and a row an hour of a camera's recordings, for each zone, and without a zone for
+-- the whole picture: people, how long they were there in all, the mean and the most at once, and
+-- how many came. `begun_mid_picture`: of those, how many nobody saw come, or may be the rest of a
+-- broken track.
+-- per: day of starts_at
+WITH places AS (
+    SELECT recording, NULL::VARCHAR AS zone FROM recordings
+    UNION ALL
+    SELECT recording, name AS zone FROM shapes WHERE kind = 'zone'
+),
+recorded AS (
+    SELECT
+        m.camera, p.zone, m.minute, m.minute_at, m.hour_at, sum(m.recorded_ms) AS recorded_ms
+    FROM minutes AS m
+    JOIN places AS p ON p.recording = m.recording
+    GROUP BY ALL
+),
+present AS (
+    SELECT m.camera, m.hour_at, m.minute_at, p.*
+    FROM presence AS p
+    JOIN minutes AS m ON m.recording = p.recording AND m.minute = p.minute
+),
+steps AS (
+    SELECT camera, zone, minute, from_ms AS at_ms, 1 AS step FROM present
+    UNION ALL
+    SELECT camera, zone, minute, until_ms AS at_ms, -1 AS step FROM present
+),
+levels AS (
+    SELECT
+        camera,
+        zone,
+        minute,
+        sum(step) OVER (
+            PARTITION BY camera, zone, minute
+            ORDER BY at_ms, step
+            ROWS UNBOUNDED PRECEDING
+        ) AS level
+    FROM steps
+),
+most AS (
+    SELECT camera, zone, minute, max(level)::BIGINT AS most FROM levels GROUP BY ALL
+),
+recorded_periods AS (
+    SELECT
+        r.camera,
+        r.zone,
+        unnest([1, 60]) AS period_minutes,
+        unnest([minute_at, hour_at]) AS starts_at,
+        r.recorded_ms,
+        coalesce(m.most, 0) AS most
+    FROM recorded AS r
+    LEFT JOIN most AS m
+        ON
+            m.camera IS NOT DISTINCT FROM r.camera
+            AND m.zone IS NOT DISTINCT FROM r.zone
+            AND m.minute = r.minute
+),
+present_periods AS (
+    SELECT
+        camera,
+        zone,
+        unnest([1, 60]) AS period_minutes,
+        unnest([minute_at, hour_at]) AS starts_at,
+        recording * 4294967296 + person_index AS person,
+        until_ms - from_ms AS present_ms,
+        arrives,
+        begins_mid_picture
+    FROM present
+),
+periods AS (
+    SELECT
+        camera,
+        zone,
+        period_minutes,
+        starts_at,
+        sum(recorded_ms)::BIGINT AS recorded_ms,
+        max(most) AS most
+    FROM recorded_periods
+    GROUP BY ALL
+),
+people AS (
+    SELECT
+        camera,
+        zone,
+        period_minutes,
+        starts_at,
+        count(DISTINCT person) AS people,
+        sum(present_ms)::BIGINT AS present_ms,
+        count(*) FILTER (arrives) AS arrivals,
+        count(*) FILTER (begins_mid_picture) AS begun_mid_picture
+    FROM present_periods
+    GROUP BY ALL
+)
+SELECT
+    r.camera,
+    r.zone,
+    r.period_minutes::BIGINT AS period_minutes,
+    r.starts_at,
+    timezone(z.timezone, r.starts_at) AS starts_local,
+    r.recorded_ms / 1000 AS recorded_s,
+    coalesce(p.people, 0) AS people,
+    coalesce(p.present_ms, 0) / 1000 AS person_seconds,
+    coalesce(p.present_ms, 0) / nullif(r.recorded_ms, 0) AS mean,
+    r.most,
+    coalesce(p.arrivals, 0) AS arrivals,
+    coalesce(p.begun_mid_picture, 0) AS begun_mid_picture
+FROM periods AS r
+JOIN (SELECT DISTINCT camera, timezone FROM recordings) AS z
+    ON z.camera IS NOT DISTINCT FROM r.camera
+LEFT JOIN people AS p
+    ON
+        p.camera IS NOT DISTINCT FROM r.camera
+        AND p.zone IS NOT DISTINCT FROM r.zone
+        AND p.period_minutes = r.period_minutes
+        AND p.starts_at = r.starts_at

@@ -1,0 +1,542 @@
+"""zones.yaml: polygons and lines by camera, read and checked, with errors that name the line.
+
+Points are ratios of the picture, ``[0, 0]`` at the top left. What the models read of it are the
+tables that :func:`shapes_of` returns; the ground plane becomes a 3x3 matrix.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import date, datetime, time, timedelta
+from itertools import combinations, pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from rekognition_dagster.errors import ConfigurationError
+from rekognition_dagster.lake.storage import Storage, lake_errors
+
+Point = tuple[float, float]
+_SHIFT = (1.3e-6, 2.9e-6)
+"""Moves every shape by a millionth of the picture, more than a float32 is wrong by: one who stands
+exactly on an edge stays on one side of it."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A zone or a line of some cameras.
+
+    Args:
+        kind: Which of the two.
+        name: Its name.
+        cameras: Names of cameras; they may have ``*``.
+        points: A polygon's corners, or a line's points from its first to its last.
+        settle_s: A person has crossed its border when they stay on either side for so long.
+        sides: Names of a line's left and right side, for one who looks from its first point to its
+            last.
+        directions: Names of the directions to the left and to the right side.
+        since: The camera's local time from which on it holds.
+        until: The camera's local time from which on it no longer holds.
+        line: Where the file has it.
+    """
+
+    kind: Literal["zone", "line"]
+    name: str
+    cameras: tuple[str, ...]
+    points: tuple[Point, ...]
+    settle_s: float
+    sides: tuple[str, str] = ("left", "right")
+    directions: tuple[str, str] = ("to left", "to right")
+    since: datetime | None = None
+    until: datetime | None = None
+    line: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The ground plane of some cameras: the matrix from the picture to metres."""
+
+    cameras: tuple[str, ...]
+    matrix: tuple[float, ...]
+    since: datetime | None = None
+    until: datetime | None = None
+    line: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the tables of people's movement depend on, for all cameras.
+
+    Args:
+        point: Where a person is: the bottom centre of the box, or its centre.
+        settle_s: A border is crossed by one who stays on either side for so long.
+        gap_s: Between two detections that are further apart in time a person is not followed.
+        still: One who moves slower stands still: body heights a second, or metres with a ground
+            plane.
+        near: Two people that are nearer meet: body heights, or metres with a ground plane.
+        near_s: For so long at least.
+    """
+
+    point: Literal["bottom", "centre"] = "bottom"
+    settle_s: float = 0.5
+    gap_s: float = 5.0
+    still: float = 0.2
+    near: float = 1.0
+    near_s: float = 3.0
+
+
+@dataclass(frozen=True)
+class Zones:
+    """The content of zones.yaml; empty where there is none."""
+
+    shapes: tuple[Shape, ...] = ()
+    grounds: tuple[Ground, ...] = ()
+    options: Options = Options()
+    source: str = field(default="zones.yaml", compare=False)
+
+    def of(self, camera: str | None, at: datetime | None) -> Zones:
+        """The shapes and the ground plane of a camera.
+
+        Args:
+            camera: Its name; only ``*`` matches one that is not known.
+            at: A local time, for those that hold then; all by default.
+
+        Raises:
+            ConfigurationError: Two have the same name, or two ground planes hold.
+        """
+
+        def holds(one: Shape | Ground) -> bool:
+            if at is None:
+                return True
+            return (one.since is None or one.since <= at) and (one.until is None or at < one.until)
+
+        shapes = tuple(s for s in self.shapes if _matches(s.cameras, camera) and holds(s))
+        grounds = tuple(g for g in self.grounds if _matches(g.cameras, camera) and holds(g))
+        if at is not None:
+            self._check_unique(camera, shapes, grounds)
+        return replace(self, shapes=shapes, grounds=grounds)
+
+    def _check_unique(
+        self, camera: str | None, shapes: Sequence[Shape], grounds: Sequence[Ground]
+    ) -> None:
+        seen: dict[tuple[str, str], int] = {}
+        for one in (*shapes, *grounds):
+            key = (one.kind, one.name) if isinstance(one, Shape) else ("ground", "plane")
+            if key in seen:
+                raise ConfigurationError(
+                    f"{self.source}:{one.line}: camera {camera} has the {' '.join(key)} twice at "
+                    f"the same time; the other one is in line {seen[key]}. Rename one, or say from "
+                    "when until when it holds"
+                )
+            seen[key] = one.line
+
+    def digest(self, camera: str | None, day: date, *, shapes: bool, grounds: bool) -> str:
+        """A text that changes when anything changes that concerns a camera on a day.
+
+        Args:
+            camera: The camera.
+            day: The day.
+            shapes: Whether zones and lines count.
+            grounds: Whether ground planes count.
+        """
+        ours = self.of(camera, None)
+        # A recording of the day may have begun on the one before.
+        first = datetime.combine(day, time()) - timedelta(1)
+        last = first + timedelta(2)
+        parts = [*(ours.shapes if shapes else ()), *(ours.grounds if grounds else ())]
+        content = [
+            {n: v for n, v in asdict(p).items() if n not in ("line", "cameras")}
+            for p in parts
+            if (p.since is None or p.since < last) and (p.until is None or p.until > first)
+        ]
+        text = json.dumps([content, asdict(self.options)], default=str, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _matches(patterns: Iterable[str], camera: str | None) -> bool:
+    if camera is None:
+        return "*" in patterns
+    return any(fnmatch.fnmatchcase(camera, p) for p in patterns)
+
+
+def read_zones(place: str | Path | None) -> Zones:
+    """Read zones.yaml.
+
+    Args:
+        place: Its path, or ``s3://bucket/key``; None is a file without zones.
+
+    Raises:
+        ConfigurationError: It is not there, or wrong; the text names the line.
+        LakeError: S3 cannot be read.
+    """
+    if place is None or not str(place):
+        return Zones()
+    text = str(place)
+    if text.startswith("s3://"):
+        folder, _, name = text.rpartition("/")
+        storage = Storage.at(folder)
+        with lake_errors(storage, name, "read"):
+            content = storage.read(name)
+    else:
+        path = Path(text).expanduser()
+        content = path.read_bytes() if path.is_file() else None
+    if content is None:
+        raise ConfigurationError(f"{text}: there is no such file. Check the path of the zones")
+    return parse_zones(content.decode("utf-8", "replace"), text)
+
+
+def parse_zones(text: str, source: str = "zones.yaml") -> Zones:
+    """Read the text of zones.yaml.
+
+    Raises:
+        ConfigurationError: It is wrong; the text names the line.
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 1
+        problem = getattr(error, "problem", None) or str(error)
+        raise ConfigurationError(f"{source}:{line}: this is no YAML: {problem}") from None
+    if root is None:
+        return Zones(source=source)
+    return _Reader(source).zones(root)
+
+
+_YamlNode = yaml.Node
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads YAML's nodes, which know their lines."""
+
+    source: str
+
+    def wrong(self, node: _YamlNode, what: str) -> ConfigurationError:
+        return ConfigurationError(f"{self.source}:{node.start_mark.line + 1}: {what}")
+
+    def zones(self, root: _YamlNode) -> Zones:
+        members = self.mapping(root, "the file", ("cameras", *_OPTIONS))
+        options = replace(
+            Options(),
+            **{
+                _OPTIONS[name]: self._option(name, node)
+                for name, node in members.items()
+                if name != "cameras"
+            },
+        )
+        shapes: list[Shape] = []
+        grounds: list[Ground] = []
+        for entry in self.sequence(members.get("cameras"), "cameras"):
+            some, ground = self._camera(entry, options)
+            shapes += some
+            grounds += [ground] if ground else []
+        return Zones(tuple(shapes), tuple(grounds), options, self.source)
+
+    def _option(self, name: str, node: _YamlNode) -> Any:
+        if name == "point":
+            value = self.text(node, name)
+            if value not in ("bottom", "centre"):
+                raise self.wrong(node, f"point is {value}; write bottom or centre")
+            return value
+        return self.number(node, name, least=0.0)
+
+    def _camera(self, entry: _YamlNode, options: Options) -> tuple[list[Shape], Ground | None]:
+        known = ("camera", "zones", "lines", "ground", "from", "until", "settle")
+        members = self.mapping(entry, "an entry of cameras", known)
+        if "camera" not in members:
+            raise self.wrong(entry, "names no camera; write camera: north, or camera: '*'")
+        cameras = tuple(
+            self.text(n, "camera")
+            for n in (
+                members["camera"].value
+                if isinstance(members["camera"], yaml.SequenceNode)
+                else [members["camera"]]
+            )
+        )
+        settle = options.settle_s
+        if "settle" in members:
+            settle = self.number(members["settle"], "settle", least=0.0)
+        since, until = (self.moment(members[m], m) if m in members else None for m in _TIMES)
+        if since and until and since >= until:
+            raise self.wrong(members["until"], "until is not after from")
+        facts: Any = {"cameras": cameras, "since": since, "until": until}
+        shapes = [
+            *self._shapes(members.get("zones"), "zone", settle, facts),
+            *self._shapes(members.get("lines"), "line", settle, facts),
+        ]
+        ground = self._ground(members["ground"], facts) if "ground" in members else None
+        return shapes, ground
+
+    def _shapes(
+        self, node: _YamlNode | None, kind: Any, settle: float, facts: Any
+    ) -> Iterator[Shape]:
+        if node is None:
+            return
+        for name, shape in self.mapping(node, f"{kind}s").items():
+            found: dict[str, Any] = {"settle_s": settle}
+            points = shape
+            if isinstance(shape, yaml.MappingNode):
+                sides = ("left", "right", "to_left", "to_right") if kind == "line" else ()
+                members = self.mapping(shape, f"the {kind} {name}", ("points", "settle", *sides))
+                if "points" not in members:
+                    raise self.wrong(shape, f"the {kind} {name} has no points")
+                points = members.pop("points")
+                if "settle" in members:
+                    found["settle_s"] = self.number(members.pop("settle"), "settle", least=0.0)
+                if kind == "line":
+                    names = {m: self.text(n, m) for m, n in members.items()}
+                    left, right = names.get("left", "left"), names.get("right", "right")
+                    to_left = names.get("to_left", f"to {left}")
+                    to_right = names.get("to_right", f"to {right}")
+                    if to_left == to_right:
+                        raise self.wrong(shape, f"both directions of {name} are called {to_left}")
+                    found |= {"sides": (left, right), "directions": (to_left, to_right)}
+            least = 3 if kind == "zone" else 2
+            corners = self.points(points, f"the {kind} {name}", least)
+            if kind == "zone" and abs(_area(corners)) < 1e-6:
+                raise self.wrong(points, f"the zone {name} has no area")
+            if kind == "zone" and _crosses_itself(corners):
+                raise self.wrong(points, f"the border of the zone {name} crosses itself")
+            if kind == "line" and any(a == b for a, b in pairwise(corners)):
+                raise self.wrong(points, f"the line {name} has the same point twice in a row")
+            line = points.start_mark.line + 1
+            yield Shape(kind, name, points=corners, line=line, **facts, **found)
+
+    def _ground(self, node: _YamlNode, facts: Any) -> Ground:
+        members = self.mapping(node, "ground", ("points", "metres"))
+        if missing := {"points", "metres"} - set(members):
+            raise self.wrong(node, f"ground has no {' and no '.join(sorted(missing))}")
+        points = self.points(members["points"], "ground", 4, 4)
+        metres = self.points(members["metres"], "ground", 4, 4, of_picture=False)
+        try:
+            matrix = homography(points, metres)
+        except ValueError as error:
+            raise self.wrong(node, f"ground: {error}") from None
+        return Ground(matrix=matrix, line=node.start_mark.line + 1, **facts)
+
+    # -- values -------------------------------------------------------------------------------
+
+    def mapping(
+        self, node: _YamlNode, what: str, known: Sequence[str] | None = None
+    ) -> dict[str, _YamlNode]:
+        if not isinstance(node, yaml.MappingNode):
+            raise self.wrong(node, f"{what} must have names and values")
+        found: dict[str, _YamlNode] = {}
+        for key, value in node.value:
+            name = self.text(key, "a name")
+            if known is not None and name not in known:
+                raise self.wrong(key, f"{what} has no {name}; there are {', '.join(known)}")
+            if name in found:
+                raise self.wrong(key, f"{name} is there twice")
+            found[name] = value
+        return found
+
+    def sequence(self, node: _YamlNode | None, what: str) -> list[_YamlNode]:
+        if node is None or (isinstance(node, yaml.ScalarNode) and not node.value):
+            return []
+        if not isinstance(node, yaml.SequenceNode):
+            raise self.wrong(node, f"{what} must be a list")
+        return node.value
+
+    def text(self, node: _YamlNode, what: str) -> str:
+        if not isinstance(node, yaml.ScalarNode) or not node.value:
+            raise self.wrong(node, f"{what} must be a text")
+        return node.value
+
+    def number(self, node: _YamlNode, what: str, *, least: float = -math.inf) -> float:
+        try:
+            value = float(node.value)
+        except (TypeError, ValueError):
+            value = math.nan
+        if not least <= value < math.inf:
+            kind = "a number" if least == -math.inf else f"a number from {least:g}"
+            raise self.wrong(node, f"{what} must be {kind}")
+        return value
+
+    def moment(self, node: _YamlNode, what: str) -> datetime:
+        try:
+            found = datetime.fromisoformat(self.text(node, what))
+        except ValueError:
+            found = None
+        if found is None or found.tzinfo is not None:
+            example = "2026-01-31 or 2026-01-31T14:30"
+            raise self.wrong(
+                node, f"{what} must be a day or a time by the camera's clock: {example}"
+            )
+        return found
+
+    def points(
+        self,
+        node: _YamlNode,
+        what: str,
+        least: int,
+        most: int | None = None,
+        *,
+        of_picture: bool = True,
+    ) -> tuple[Point, ...]:
+        found: list[Point] = []
+        for pair in self.sequence(node, what):
+            if not isinstance(pair, yaml.SequenceNode) or len(pair.value) != 2:
+                raise self.wrong(pair, f"a point of {what} must be [x, y]")
+            x, y = (self.number(n, "a coordinate") for n in pair.value)
+            if of_picture and not (0 <= x <= 1 and 0 <= y <= 1):
+                raise self.wrong(
+                    pair, f"[{x:g}, {y:g}] of {what} is not in the picture; write ratios, 0 to 1"
+                )
+            found.append((x, y))
+        if len(found) < least or (most is not None and len(found) > most):
+            count = f"{least}" if least == most else f"{least} or more"
+            raise self.wrong(node, f"{what} needs {count} points; it has {len(found)}")
+        return tuple(found)
+
+
+_TIMES = ("from", "until")
+_OPTIONS: Mapping[str, str] = {
+    "point": "point",
+    "settle": "settle_s",
+    "gap": "gap_s",
+    "still": "still",
+    "near": "near",
+    "near_for": "near_s",
+}
+
+
+def homography(points: Sequence[Point], metres: Sequence[Point]) -> tuple[float, ...]:
+    """The 3x3 matrix, row by row, that maps four points to four others.
+
+    Raises:
+        ValueError: Three of the points lie on a line.
+    """
+    if any(
+        abs(_area(three)) < 1e-6 for four in (points, metres) for three in combinations(four, 3)
+    ):
+        raise ValueError("three of the four points lie on a line")
+    # Seen from their middle, for the picture's own origin may lie on the horizon.
+    mx, my = (sum(p[axis] for p in points) / 4 for axis in (0, 1))
+    rows: list[list[float]] = []
+    for (px, py), (u, v) in zip(points, metres, strict=True):
+        x, y = px - mx, py - my
+        rows.append([x, y, 1, 0, 0, 0, -u * x, -u * y, u])
+        rows.append([0, 0, 0, x, y, 1, -v * x, -v * y, v])
+    for n in range(8):
+        pivot = max(range(n, 8), key=lambda r: abs(rows[r][n]))
+        rows[n], rows[pivot] = rows[pivot], rows[n]
+        rows[n] = [value / rows[n][n] for value in rows[n]]
+        for r in range(8):
+            if r != n:
+                rows[r] = [a - rows[r][n] * b for a, b in zip(rows[r], rows[n], strict=True)]
+    h = (*(row[8] for row in rows), 1.0)
+    moved = (value for a, b, c in (h[:3], h[3:6], h[6:]) for value in (a, b, c - a * mx - b * my))
+    return tuple(moved)
+
+
+def warnings_of(zones: Zones) -> list[str]:
+    """What is allowed in zones.yaml and is probably not meant."""
+    found: list[str] = []
+    for shape in zones.shapes:
+        if shape.kind == "line":
+            for axis in (0, 1):
+                values = {p[axis] for p in shape.points}
+                if values <= {0.0} or values <= {1.0}:
+                    found.append(
+                        f"{zones.source}:{shape.line}: the line {shape.name} lies on the border of "
+                        "the picture: nobody can cross it. Move it into the picture"
+                    )
+            if zones.options.point == "bottom" and all(p[1] < 0.02 for p in shape.points):
+                found.append(
+                    f"{zones.source}:{shape.line}: the line {shape.name} lies at the top of the "
+                    "picture, where no feet are: nobody can cross it"
+                )
+            length = sum(math.dist(a, b) for a, b in pairwise(shape.points))
+            if length < 0.01:
+                found.append(
+                    f"{zones.source}:{shape.line}: the line {shape.name} is shorter than a "
+                    "hundredth of the picture: almost nobody can cross it"
+                )
+    return found
+
+
+def _area(points: Sequence[Point]) -> float:
+    pairs = zip(points, [*points[1:], points[0]], strict=True)
+    return sum(a[0] * b[1] - b[0] * a[1] for a, b in pairs) / 2
+
+
+def _crosses_itself(points: Sequence[Point]) -> bool:
+    edges = list(zip(points, [*points[1:], points[0]], strict=True))
+    n = len(edges)
+
+    def side(a: Point, b: Point, p: Point) -> float:
+        return (b[0] - a[0]) * (p[1] - a[1]) - (b[1] - a[1]) * (p[0] - a[0])
+
+    for i in range(n):
+        for j in range(i + 2, n):
+            if i == 0 and j == n - 1:
+                continue
+            (a, b), (c, d) = edges[i], edges[j]
+            if side(a, b, c) * side(a, b, d) < 0 and side(c, d, a) * side(c, d, b) < 0:
+                return True
+    return False
+
+
+# -- tables ---------------------------------------------------------------------------------------
+
+
+def tables_of(
+    zones: Zones, recordings: Iterable[tuple[int, str | None, datetime | None]]
+) -> dict[str, list[dict[str, Any]]]:
+    """The rows that models read of the zones that hold at the start of some recordings.
+
+    Args:
+        zones: All of them.
+        recordings: Number, camera and local start of each.
+
+    Returns:
+        ``shapes``, a row a zone or line of a recording; ``edges``, a row a piece of its border;
+        ``grounds``, a row a recording with a ground plane.
+
+    Raises:
+        ConfigurationError: Two shapes have the same name.
+    """
+    found: dict[str, list[dict[str, Any]]] = {"shapes": [], "edges": [], "grounds": []}
+    numbers = {shape: n for n, shape in enumerate(dict.fromkeys(zones.shapes))}
+    by_camera: dict[str | None, Zones] = {}
+    for recording, camera, at in recordings:
+        if camera not in by_camera:
+            by_camera[camera] = zones.of(camera, None)
+        ours = by_camera[camera].of(camera, at or datetime.min)
+        for shape in ours.shapes:
+            number = numbers[shape]
+            found["shapes"].append(
+                {
+                    "recording": recording,
+                    "shape": number,
+                    "kind": shape.kind,
+                    "name": shape.name,
+                    "settle_ms": round(shape.settle_s * 1000),
+                    "to_left": shape.directions[0],
+                    "to_right": shape.directions[1],
+                }
+            )
+            corners = [*shape.points, shape.points[0]] if shape.kind == "zone" else shape.points
+            for (x1, y1), (x2, y2) in pairwise(corners):
+                found["edges"].append(
+                    {
+                        "recording": recording,
+                        "shape": number,
+                        "x1": x1 + _SHIFT[0],
+                        "y1": y1 + _SHIFT[1],
+                        "x2": x2 + _SHIFT[0],
+                        "y2": y2 + _SHIFT[1],
+                    }
+                )
+        for ground in ours.grounds:
+            matrix = {f"h{n}": value for n, value in enumerate(ground.matrix)}
+            found["grounds"].append({"recording": recording, **matrix})
+    return found

@@ -1,0 +1,112 @@
+"""``find``: who was where and when, with the place in the video."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import date, datetime, time
+
+import click
+
+from rekognition_dagster.cli import options
+from rekognition_dagster.cli.refresh import DAY
+
+_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_ROWS = 60
+
+
+@click.command()
+@options.lake
+@click.option("--camera", default="*", help="The camera; names may have *.")
+@click.option("--on", "on", metavar="DAY", help="A day, 2026-01-31, or a day of the week, tuesday.")
+@click.option("--since", type=DAY, help="The first day.")
+@click.option("--until", type=DAY, help="The last day.")
+@click.option(
+    "--between",
+    nargs=2,
+    type=click.DateTime(["%H:%M", "%H:%M:%S"]),
+    metavar="FROM UNTIL",
+    help="Times of day by the camera's clock: 14:00 15:00.",
+)
+@click.option("--zone", help="Who was in this zone.")
+@click.option("--line", help="Who crossed this line.")
+@click.option("--crossed", metavar="DIRECTION", help="Who crossed a line in this direction.")
+@click.option("--label", help="Where this label was seen, such as Bicycle.")
+@click.option("--with-face", is_flag=True, help="Only people whose face was seen meanwhile.")
+@click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True)
+@options.form
+def find(
+    url: str | None,
+    camera: str,
+    on: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    between: tuple[datetime, datetime] | None,
+    zone: str | None,
+    line: str | None,
+    crossed: str | None,
+    label: str | None,
+    with_face: bool,
+    limit: int,
+    form: str,
+) -> None:
+    """Find moments: who was at a camera, in a zone or crossed a line, and when.
+
+    Prints camera, time by its clock, person, and the place in the video. With several choices,
+    all of them hold; a label counts where it was seen while the person was there.
+
+    \b
+      rekognition-dagster find --camera north --on tuesday --between 14:00 15:00 --zone door
+      rekognition-dagster find --crossed in --with-face --since 2026-01-01 --format csv
+      rekognition-dagster find --label Bicycle --on 2026-01-31
+    """
+    import duckdb
+
+    from rekognition_dagster.answers import write_answer
+    from rekognition_dagster.cli.endings import fail
+    from rekognition_dagster.cli.query import existing_lake
+    from rekognition_dagster.finding import Moments, find_sql
+    from rekognition_dagster.lake import Lake
+    from rekognition_dagster.lake.cameras import Cameras
+
+    day, weekday = _day(on)
+    what = Moments(
+        camera=camera,
+        since=day or (since.date() if since else None),
+        until=day or (until.date() if until else None),
+        weekday=weekday,
+        between=_times(between),
+        zone=zone,
+        line=line,
+        crossed=crossed,
+        label=label,
+        with_face=with_face,
+        limit=limit,
+    )
+    lake = Lake(existing_lake(url), cameras=Cameras.from_env(os.environ))
+    try:
+        with lake.connect() as connection:
+            sql = find_sql(lake, connection, what)
+            repair = connection.leave_out_damaged
+            write_answer(connection, sql, form, sys.stdout, rows=_ROWS, repair=repair)
+    except duckdb.Error as error:
+        fail(str(error))
+
+
+def _day(text: str | None) -> tuple[date | None, str | None]:
+    """A day, or a day of the week."""
+    if text is None:
+        return None, None
+    named = [d for d in _WEEKDAYS if len(text) >= 3 and d.startswith(text.lower())]
+    if named:
+        return None, named[0]
+    try:
+        return date.fromisoformat(text), None
+    except ValueError:
+        raise click.BadParameter(
+            f"{text} is no day; write 2026-01-31 or tuesday", param_hint="--on"
+        ) from None
+
+
+def _times(between: tuple[datetime, datetime] | None) -> tuple[time, time] | None:
+    return (between[0].time(), between[1].time()) if between else None

@@ -1,0 +1,177 @@
+"""Find the moment: the SQL that answers who was where and when, from a few choices.
+
+Its tables are pruned by day and by video, so that one camera's day in a large lake takes a second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from typing import TYPE_CHECKING
+
+from rekognition_dagster.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from rekognition_dagster.lake import Lake
+    from rekognition_dagster.lake.views import LakeConnection
+
+_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_NEAR_MS = 1000
+"""A face or a label counts that was seen so long before or after."""
+_FIRST, _LAST = date(1970, 1, 1), date(2200, 1, 1)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What is looked for. Times are by the camera's clock; names may have ``*``.
+
+    Args:
+        camera: The camera.
+        since: The first day.
+        until: The last day.
+        weekday: ``monday`` to ``sunday``.
+        between: Times of day, from and until; past midnight where the first is later.
+        zone: Who was in this zone.
+        line: Who crossed this line.
+        crossed: In this direction.
+        label: Where this label was seen; of people, while they were there.
+        with_face: Only people whose face was seen meanwhile.
+        limit: So many at most, the first ones.
+    """
+
+    camera: str = "*"
+    since: date | None = None
+    until: date | None = None
+    weekday: str | None = None
+    between: tuple[time, time] | None = None
+    zone: str | None = None
+    line: str | None = None
+    crossed: str | None = None
+    label: str | None = None
+    with_face: bool = False
+    limit: int = 1000
+
+
+def find_sql(lake: Lake, connection: LakeConnection, what: Moments) -> str:
+    """The statement that finds moments, in the order of time.
+
+    Args:
+        lake: The lake.
+        connection: To the lake, for what is to be known beforehand.
+        what: What is looked for.
+
+    Raises:
+        ConfigurationError: The lake lacks the table that answers, or has no such camera, zone, ...
+    """
+    by_line = what.line is not None or what.crossed is not None
+    tables = ["zone_visits"] * (what.zone is not None) + ["line_crossings"] * by_line
+    if not tables:
+        tables = ["label_detections"] if what.label and not what.with_face else ["person_paths"]
+    _check(lake, connection, what, tables)
+    since = datetime.combine(what.since or _FIRST, time())
+    until = datetime.combine((what.until or _LAST) + timedelta(1), time())
+    window = f"TIMESTAMP '{since}', TIMESTAMP '{until}'"
+    sources = {
+        "person_paths": f"people_between({_q(what.camera)}, {window})",
+        "zone_visits": f"visits_between({_q(what.camera)}, {_q(what.zone or '*')}, {window})",
+        "line_crossings": f"crossings_between({_q(what.camera)}, {_q(what.line or '*')}, {window})",
+        "label_detections": f"labels_between({_q(what.camera)}, {_q(what.label or '*')}, {window})",
+    }
+    columns = {
+        "person_paths": "NULL AS place",
+        "zone_visits": "zone AS place",
+        "line_crossings": "line || ' ' || direction AS place",
+        "label_detections": "label AS place",
+    }
+    first = tables[-1]
+    person = "person_index" if first != "label_detections" else "NULL::BIGINT AS person_index"
+    conditions = ["true", *_clock(what)]
+    if what.crossed is not None:
+        conditions.append(f"direction GLOB {_q(what.crossed)}")
+    if len(tables) == 2:  # the visit of one who also crossed, within a minute of it
+        conditions.append(
+            f"EXISTS (FROM {sources['zone_visits']} AS v WHERE v.video = c.video "
+            "AND v.person_index = c.person_index "
+            "AND c.from_ms BETWEEN v.from_ms - 60000 AND v.until_ms + 60000)"
+        )
+    found = (
+        f"SELECT camera, video, {person}, from_local, until_local, from_ms, until_ms, "
+        f"{columns[first]} FROM {sources[first]} AS c WHERE {' AND '.join(conditions)}"
+    )
+    wants = []
+    if what.with_face:
+        wants.append(
+            "EXISTS (SELECT 1 FROM person_detections AS d WHERE d.video IN ({videos}) "
+            "AND d.video = f.video AND d.person_index = f.person_index AND d.face IS NOT NULL "
+            f"AND d.timestamp_ms BETWEEN f.from_ms - {_NEAR_MS} AND f.until_ms + {_NEAR_MS})"
+        )
+    if what.label is not None and first != "label_detections":
+        wants.append(
+            "EXISTS (SELECT 1 FROM label_detections AS d WHERE d.video IN ({videos}) "
+            f"AND d.video = f.video AND lower(d.name) GLOB lower({_q(what.label)}) "
+            f"AND d.timestamp_ms BETWEEN f.from_ms - {_NEAR_MS} AND f.until_ms + {_NEAR_MS})"
+        )
+    if wants:
+        # literals let DuckDB leave out the row groups of other videos
+        rows = connection.execute(f"SELECT DISTINCT video FROM ({found})").fetchall()
+        videos = ", ".join(_q(uri) for (uri,) in rows) or "''"
+        found = f"SELECT * FROM ({found}) AS f WHERE " + " AND ".join(wants).format(videos=videos)
+    return (
+        "SELECT camera, from_local, until_local, person_index AS person, place, video, "
+        "CASE WHEN from_ms >= 3600000 THEN (from_ms // 3600000)::VARCHAR || ':' ELSE '' END "
+        "|| strftime(make_timestamp_ms(from_ms), '%M:%S') AS at "
+        f"FROM ({found}) ORDER BY from_local, camera, video, person LIMIT {what.limit}"
+    )
+
+
+def _clock(what: Moments) -> list[str]:
+    """Conditions on the time of day and the day of the week."""
+    found: list[str] = []
+    if what.weekday:
+        found.append(f"isodow(from_local) = {_DAYS.index(what.weekday) + 1}")
+    if what.between:
+        first, last = (t.hour * 3600 + t.minute * 60 + t.second for t in what.between)
+        length = (last - first) % 86400 or 86400
+        # of the day on which it began, of the one before and of the next
+        opens = [f"(from_local::DATE + to_seconds({first + n * 86400}))" for n in (-1, 0, 1)]
+        parts = [f"(from_local < {o} + to_seconds({length}) AND until_local >= {o})" for o in opens]
+        found.append(f"({' OR '.join(parts)})")
+    return found
+
+
+def _check(lake: Lake, connection: LakeConnection, what: Moments, tables: list[str]) -> None:
+    """Refuse names that nothing in the lake has.
+
+    Raises:
+        ConfigurationError: The lake has no such camera, zone, line, direction or table.
+    """
+    there = lake.tables()
+    for table in tables:
+        if table not in there:
+            raise ConfigurationError(
+                f"{lake.url} has no table {table}: analyze videos with person-tracking first, or "
+                "run `rekognition-dagster refresh`"
+            )
+    by_camera = "videos" if tables[-1] == "label_detections" else tables[-1]
+    asked = [
+        (by_camera, "camera", what.camera),
+        ("zone_visits", "zone", what.zone),
+        ("line_crossings", "line", what.line),
+        ("line_crossings", "direction", what.crossed),
+    ]
+    for table, column, name in asked:
+        if name is None or "*" in name:
+            continue
+        there = connection.execute(f"SELECT 1 FROM {table} WHERE {column} = ? LIMIT 1", [name])
+        if there.fetchone():
+            continue
+        rows = connection.execute(f"SELECT DISTINCT {column} FROM {table}").fetchall()
+        names = ", ".join(sorted(str(n) for (n,) in rows if n is not None)[:20])
+        if not names and column != "camera":
+            continue  # nobody was in any zone, or crossed any line: there is nothing to find
+        hint = names or "none; set REKOGNITION_DAGSTER_CAMERA_PATTERN and run refresh"
+        raise ConfigurationError(f"there is no {column} {name} in {lake.url}; there are {hint}")
+
+
+def _q(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

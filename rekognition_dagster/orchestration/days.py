@@ -1,0 +1,219 @@
+"""Analytics per day: an asset partitioned by day for each model, their job, and its sensor.
+
+What is stale is found in the lake, by comparing what each day's rows were computed from with what
+is there. One run computes all days that are stale, all tables of a day together.
+"""
+
+# No postponed annotations here: Dagster reads those of the decorated functions as they stand.
+
+import hashlib
+import json
+import time
+from collections.abc import Collection, Iterator, Sequence
+from datetime import date
+from typing import Any
+
+import dagster as dg
+import sqlalchemy as sa
+
+from rekognition_dagster.analytics import AnalyticsModel
+from rekognition_dagster.analytics.daily import Computed, Stale, compute_stale, find_stale
+from rekognition_dagster.analytics.zones import read_zones
+from rekognition_dagster.lake import Lake
+from rekognition_dagster.operations import PERSON_TRACKING
+from rekognition_dagster.orchestration.metadata import column_schema
+from rekognition_dagster.orchestration.names import BATCH_SIZE, Deployment
+from rekognition_dagster.state.tables import WORK
+
+DAYS_TAG = "rekognition/days"
+"""On a run that the sensor launched: for which state of results, zones and models."""
+_TRIES = 5
+_ACTIVE = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def build_days(deployment: Deployment) -> dg.Definitions:
+    """The assets, the job and the sensor; nothing where no people are tracked."""
+    if not deployment.daily_models or PERSON_TRACKING not in deployment.settings.operation_list:
+        return dg.Definitions()
+    job = _build_job(deployment)
+    return dg.Definitions(
+        assets=[_build_assets(deployment)], jobs=[job], sensors=[_build_sensor(deployment, job)]
+    )
+
+
+def _build_assets(deployment: Deployment) -> dg.AssetsDefinition:
+    models = {_key(deployment, m): m for m in deployment.daily_models}
+    results = dg.AssetDep(
+        deployment.table_key(PERSON_TRACKING.name), partition_mapping=dg.AllPartitionMapping()
+    )
+    specs = [
+        deployment.asset(
+            "analytics",
+            model,
+            deps=[results, *(key for key, m in models.items() if m.name in _reads(model, models))],
+            kinds={"duckdb", "parquet"},
+            code_version=model.code_version,
+            skippable=True,
+            description=model.description,
+        )
+        for model in models.values()
+    ]
+
+    @dg.multi_asset(
+        name=deployment.scoped("analytics_by_day"),
+        specs=specs,
+        partitions_def=deployment.days,
+        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=BATCH_SIZE),
+        required_resource_keys=deployment.needs("lake"),
+        can_subset=True,
+    )
+    def analytics_by_day(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+        lake = deployment.resource(context, "lake").open()
+        chosen = {models[key].name for key in context.selected_asset_keys}
+        days = {date.fromisoformat(day) for day in context.partition_keys}
+        found = _stale(deployment, lake, days=days, every=True)
+        stale = Stale({name: units for name, units in found.digests.items() if name in chosen})
+        done = list(_computed(deployment, lake, stale))
+        deployment.resource(context, "lake").refresh_catalogue()
+        for key in context.selected_asset_keys:
+            ours = [c for c in done if c.model.name == models[key].name]
+            if ours:
+                yield dg.MaterializeResult(asset_key=key, metadata=_metadata(ours))
+
+    return analytics_by_day
+
+
+def _build_job(deployment: Deployment) -> dg.JobDefinition:
+    @dg.op(
+        name=deployment.scoped("compute_days"),
+        required_resource_keys=deployment.needs("lake"),
+        description="Computes the days that are behind.",
+    )
+    def compute_days(context: dg.OpExecutionContext) -> None:
+        lake = deployment.resource(context, "lake").open()
+        since = deployment.settings.zones_since
+        stale = _stale(deployment, lake, since=date.fromisoformat(since) if since else None)
+        names = [day.isoformat() for day in stale.days]
+        for start in range(0, len(names), 400):
+            some = names[start : start + 400]
+            context.instance.add_dynamic_partitions(str(deployment.days.name), some)
+        count = 0
+        for done in _computed(deployment, lake, stale):
+            count += 1
+            context.log_event(
+                dg.AssetMaterialization(
+                    _key(deployment, done.model),
+                    partition=done.day.isoformat(),
+                    metadata=_metadata([done]),
+                )
+            )
+        deployment.resource(context, "lake").refresh_catalogue()
+        context.log.info(f"{count} tables of {len(names)} days computed")
+
+    @dg.job(
+        name=deployment.scoped("analytics_by_day_refresh"),
+        executor_def=dg.in_process_executor,
+        description="Computes analytics per day that are behind. Launched by days_refresh.",
+    )
+    def days() -> None:
+        compute_days()  # pyright: ignore[reportCallIssue] -- Dagster fills its arguments in
+
+    return days
+
+
+def _build_sensor(deployment: Deployment, job: dg.JobDefinition) -> dg.SensorDefinition:
+    settings = deployment.settings
+
+    @dg.sensor(
+        name=deployment.scoped("days_refresh"),
+        job=job,
+        minimum_interval_seconds=settings.sensor_interval,
+        default_status=settings.sensor_status,
+        description="Launches a run for days whose results, zones or SQL have changed; one run "
+        "for all of them, again where a run failed.",
+    )
+    def refresh(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        now = time.time()
+        before = json.loads(context.cursor) if context.cursor else {}
+        wanted = _fingerprint(deployment, context.instance)
+        if wanted is None:
+            return dg.SkipReason("There are no results yet")
+        runs = context.instance.get_runs(dg.RunsFilter(job_name=job.name), limit=1)
+        if runs and runs[0].status in _ACTIVE:
+            return dg.SkipReason("A run is at work")
+        tries = 0
+        if before.get("wanted") == wanted:
+            failed = bool(runs) and runs[0].status is not dg.DagsterRunStatus.SUCCESS
+            if not failed:
+                return dg.SkipReason("Nothing is behind")
+            tries = int(before["tries"]) + 1
+            if tries >= _TRIES or now < before["at"] + settings.retry_minutes * 60 * 2 ** (
+                tries - 1
+            ):
+                return dg.SkipReason(f"The last run failed; try {tries} of {_TRIES} comes later")
+        request = dg.RunRequest(run_key=f"{wanted}-{now:.0f}-{tries}", tags={DAYS_TAG: wanted})
+        cursor = json.dumps({"wanted": wanted, "tries": tries, "at": now})
+        return dg.SensorResult(run_requests=[request], cursor=cursor)
+
+    return refresh
+
+
+def _fingerprint(deployment: Deployment, instance: dg.DagsterInstance) -> str | None:
+    """A text that changes when results, zones, cameras or models do; None without results."""
+    is_ours = sa.and_(WORK.c.operation == PERSON_TRACKING.name, WORK.c.results_job_id.is_not(None))
+    with deployment.state(instance).read() as connection:
+        query = sa.select(sa.func.count(), sa.func.max(WORK.c.results_at)).where(is_ours)
+        count, latest = connection.execute(query).one()
+    if not count:
+        return None
+    settings = deployment.settings
+    content = [
+        count,
+        latest,
+        repr(read_zones(settings.zones)),
+        repr(settings.cameras),
+        settings.zones_since,
+        [m.code_version for m in deployment.daily_models],
+    ]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def _stale(
+    deployment: Deployment,
+    lake: Lake,
+    *,
+    since: date | None = None,
+    days: Collection[date] | None = None,
+    every: bool = False,
+) -> Stale:
+    zones = read_zones(deployment.settings.zones)
+    return find_stale(lake, deployment.daily_models, zones, since=since, days=days, every=every)
+
+
+def _computed(deployment: Deployment, lake: Lake, stale: Stale) -> Iterator[Computed]:
+    zones = read_zones(deployment.settings.zones)
+    return compute_stale(lake, deployment.daily_models, zones, stale)
+
+
+def _metadata(done: Sequence[Computed]) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "dagster/partition_row_count": sum(c.rows for c in done),
+        "dagster/column_schema": column_schema(done[0].schema),
+        "cameras": len({camera for c in done for camera in c.cameras}),
+    }
+    return metadata | ({"path": done[0].path} if len(done) == 1 else {})
+
+
+def _key(deployment: Deployment, model: AnalyticsModel) -> dg.AssetKey:
+    return deployment.key("analytics", model)
+
+
+def _reads(model: AnalyticsModel, models: dict[dg.AssetKey, AnalyticsModel]) -> list[str]:
+    names = [m.name for m in models.values() if m.name != model.name]
+    return model.mentions(names)

@@ -1,0 +1,235 @@
+"""Tables per day belong to the clock on the wall, and are computed again only where needed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import date, datetime, timezone
+from pathlib import Path
+
+import pytest
+from walks import compute, rows, straight, walked, write_walks
+
+from rekognition_dagster.analytics import SqlModel, daily, load_models
+from rekognition_dagster.analytics.refresh import refresh
+from rekognition_dagster.analytics.zones import parse_zones
+from rekognition_dagster.errors import ConfigurationError
+from rekognition_dagster.lake import Lake
+from rekognition_dagster.lake.cameras import Cameras
+from rekognition_dagster.videos import Video
+
+ZONE = """
+cameras:
+  - camera: "{camera}"
+    zones: {{counter: [[0.4, 0.4], [0.6, 0.4], [0.6, {bottom}], [0.4, {bottom}]]}}
+"""
+STANDS = straight((0, 0.5, 0.5), (120, 0.5, 0.5))
+
+
+def written(done: Collection[daily.Computed]) -> set[tuple[str, str, str | None]]:
+    return {(c.model.name, str(c.day), camera) for c in done for camera in c.cameras}
+
+
+def test_a_person_minute_belongs_to_the_hour_and_day_in_which_it_was(tmp_path: Path) -> None:
+    lake = walked(tmp_path, "Europe/Zurich")
+    # half a minute before midnight to a minute and a half after it, in Zurich
+    write_walks(lake, "north/2026-01-31/235930.mp4", [STANDS], duration_s=120)
+    compute(lake, ZONE.format(camera="north", bottom=0.6))
+    found = rows(
+        lake,
+        "SELECT date::VARCHAR, strftime(hour_local, '%H'), people, person_seconds, recorded_s, "
+        "most FROM activity_by_hour ORDER BY ALL",
+    )
+    assert found == [
+        ("2026-01-31", "23", 1, 30.0, 30.0, 1),
+        ("2026-02-01", "00", 1, 90.0, 90.0, 1),
+    ]
+    minutes = rows(
+        lake,
+        "SELECT zone, date::VARCHAR, strftime(starts_local, '%H:%M'), person_seconds, mean "
+        "FROM occupancy WHERE period_minutes = 1 ORDER BY ALL",
+    )
+    days = [("2026-01-31", "23:59", 30.0), ("2026-02-01", "00:00", 60.0)]
+    days += [("2026-02-01", "00:01", 30.0)]
+    assert minutes == [(zone, *day, 1.0) for zone in ("counter", None) for day in days]
+    visits = rows(lake, "SELECT date::VARCHAR, dwell_s, inside_at_end FROM zone_visits")
+    assert visits == [("2026-01-31", 120.0, True)]
+
+
+def test_an_hour_that_a_clock_shows_twice_is_two_hours(tmp_path: Path) -> None:
+    lake = walked(tmp_path, "Europe/Zurich")
+    # 02:59 summer time, and one minute later it is 02:00 winter time
+    uploaded = datetime(2026, 10, 25, 0, 59, tzinfo=timezone.utc)
+    key = "north/2026-10-25/025900.mp4"
+    write_walks(lake, key, [STANDS], duration_s=120, last_modified=uploaded)
+    compute(lake)
+    found = rows(
+        lake,
+        "SELECT hour_at::VARCHAR, hour_local::VARCHAR, person_seconds FROM activity_by_hour "
+        "ORDER BY ALL",
+    )
+    assert found == [
+        ("2026-10-25 00:00:00+00", "2026-10-25 02:00:00", 60.0),
+        ("2026-10-25 01:00:00+00", "2026-10-25 02:00:00", 60.0),
+    ]
+    assert rows(lake, "SELECT day::VARCHAR, person_seconds FROM activity_by_day") == [
+        ("2026-10-25", 120.0)
+    ]
+
+
+def test_what_two_files_of_a_camera_show_counts_once(tmp_path: Path) -> None:
+    lake = walked(tmp_path)
+    write_walks(lake, "north/2026-01-31/120000.mp4", [STANDS], duration_s=120)
+    write_walks(lake, "north/2026-01-31/120130.mp4", [STANDS], duration_s=120)
+    write_walks(lake, "south/2026-01-31/120130.mp4", [STANDS], duration_s=120)
+    compute(lake)
+    found = rows(
+        lake, "SELECT camera, person_seconds, recorded_s, most FROM activity_by_day ORDER BY ALL"
+    )
+    assert found == [("north", 210.0, 210.0, 1), ("south", 120.0, 120.0, 1)]
+
+
+def test_files_of_which_only_the_upload_is_known_do_not_hide_each_other(tmp_path: Path) -> None:
+    lake = walked(tmp_path)
+    uploaded = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
+    for name in ("a", "b"):
+        write_walks(lake, f"north/{name}.mp4", [STANDS], duration_s=120, last_modified=uploaded)
+    compute(lake)
+    assert rows(lake, "SELECT camera, person_seconds FROM activity_by_day") == [(None, 240.0)]
+
+
+def test_occupancy_counts_the_most_at_once_and_who_came(tmp_path: Path) -> None:
+    lake = walked(tmp_path)
+    people = [
+        straight((0, 0.5, 0.5), (30, 0.5, 0.5)),
+        straight((10, 0.0, 0.5), (14, 0.5, 0.5), (20, 0.5, 0.5), (24, 1.0, 0.5)),
+        straight((26, 0.3, 0.5), (40, 0.3, 0.5)),
+    ]
+    write_walks(lake, "north/2026-01-31/120000.mp4", people)
+    compute(lake, ZONE.format(camera="north", bottom=0.6))
+    found = rows(
+        lake,
+        "SELECT zone, people, most, arrivals, begun_mid_picture, round(person_seconds, 1) "
+        "FROM occupancy WHERE period_minutes = 60 ORDER BY ALL",
+    )
+    # in the zone: 30 s, and from 13.2 to 20.8; in the picture one came in from its side
+    assert found == [("counter", 2, 2, 1, 1, 37.6), (None, 3, 2, 2, 1, 58.0)]
+
+
+def test_an_empty_video_is_zero_people_and_a_day_without_videos_nothing(tmp_path: Path) -> None:
+    lake = walked(tmp_path)
+    write_walks(lake, "north/2026-01-31/120000.mp4", [])
+    compute(lake, ZONE.format(camera="north", bottom=0.6))
+    sql = "SELECT day::VARCHAR, people, person_seconds, most, busiest_at FROM activity_by_day"
+    assert rows(lake, sql) == [("2026-01-31", 0, 0.0, 0, None)]
+    for table in ("zone_visits", "line_crossings", "encounters", "heat"):
+        assert rows(lake, f"SELECT * FROM {table}") == []
+    assert rows(lake, "SELECT people FROM occupancy WHERE zone = 'counter'") == [(0,), (0,)]
+
+
+def test_only_the_days_and_tables_that_a_change_concerns_are_computed_again(
+    tmp_path: Path,
+) -> None:
+    lake = walked(tmp_path)
+    for camera in ("north", "south"):
+        for day in (30, 31):
+            key = f"{camera}/2026-01-{day}/120000.mp4"
+            write_walks(lake, key, [STANDS], duration_s=120)
+    zones = ZONE.format(camera="*", bottom=0.6)
+    assert len(written(compute(lake, zones))) == 2 * 2 * 7
+    assert written(compute(lake, zones)) == set()
+    # a zone of one camera, for one day
+    moved = zones + ZONE.format(camera="south", bottom=0.7).split("cameras:\n")[1].replace(
+        "counter", "door"
+    )
+    done = written(compute(lake, moved, since=date(2026, 1, 31)))
+    uses_zones = {"zone_visits", "line_crossings", "occupancy"}
+    uses_zones |= {"activity_by_hour", "activity_by_day"}
+    assert done == {(name, "2026-01-31", "south") for name in uses_zones}
+    assert rows(lake, "SELECT camera, zone, count(*) FROM zone_visits GROUP BY ALL ORDER BY ALL")[
+        -1
+    ] == ("south", "door", 1)
+    # other results of one video
+    write_walks(lake, "north/2026-01-30/120000.mp4", [], job_id="again", duration_s=120)
+    done = written(compute(lake, moved, since=date(2026, 1, 30), until=date(2026, 1, 30)))
+    assert {(day, camera) for name, day, camera in done if name not in uses_zones} == {
+        ("2026-01-30", "north")
+    }
+    assert rows(lake, "SELECT people FROM activity_by_day WHERE camera = 'north'") == [(0,), (1,)]
+
+
+def test_rows_of_a_video_that_is_gone_go(tmp_path: Path) -> None:
+    lake = walked(tmp_path)
+    video = write_walks(lake, "north/2026-01-31/120000.mp4", [STANDS], duration_s=120)
+    write_walks(lake, "south/2026-01-31/120000.mp4", [STANDS], duration_s=120)
+    compute(lake, ZONE.format(camera="*", bottom=0.6))
+    lake.forget(video)
+    assert rows(lake, "SELECT camera FROM zone_visits") == [("south",)]  # at once
+    compute(lake)
+    assert rows(lake, "SELECT camera FROM activity_by_day") == [("south",)]
+    assert compute(lake) == []
+
+
+def test_a_changed_pattern_moves_rows_without_looking_at_a_video(tmp_path: Path) -> None:
+    from rekognition_dagster.analytics import compute_standard
+
+    lake = walked(tmp_path)
+    video = write_walks(lake, "north/2026-01-31/235930.mp4", [STANDS], duration_s=120)
+    compute_standard(lake, [video])
+    compute(lake)
+    moved = Lake(lake.url, cameras=Cameras(lake.cameras.pattern, {}, "America/New_York"))
+    list(refresh(moved, parse_zones("")))
+    sql = "SELECT camera, first_seen_local::VARCHAR, first_seen_at::VARCHAR FROM person_paths"
+    assert rows(Lake(lake.url), sql) == [("north", "2026-01-31 23:59:30", "2026-02-01 04:59:30+00")]
+    hours = rows(lake, "SELECT hour_at::VARCHAR FROM activity_by_hour ORDER BY ALL")
+    assert hours == [("2026-02-01 04:00:00+00",), ("2026-02-01 05:00:00+00",)]
+    assert list(refresh(moved, parse_zones(""))) == []
+
+
+def test_a_user_s_model_says_in_its_header_that_it_is_per_day(tmp_path: Path) -> None:
+    lake = walked(tmp_path)
+    write_walks(lake, "north/2026-01-31/235930.mp4", [STANDS], duration_s=120)
+    model = SqlModel(
+        "queue",
+        "-- A row a minute: who waits.\n-- per: day of starts_at\n"
+        "SELECT camera, starts_at, people FROM occupancy WHERE zone = 'counter' "
+        "AND period_minutes = 1",
+    )
+    compute(lake, ZONE.format(camera="north", bottom=0.6), [*load_models(), model])
+    assert rows(lake, "SELECT date::VARCHAR, people FROM queue ORDER BY ALL") == [
+        ("2026-01-31", 1),
+        ("2026-02-01", 1),
+        ("2026-02-01", 1),
+    ]
+    assert model.description.startswith("A row a minute: who waits.\n")
+
+
+@pytest.mark.parametrize(
+    ("sql", "wrong"),
+    [
+        ("-- per: day of day\nSELECT 1 AS day FROM recordings", "has no column camera"),
+        ("-- per: day of day\nSELECT camera FROM recordings", "has no column day"),
+        ("-- per: hour\nSELECT camera FROM recordings", "per: hour' is not known"),
+    ],
+)
+def test_a_model_per_day_that_cannot_work_is_refused(tmp_path: Path, sql: str, wrong: str) -> None:
+    lake = walked(tmp_path)
+    write_walks(lake, "north/2026-01-31/120000.mp4", [STANDS])
+    with pytest.raises(ConfigurationError, match=wrong):
+        compute(lake, "", [SqlModel("mine", sql)])
+
+
+def test_the_day_of_a_damaged_file_is_computed_again(tmp_path: Path) -> None:
+    lake = walked(tmp_path)
+    write_walks(lake, "north/2026-01-31/120000.mp4", [STANDS])
+    compute(lake)
+    path = Path(lake.url) / lake.day_path("activity_by_day", date(2026, 1, 31))
+    path.write_bytes(path.read_bytes()[:50])
+    assert written(compute(lake)) == {("activity_by_day", "2026-01-31", "north")}
+    assert rows(lake, "SELECT count(*) FROM activity_by_day") == [(1,)]
+
+
+def test_a_video_of_unknown_time_is_in_no_day(tmp_path: Path) -> None:
+    lake = walked(tmp_path)
+    write_walks(lake, "north/lobby.mp4", [STANDS])
+    assert compute(lake) == []
+    assert Video("cameras", "north/lobby.mp4").last_modified is None

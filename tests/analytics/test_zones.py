@@ -1,0 +1,122 @@
+"""zones.yaml is checked, and what is wrong names its line."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from rekognition_dagster.analytics.zones import homography, parse_zones, read_zones, warnings_of
+from rekognition_dagster.errors import ConfigurationError
+
+GOOD = """
+settle: 0.7
+cameras:
+  - camera: [north, "side-*"]
+    from: 2026-01-01
+    until: 2026-03-01T12:00
+    zones:
+      counter: [[0.1, 0.1], [0.4, 0.1], [0.4, 0.4]]
+      door: {points: [[0.5, 0.5], [0.9, 0.5], [0.9, 0.9]], settle: 0.2}
+    lines:
+      entrance: {points: [[0.1, 0.5], [0.9, 0.5]], left: street, right: shop, to_right: in}
+    ground:
+      points: [[0.2, 0.3], [0.8, 0.3], [1, 1], [0, 1]]
+      metres: [[0, 0], [5, 0], [5, 8], [0, 8]]
+"""
+
+
+def test_a_file_is_read_with_its_defaults() -> None:
+    zones = parse_zones(GOOD)
+    ours = zones.of("side-2", datetime(2026, 2, 1))
+    assert [(s.kind, s.name, s.settle_s) for s in ours.shapes] == [
+        ("zone", "counter", 0.7),
+        ("zone", "door", 0.2),
+        ("line", "entrance", 0.7),
+    ]
+    assert ours.shapes[2].directions == ("to street", "in")
+    assert len(ours.grounds) == 1
+    for at in (datetime(2025, 12, 31), datetime(2026, 3, 1, 12)):
+        assert not zones.of("north", at).shapes
+    assert not zones.of("south", datetime(2026, 2, 1)).shapes
+    assert not zones.of(None, datetime(2026, 2, 1)).shapes
+
+
+def test_the_ground_s_corners_are_mapped_where_the_file_says() -> None:
+    h = parse_zones(GOOD).grounds[0].matrix
+    for (x, y), metres in (((0.2, 0.3), (0, 0)), ((1, 1), (5, 8)), ((0.0, 1.0), (0, 8))):
+        w = h[6] * x + h[7] * y + h[8]
+        found = ((h[0] * x + h[1] * y + h[2]) / w, (h[3] * x + h[4] * y + h[5]) / w)
+        assert found == pytest.approx(metres, abs=1e-9)
+    with pytest.raises(ValueError, match="on a line"):
+        homography([(0, 0), (1, 1), (2, 2), (0, 1)], [(0, 0), (1, 0), (1, 1), (0, 1)])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("settle: 0.7", "setle: 0.7", r"zones.yaml:2: the file has no setle; there are cameras"),
+        ("settle: 0.7", "settle: -1", r":2: settle must be a number from 0"),
+        ("settle: 0.7", "point: head", r":2: point is head; write bottom or centre"),
+        ("[0.4, 0.1]", "[0.4, 1.1]", r":8: \[0.4, 1.1\] of the zone counter is not in the picture"),
+        ("[0.4, 0.1], ", "", r":8: the zone counter needs 3 or more points; it has 2"),
+        ("[0.4, 0.1]", "[0.25, 0.25]", r":8: the zone counter has no area"),
+        ("[0.4, 0.1]", "0.4", r":8: a point of the zone counter must be \[x, y\]"),
+        ("[0.4, 0.1]", "[0.4, x]", r":8: a coordinate must be a number"),
+        ("settle: 0.2", "setle: 0.2", r":9: the zone door has no setle"),
+        ("[0.9, 0.5]]", "[0.1, 0.5]]", r":11: the line entrance has the same point twice"),
+        ("to_right: in", "to_right: to street", r":11: both directions of entrance are called"),
+        ("until: 2026-03-01T12:00", "until: 2025-01-01", r":6: until is not after from"),
+        ("from: 2026-01-01", "from: yesterday", r":5: from must be a day or a time"),
+        ("camera: [north", "cam: [north", r":4: an entry of cameras has no cam"),
+        ("[0.8, 0.3]", "[0.1, 0.65]", r":13: ground: three of the four points lie on a line"),
+        ("metres:", "meters:", r":14: ground has no meters"),
+        ("counter:", "'door':", r":9: door is there twice"),
+        ("settle: 0.7", "settle: [", r"zones.yaml:\d+: this is no YAML"),
+    ],
+)
+def test_a_mistake_names_its_line(old: str, new: str, message: str) -> None:
+    assert old in GOOD
+    with pytest.raises(ConfigurationError, match=message):
+        parse_zones(GOOD.replace(old, new, 1))
+
+
+def test_a_border_that_crosses_itself_is_refused() -> None:
+    bow = "[[0.1, 0.1], [0.4, 0.4], [0.4, 0.1], [0.1, 0.5]]"
+    with pytest.raises(ConfigurationError, match=r":8: the border of the zone counter crosses"):
+        parse_zones(GOOD.replace("[[0.1, 0.1], [0.4, 0.1], [0.4, 0.4]]", bow))
+
+
+def test_a_name_may_come_again_at_another_time_only() -> None:
+    again = """
+  - camera: north
+    from: {since}
+    lines: {{entrance: [[0, 0.2], [1, 0.2]]}}
+"""
+    moved = parse_zones(GOOD + again.format(since="2026-03-01T12:00"))
+    assert len(moved.of("north", datetime(2026, 3, 2)).shapes) == 1
+    twice = parse_zones(GOOD + again.format(since="2026-02-01"))
+    with pytest.raises(ConfigurationError, match=r":18: camera north has the line entrance twice"):
+        twice.of("north", datetime(2026, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("points", "warning"),
+    [
+        ("[[0, 0.1], [0, 0.9]]", "nobody can cross it"),
+        ("[[0.1, 0.01], [0.9, 0.01]]", "no feet are"),
+        ("[[0.5, 0.5], [0.501, 0.5]]", "almost nobody"),
+    ],
+)
+def test_a_line_that_cannot_be_crossed_is_a_warning(points: str, warning: str) -> None:
+    assert warnings_of(parse_zones(GOOD)) == []
+    (found,) = warnings_of(parse_zones(GOOD.replace("[[0.1, 0.5], [0.9, 0.5]]", points)))
+    assert warning in found
+    assert found.startswith("zones.yaml:11:")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    assert read_zones(None).shapes == ()
+    with pytest.raises(ConfigurationError, match="there is no such file"):
+        read_zones(tmp_path / "zones.yaml")

@@ -1,0 +1,162 @@
+"""find prints moments; zones checks and draws; refresh computes what a new zone changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from walks import PATTERN, straight, walked, write_walks
+
+from rekognition_dagster.analytics import compute_standard
+from rekognition_dagster.cli import main
+from rekognition_dagster.lake import Lake
+
+ZONES = """
+cameras:
+  - camera: north
+    zones: {counter: [[0.4, 0.4], [0.6, 0.4], [0.6, 0.6], [0.4, 0.6]]}
+    lines: {door: {points: [[0.3, 0.0], [0.3, 1.0]], to_left: in, to_right: out}}
+"""
+IN = straight((0, 0.1, 0.5), (4, 0.5, 0.5), (20, 0.5, 0.5))
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a lake of two cameras and a file of zones."""
+    lake = walked(tmp_path, "Europe/Zurich")
+    videos = [
+        write_walks(lake, "north/2026-02-03/135955.mp4", [IN]),
+        write_walks(lake, "north/2026-02-04/120000.mp4", [IN]),
+        write_walks(lake, "south/2026-02-03/140000.mp4", [straight((0, 0.2, 0.2), (9, 0.8, 0.2))]),
+    ]
+    _add_bicycle(lake, videos[1])
+    compute_standard(lake, videos)
+    (tmp_path / "zones.yaml").write_text(ZONES)
+    monkeypatch.chdir(tmp_path)
+    run("refresh", "--lake", "lake", "--zones", "zones.yaml")
+    return tmp_path
+
+
+def _add_bicycle(lake: Lake, video: Any) -> None:
+    with lake.writer("label_detections", video) as writer:
+        writer.write(
+            {"video": video.uri, "timestamp_ms": 1000 * n, "name": "Bicycle"} for n in (5, 6, 30)
+        )
+
+
+def run(*arguments: str, status: int = 0) -> str:
+    result = CliRunner().invoke(main, [*arguments])
+    assert result.exit_code == status, result.output
+    return result.output
+
+
+def found(*arguments: str) -> list[tuple[Any, ...]]:
+    rows = json.loads(run("find", "--lake", "lake", "--format", "json", *arguments))
+    return [(r["camera"], r["from_local"], r["place"], r["person"], r["at"]) for r in rows]
+
+
+FIRST = ("north", "2026-02-03T13:59:58", "counter", 0, "00:03")
+SECOND = ("north", "2026-02-04T12:00:03", "counter", 0, "00:03")
+
+
+def test_who_was_in_a_zone_when(place: Path) -> None:
+    assert found("--zone", "counter") == [FIRST, SECOND]
+    assert found("--zone", "counter", "--between", "14:00", "15:00") == [FIRST]
+    assert found("--zone", "counter", "--between", "13:00", "13:30") == []
+    assert found("--zone", "counter", "--between", "23:00", "12:30") == [SECOND]
+    assert found("--zone", "counter", "--on", "wednesday") == [SECOND]
+    assert found("--zone", "counter", "--on", "2026-02-03") == [FIRST]
+    assert found("--zone", "counter", "--since", "2026-02-04") == [SECOND]
+
+
+def test_who_crossed_a_line_and_who_was_there_at_all(place: Path) -> None:
+    crossed = ("north", "2026-02-03T13:59:57", "door in", 0, "00:02")
+    assert found("--crossed", "in", "--on", "2026-02-03") == [crossed]
+    assert found("--crossed", "in", "--zone", "counter", "--on", "2026-02-03") == [crossed]
+    there = found("--on", "2026-02-03")
+    assert [row[:2] for row in there] == [
+        ("north", "2026-02-03T13:59:55"),
+        ("south", "2026-02-03T14:00:00"),
+    ]
+
+
+def test_labels_and_faces_narrow_what_is_found(place: Path) -> None:
+    assert found("--zone", "counter", "--label", "bicycle") == [SECOND]
+    assert [row[4] for row in found("--label", "Bicycle")] == ["00:05", "00:30"]
+    assert found("--zone", "counter", "--with-face") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--camera", "nroth"], "there is no camera nroth in"),
+        (["--zone", "shelf"], "there is no zone shelf in .*; there are counter"),
+        (["--crossed", "up"], "there is no direction up in .*; there are in"),
+    ],
+)
+def test_what_there_is_not_is_named(place: Path, arguments: list[str], error: str) -> None:
+    import re
+
+    assert re.search(error, run("find", "--lake", "lake", *arguments, status=1))
+
+
+def test_macros_ask_the_same_in_sql(place: Path) -> None:
+    sql = "FROM visits_between('n*', 'counter', TIMESTAMP '2026-02-03', TIMESTAMP '2026-02-04')"
+    rows = json.loads(run("query", sql, "--lake", "lake", "--format", "json"))
+    assert [(r["video"], r["dwell_s"]) for r in rows] == [
+        ("s3://cameras/north/2026-02-03/135955.mp4", 17.0)
+    ]
+    import duckdb
+
+    path = Lake(place / "lake").save_catalogue(place / "lake.duckdb")
+    with duckdb.connect(str(path), read_only=True) as connection:
+        assert len(connection.sql(sql).fetchall()) == 1
+
+
+def test_zones_are_checked_against_the_lake_s_cameras(place: Path) -> None:
+    output = run("zones", "check", "--zones", "zones.yaml", "--lake", "lake")
+    assert "1 zones, 1 lines" in output
+    assert "north: zone counter, line door" in output
+    (place / "zones.yaml").write_text(ZONES.replace("north", "nroth"))
+    output = run("zones", "check", "--lake", "lake")
+    assert "zones.yaml:4: no video is of the camera nroth; there are north, south" in output
+    (place / "zones.yaml").write_text(ZONES.replace("[0.6, 0.4]", "[0.6]"))
+    output = run("zones", "check", "--lake", "lake", status=1)
+    assert "zones.yaml:4: a point of the zone counter must be [x, y]" in output
+
+
+def test_zones_are_painted_on_a_frame(
+    place: Path, monkeypatch: pytest.MonkeyPatch, write_any_clip: Path
+) -> None:
+    import cv2
+
+    before = cv2.VideoCapture(str(write_any_clip)).read()[1]
+    run("zones", "draw", "--camera", "north", "--video", str(write_any_clip), "-o", "out.png")
+    after = cv2.imread("out.png")
+    assert before is not None
+    assert after is not None
+    assert after.shape == before.shape
+    height, width = after.shape[:2]
+    inside, outside = (height // 2, width // 2), (height // 20, width - width // 20)
+    assert abs(after[inside].astype(int) - before[inside]).max() > 10
+    assert abs(after[outside].astype(int) - before[outside]).max() <= 10
+
+
+@pytest.fixture
+def write_any_clip(tmp_path: Path) -> Path:
+    from clips import write_clip
+
+    return write_clip(tmp_path / "clip.mp4", first=85, frames=2)
+
+
+def test_refresh_says_what_it_computed(place: Path) -> None:
+    arguments = ("refresh", "--lake", "lake", "--zones", "zones.yaml")
+    assert run(*arguments) == "everything is up to date\n"
+    (place / "zones.yaml").write_text(ZONES.replace("counter", "desk"))
+    output = run(*arguments, "--since", "2026-02-04")
+    assert "zone_visits: 1 rows of 1 days" in output
+    assert "heat" not in output
+    assert Lake("lake").cameras.pattern == PATTERN
