@@ -2,9 +2,10 @@
 
 Hand counts: of each fifth frame of vtest.avi (795 frames at 10 a second), who was on the other side
 of x = 0.7 than before, by the middle of the body. To the left in frames 12 B, 48 D, 56 E, 140 H,
-158 I, 193 F, 229 C, 254 K, 262 M, 430 R, 458 T, 514 U, 607 W, 637 R, 674 X, 679 D, 727 Y, 747 R; to
-the right in 103 E, 109 D, 121 G, 170 B, 184 C, 358 P, 373 S, 377 N, 465 R, 491 Q, 607 D, 712 T,
-726 R, 731 Z, 772 A. R touches the line at 690 and turns round.
+158 I, 193 F, 229 C, 254 K, 262 M, 430 R, 458 T, 514 U, 519 a couple at the lower edge (overlooked
+at first, and found when the tracks had them), 607 W, 637 R, 674 X, 679 D, 727 Y, 747 R; right
+in 103 E, 109 D, 121 G, 170 B, 184 C, 358 P, 373 S, 377 N, 465 R, 491 Q, 607 D, 712 T, 726 R, 731 Z,
+772 A. R is on the line at 690 and turns round by 697, which may count once more each way.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from walks import compute, rows, walked
 from rekognition_dagster.lake import Lake
 from rekognition_dagster.videos import Video
 
-TO_LEFT, TO_RIGHT = 18, 15
+TO_LEFT, TO_RIGHT = 20, 15
 LINE = """
 gap: {gap}
 cameras:
@@ -72,7 +73,7 @@ def test_the_engine_s_tracks_cross_as_often_within_one_each_way(
     source = shared_file("videos/vtest.avi")
     detector = f"openvino:{shared_file('models/yolo11n_int8_openvino_model')}"
     lake, video = walked(tmp_path), Video("cameras", KEY, etag="e")
-    analyze_into_lake(video, source, lake, [PERSON_TRACKING], detector=detector, sample_fps=5)
+    analyze_into_lake(video, source, lake, [PERSON_TRACKING], detector=detector)
     count = counted(lake)
     assert count["left"] == pytest.approx(TO_LEFT, abs=1)
     assert count["right"] == pytest.approx(TO_RIGHT, abs=1)
