@@ -55,11 +55,13 @@ class DamagedVideo(Exception):
     Args:
         said: What is missing, and where.
         lost_share: The part of the video that could not be decoded, 0 to 1, as far as known.
+        end_ms: When the video ends, with what is missing at its end, as far as known.
     """
 
-    def __init__(self, said: str, lost_share: float = 0.0) -> None:
+    def __init__(self, said: str, lost_share: float = 0.0, end_ms: float = 0.0) -> None:
         super().__init__(said)
         self.lost_share = lost_share
+        self.end_ms = end_ms
 
 
 class _Gaps:
@@ -223,6 +225,9 @@ class OpenVideo:
                 "or upload it again if not",
             )
         self.metadata = self._describe(self._first)
+        self.passed = 0
+        """Frames since the last one that was handed out."""
+        self.last_ms = 0
         self.next_ms: int | None = None
         self.before: Joint | None = None
         self.end: Joint | None = None
@@ -242,7 +247,7 @@ class OpenVideo:
         return VideoMetadata(
             codec=codec_name(stream),
             format=container.format.long_name or container.format.name,
-            duration_ms=round(duration or 0),
+            duration_ms=max(0, round(duration or 0)),
             frame_rate=round(float(rate), 6),
             width=first.width,
             height=first.height,
@@ -280,9 +285,10 @@ class OpenVideo:
         for frame in self._all():
             time = frame.timestamp_ms
             frame.is_sample = is_sample(time, last, sample_fps)
+            self.passed += time >= begin_ms
             if time >= begin_ms and (every or frame.is_sample):
-                yield frame
-            last = time
+                yield self._counted(frame)
+            self.last_ms = last = time
         self._check_whole(last or 0)
 
     def cut(
@@ -307,10 +313,12 @@ class OpenVideo:
                 self.next_ms = time
                 break
             frame.is_sample = is_sample(time, last and last.timestamp_ms, sample_fps)
+            self.passed += time >= begin_ms
             wanted = time >= begin_ms and (every or frame.is_sample)
             last = copy.copy(frame)  # who is given the other converts it in a thread of their own
+            self.last_ms = time
             if wanted:
-                yield frame
+                yield self._counted(frame)
         else:
             self._check_cut()
             try:
@@ -319,6 +327,10 @@ class OpenVideo:
                 raise Uncut(str(damage)) from None
         self.end = _joint(last) if last is not None else None
         self.before = self.before or self.end
+
+    def _counted(self, frame: Frame) -> Frame:
+        frame.passed, self.passed = self.passed, 0
+        return frame
 
     @property
     def reads(self) -> tuple[int, int]:
@@ -372,25 +384,31 @@ class OpenVideo:
         expected = self.metadata.duration_ms
         # The last frame's own duration is unknown for some containers: allow a few of them.
         slack = max(4 * interval, 250)
-        read_ms = max(last_ms, self._clock.read_ms)  # what was read and lost is counted above
-        short = self._expected_ms() is not None and read_ms + slack + interval < expected
-        missing = missing_share(self._path)
+        is_known, read_ms = self._expected_ms() is not None, last_ms
+        if is_known:  # what was read and lost is counted above
+            read_ms = max(last_ms, min(self._clock.read_ms, expected - interval))
+        short = is_known and read_ms + slack + interval < expected
+        missing = 0.0 if self._has_all_frames() else missing_share(self._path)
         if short or self._read_error or missing:
             whole = f" of {expected / 1000:.2f} s" if short else ""
             reason = self._read_error or "it is truncated"
             said.append(f"breaks off after {last_ms / 1000:.2f} s{whole} ({reason})")
             kept *= min((read_ms + interval) / expected if short else 1.0, 1 - missing)
         if said:
-            raise DamagedVideo(", and ".join(said), 1 - kept)
+            end_ms = expected if short else read_ms + interval
+            raise DamagedVideo(", and ".join(said), 1 - kept, end_ms)
+
+    def _has_all_frames(self) -> bool:
+        """Whether as many frames were read as an AVI's header tells: then its index is missing."""
+        declared = self._stream.frames if self._container.format.name == "avi" else 0
+        return 0 < declared <= self._frames + self._lost
 
     def _decode(self, *, from_keyframe: bool = False) -> Iterator[Frame]:
         clock = self._clock
-        index = 0
-        for raw, time in self._timed(clock, from_keyframe):
+        for index, (raw, time) in enumerate(self._timed(clock, from_keyframe)):
             self._frames += 1
             yield Frame.decoded(raw, index, time, self._displays.of(raw))
-            index += 1
-            if index > limits.MAX_FRAMES:
+            if index >= limits.MAX_FRAMES:
                 raise VideoError(self._name, "has too many frames", "Divide it")
 
     def _timed(self, clock: Clock, from_keyframe: bool) -> Iterator[tuple[Any, int]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from rekognition_dagster.engine import analyze, read_metadata
+from rekognition_dagster.engine import analyze, open_workers, read_metadata
 from rekognition_dagster.engine.clock import Clock
 from rekognition_dagster.engine.decode import DamagedVideo, open_video
 from rekognition_dagster.errors import VideoError
@@ -51,12 +53,13 @@ def encode(
     aspect: Fraction | None = None,
     container_options: dict[str, str] | None = None,
     rate: int = 25,
+    pixels: str = "yuv420p",
 ) -> Path:
     """Write a video of 25 frames a second with PyAV's usual settings."""
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=rate, options=options or {})
         stream.width, stream.height = size
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt = pixels
         if aspect is not None:
             stream.codec_context.sample_aspect_ratio = aspect
         for index in range(frames):
@@ -418,3 +421,72 @@ def test_high_dynamic_range_is_as_bright_as_a_standard_picture(transfer, grey):
     raw.color_trc = transfer
     frame = Frame.decoded(raw, 0, 0, Displays().of(raw))
     assert frame.stretched(48, 32).mean() == pytest.approx(188, abs=8)  # white paper in both
+
+
+def cut(path: Path, share: float = 0.8) -> Path:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "lost"),
+    [("a.wmv", "wmv2", 0.2), ("a.gif", "gif", None), ("a.ogv", "libtheora", None)],
+)
+def test_a_missing_end_is_reported_where_the_container_tells(tmp_path, name, codec, lost):
+    pixels = "rgb8" if codec == "gif" else "yuv420p"
+    try:
+        path = encode(tmp_path / name, codec=codec, frames=100, pixels=pixels)
+    except av.codec.codec.UnknownCodecError:
+        pytest.skip(f"no {codec} here")
+    assert len(times_of(path)) == 100
+    with open_video(cut(path)) as video, pytest.raises(DamagedVideo, match="breaks off") as damage:
+        list(video.frames())
+    if lost is not None:
+        assert damage.value.lost_share == pytest.approx(lost, abs=0.05)
+
+
+def test_an_avi_without_its_index_is_whole(tmp_path):
+    path = encode(tmp_path / "a.avi", codec="mpeg4")
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex(b"idx1")])
+    assert len(times_of(path)) == 50
+
+
+@pytest.mark.parametrize("name", ["joined.ts", "cut.h264", "cut.avi", "hole.ts", "cut.nut"])
+def test_a_duration_is_never_less_than_the_end_of_the_last_row(tmp_path, name):
+    path = encode(tmp_path / name, frames=100, options={"g": "25"})
+    content = path.read_bytes()
+    half = len(content) // 376 * 188
+    parts = {
+        "joined.ts": content * 2 + content[:half],
+        "hole.ts": content[:half] + content[half + 1880 :] + content,
+    }
+    path.write_bytes(parts.get(name, content[: len(content) * 9 // 10]))
+    rows: list[dict] = []
+    metadata = analyze(path, {"person_tracking": rows.extend}, detector=STANDING)
+    assert rows
+    assert metadata.duration_ms >= rows[-1]["timestamp_ms"] + 40
+
+
+@pytest.mark.parametrize("sample_fps", [None, 0.5])
+@pytest.mark.parametrize("workers", [None, 1])
+def test_the_frame_rate_is_an_average(tmp_path, make_video, sample_fps, workers):
+    times = [t + 7 * 40 * (t // 400) for t in range(0, 18_000, 40)]
+    path = make_video("vfr.mkv", times)
+    rows: list[dict] = []
+    sinks = {"label_detection": rows.extend}
+    with ExitStack() as stack:
+        pool = workers and stack.enter_context(open_workers(workers))
+        how = {"sample_fps": sample_fps, "workers": pool}
+        metadata = analyze(path, sinks, detector=STANDING, **how)
+    assert metadata.frame_rate == pytest.approx(len(times) / times[-1] * 1000, rel=0.03)
+
+
+def test_a_header_without_a_length_declares_none(tmp_path, make_video):
+    path = make_video("late.mkv", start_ms=93_600_000)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"\x44\x89\x88") + 3
+    content[place : place + 8] = struct.pack(">d", 6000.0)
+    path.write_bytes(content)
+    assert read_metadata(path).duration_ms >= 0
