@@ -364,6 +364,8 @@ def fetch(video: Video, folder: str | Path, client: Any = None) -> Path:
 
 def _local(video: Video) -> Video:
     path = Path(video.key)
+    if (name := video.uri.encode(errors="replace").decode()) != video.uri:
+        raise VideoError(name, "has a name that is not UTF-8", "Rename it")
     try:
         found = Video.from_file(path)
     except FileNotFoundError:

@@ -75,7 +75,7 @@ class Video:
     def id(self) -> str:
         """The stem of this video's files: readable, unique per URI, safe on any file system."""
         stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(self.key).stem).strip("-")[:64]
-        digest = hashlib.sha256(self.uri.encode()).hexdigest()[:16]
+        digest = hashlib.sha256(self.uri.encode(errors="surrogateescape")).hexdigest()[:16]
         return f"{stem}-{digest}" if stem else digest
 
     @property

@@ -41,7 +41,12 @@ _FIRST_YEAR = 1990  # containers count from 1904 or 1970: an earlier time is an 
 _BYTES_AHEAD = 96 << 20
 _MAX_AHEAD = 8
 _REORDERED = ("h264", "hevc")  # codecs whose presentation order AVI does not tell
-_DOUBTFUL_FRAMES = 48  # after an incomplete packet, for the decoder hands out frames late
+_ESTIMATED = ("mpegts", "mpeg", "h264", "hevc", "m4v", "mpegvideo", "vc1", "mjpeg", "dv", "obu")
+"""Containers without a header that tells their length: it is estimated from what is there."""
+_STAMPS = {"mpegts": 1 << 33, "mpeg": 1 << 33}
+"""How many time stamps there are in containers where they begin anew after the last one."""
+_DOUBTFUL = 48  # packets after a marked one that may give no frame
+_MARKED = 2  # packets; parsers hand on a packet's mark with the one before it
 _BACK_MS = (0, 1_000, 3_000, 9_000, 27_000)
 """How far before a span a keyframe is looked for, again and again."""
 
@@ -52,11 +57,56 @@ class DamagedVideo(Exception):
     Args:
         said: What is missing, and where.
         lost_share: The part of the video that could not be decoded, 0 to 1, as far as known.
+        end_ms: When the video ends, with what is missing at its end, as far as known.
     """
 
-    def __init__(self, said: str, lost_share: float = 0.0) -> None:
+    def __init__(self, said: str, lost_share: float = 0.0, end_ms: float = 0.0) -> None:
         super().__init__(said)
         self.lost_share = lost_share
+        self.end_ms = end_ms
+
+
+class _Gaps:
+    """Frames that are missing in a stream whose container marks packets near a loss.
+
+    Where two recordings are joined a packet is marked, too, and nothing is missing: the frame
+    before the joint can be decoded, and the one after it is a keyframe.
+    """
+
+    def __init__(self) -> None:
+        self._last: int | None = None
+        self._since = _DOUBTFUL  # packets, since a marked one
+        self._joints: dict[int | None, int] = {}  # frames missing after one that may be whole
+        self._awaited: set[int] = set()  # packets near a loss whose frames have not come
+        self._dropped = 0
+
+    def feed(self, packet: Any, missing: float) -> int:
+        """Note a packet that comes after ``missing`` frames; return how many of them are lost."""
+        before, self._last = self._last, packet.pts
+        lost = round(missing) if self._since < _MARKED else 0
+        self._since = 0 if packet.is_corrupt else self._since + 1
+        if self._since < _DOUBTFUL and packet.size and packet.pts is not None:
+            self._awaited.add(packet.pts)
+        if not packet.is_keyframe:
+            return lost
+        if lost:
+            self._joints[before] = lost
+        return 0
+
+    def drop(self) -> None:
+        """Note that a packet cannot be decoded."""
+        self._dropped += self._since < _DOUBTFUL
+
+    def clear(self, raw: Any) -> None:
+        """Note that a frame has come."""
+        self._awaited.discard(raw.pts)
+        if not raw.is_corrupt:
+            self._joints.pop(raw.pts, None)
+
+    @property
+    def open(self) -> int:
+        """Frames that have not come, and that are missing after ones that are not whole."""
+        return max(0, len(self._awaited) - self._dropped) + sum(self._joints.values())
 
 
 class Uncut(Exception):
@@ -102,6 +152,7 @@ def _open(source: str | Path) -> Any:
             "protocol_whitelist": "file",
             "format_whitelist": _FORMATS,
             "max_pixels": str(limits.max_pixels()),  # while the streams are probed
+            "correct_ts_overflow": "0",  # a jump back is not the end of 26 hours: see Clock
         },
         metadata_errors="replace",
     )
@@ -150,13 +201,16 @@ class OpenVideo:
         self._frames = 0
         self._lost = 0
         self._first_lost_ms: int | None = None
-        self._doubtful = 0  # frames in which a gap is a loss
+        self._seen = False  # a frame that could be decoded
+        self._gaps = _Gaps()
         self._problem = ""
         self._read_error = ""
         self._clock = Clock(
             container.start_time,
             self._stream,
             in_decoding_order=_tells_decoding_order(container, self._stream),
+            wraps=_STAMPS.get(container.format.name),
+            starts_at_first=container.format.name == "avi" or len(container.streams) == 1,
         )
         self._reads: tuple[int, int] | None = None
         transfer = self._stream.codec_context.color_trc
@@ -173,6 +227,9 @@ class OpenVideo:
                 "or upload it again if not",
             )
         self.metadata = self._describe(self._first)
+        self.passed = 0
+        """Frames since the last one that was handed out."""
+        self.last_ms = 0
         self.next_ms: int | None = None
         self.before: Joint | None = None
         self.end: Joint | None = None
@@ -192,7 +249,7 @@ class OpenVideo:
         return VideoMetadata(
             codec=codec_name(stream),
             format=container.format.long_name or container.format.name,
-            duration_ms=round(duration or 0),
+            duration_ms=max(0, round(duration or 0)),
             frame_rate=round(float(rate), 6),
             width=first.width,
             height=first.height,
@@ -204,6 +261,8 @@ class OpenVideo:
     def _expected_ms(self) -> float | None:
         """How long the headers say the pictures last, where that can be relied on."""
         stream = self._stream
+        if self._container.format.name in _ESTIMATED:
+            return None
         if stream.duration and stream.time_base:
             return float(stream.duration * stream.time_base * 1000)
         if self._container.duration and len(self._container.streams) == 1:
@@ -229,9 +288,10 @@ class OpenVideo:
         for frame in self._all():
             time = frame.timestamp_ms
             frame.is_sample = is_sample(time, last, sample_fps)
+            self.passed += time >= begin_ms
             if time >= begin_ms and (every or frame.is_sample):
-                yield frame
-            last = time
+                yield self._counted(frame)
+            self.last_ms = last = time
         self._check_whole(last or 0)
 
     def cut(
@@ -256,10 +316,12 @@ class OpenVideo:
                 self.next_ms = time
                 break
             frame.is_sample = is_sample(time, last and last.timestamp_ms, sample_fps)
+            self.passed += time >= begin_ms
             wanted = time >= begin_ms and (every or frame.is_sample)
             last = copy.copy(frame)  # who is given the other converts it in a thread of their own
+            self.last_ms = time
             if wanted:
-                yield frame
+                yield self._counted(frame)
         else:
             self._check_cut()
             try:
@@ -268,6 +330,10 @@ class OpenVideo:
                 raise Uncut(str(damage)) from None
         self.end = _joint(last) if last is not None else None
         self.before = self.before or self.end
+
+    def _counted(self, frame: Frame) -> Frame:
+        frame.passed, self.passed = self.passed, 0
+        return frame
 
     @property
     def reads(self) -> tuple[int, int]:
@@ -303,7 +369,7 @@ class OpenVideo:
         raise Uncut(f"there is no keyframe near {time_ms / 1000:g} s")
 
     def _check_cut(self) -> None:
-        if self._lost or self._read_error:
+        if self._lost or self._gaps.open or self._read_error:
             raise Uncut(f"it is damaged ({self._problem or self._read_error})")
         if not self._clock.regular:
             raise Uncut("its times are missing, or not in order")
@@ -321,33 +387,44 @@ class OpenVideo:
         expected = self.metadata.duration_ms
         # The last frame's own duration is unknown for some containers: allow a few of them.
         slack = max(4 * interval, 250)
-        short = self._expected_ms() is not None and last_ms + slack + interval < expected
-        missing = missing_share(self._path)
+        is_known, read_ms = self._expected_ms() is not None, last_ms
+        if is_known:  # what was read and lost is counted above
+            read_ms = max(last_ms, min(self._clock.read_ms, expected - interval))
+        short = is_known and read_ms + slack + interval < expected
+        missing = 0.0 if self._has_all_frames() else missing_share(self._path)
         if short or self._read_error or missing:
             whole = f" of {expected / 1000:.2f} s" if short else ""
             reason = self._read_error or "it is truncated"
             said.append(f"breaks off after {last_ms / 1000:.2f} s{whole} ({reason})")
-            kept *= min((last_ms + interval) / expected if short else 1.0, 1 - missing)
+            kept *= min((read_ms + interval) / expected if short else 1.0, 1 - missing)
         if said:
-            raise DamagedVideo(", and ".join(said), 1 - kept)
+            end_ms = expected if short else read_ms + interval
+            raise DamagedVideo(", and ".join(said), 1 - kept, end_ms)
+
+    def _has_all_frames(self) -> bool:
+        """Whether as many frames were read as an AVI's header tells: then its index is missing."""
+        declared = self._stream.frames if self._container.format.name == "avi" else 0
+        return 0 < declared <= self._frames + self._lost
 
     def _decode(self, *, from_keyframe: bool = False) -> Iterator[Frame]:
         clock = self._clock
-        index = 0
-        for raw in self._raw_frames(clock, from_keyframe):
-            before = clock.last_ms
-            time = clock.tick(raw)
-            if time is None:
-                continue  # what is missing of it is counted as a gap
-            self._note_gap(before, time)
+        for index, (raw, time) in enumerate(self._timed(clock, from_keyframe)):
             self._frames += 1
             yield Frame.decoded(raw, index, time, self._displays.of(raw))
-            index += 1
-            if index > limits.MAX_FRAMES:
+            if index >= limits.MAX_FRAMES:
                 raise VideoError(self._name, "has too many frames", "Divide it")
 
+    def _timed(self, clock: Clock, from_keyframe: bool) -> Iterator[tuple[Any, int]]:
+        for raw in self._raw_frames(clock, from_keyframe):
+            yield from clock.tick(raw)
+            if clock.lost:
+                self._note_lost(clock, "frames are missing", clock.lost)
+                clock.lost = 0
+        yield from clock.end()
+
     def _raw_frames(self, clock: Clock, from_keyframe: bool) -> Iterator[Any]:
-        seen = False
+        self._seen = False
+        self._gaps = _Gaps()
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -364,43 +441,35 @@ class OpenVideo:
                 continue
             from_keyframe = False
             self._note_place(packet)
-            clock.feed(packet)
+            if missing := self._gaps.feed(packet, clock.feed(packet)):
+                self._note_lost(clock, "incomplete packet", missing)
             try:
                 frames = packet.decode()
             except av.error.EOFError:
                 break
             except (av.error.FFmpegError, ValueError) as error:
-                clock.drop(packet)
-                self._note_lost(clock, seen, _said(error))
+                clock.drop()
+                self._gaps.drop()
+                self._note_lost(clock, _said(error))
                 continue
-            if packet.is_corrupt and seen:
-                self._doubtful = _DOUBTFUL_FRAMES
             for raw in frames:
+                self._gaps.clear(raw)
                 if raw.is_corrupt:
-                    self._note_lost(clock, seen, "corrupt frame")
+                    clock.skip(raw)
+                    self._note_lost(clock, "corrupt frame")
                     continue
-                seen = True
+                self._seen = True
                 yield raw
+        if missing := self._gaps.open:
+            self._note_lost(clock, "incomplete packet", missing)
 
-    def _note_lost(self, clock: Clock, seen: bool, problem: str, frames: int = 1) -> None:
+    def _note_lost(self, clock: Clock, problem: str, frames: int = 1) -> None:
         self._problem = self._problem or problem
-        if not seen:  # recordings may begin between key frames; nothing is lost that was there
+        if not self._seen:  # recordings may begin between key frames; nothing is lost of them
             return
         self._lost += frames
         if self._first_lost_ms is None:
             self._first_lost_ms = clock.last_ms
-
-    def _note_gap(self, before_ms: int, time_ms: int) -> None:
-        """Count the frames that are missing after an incomplete packet.
-
-        Where two recordings are joined a packet is incomplete, too, and no frame is missing.
-        """
-        if not self._doubtful:
-            return
-        self._doubtful -= 1
-        missing = (time_ms - before_ms) / self._clock.step_ms - 1
-        if missing > 0.5:
-            self._note_lost(self._clock, True, "incomplete packet", round(missing))
 
     def _note_place(self, packet: Any) -> None:
         if packet.pos is not None and packet.pos >= 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from bisect import bisect
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
@@ -36,7 +37,7 @@ def draw(
         source: The video.
         rows: One of the lake's tables, or rows of it: people, faces or labels.
         output: ``.png`` for a sheet of frames, ``.mp4`` for the whole video.
-        tiles: Frames on the sheet, evenly spread over the video.
+        tiles: Frames on the sheet, evenly spread over the video; those with rows near by.
         columns: Frames side by side.
 
     Returns:
@@ -137,7 +138,7 @@ def _write_sheet(
 ) -> None:
     with open_video(source) as video:
         length = max(video.metadata.duration_ms, max(at, default=0) + 1)
-    due = [length * (i + 0.5) / tiles for i in range(tiles)]
+    due = _near(sorted(at), [length * (i + 0.5) / tiles for i in range(tiles)], length / tiles)
     shown: list[Image] = []
     for frame, image in _painted(source, at):
         if len(shown) < tiles and frame.timestamp_ms >= due[len(shown)]:
@@ -151,6 +152,16 @@ def _write_sheet(
         shown.append(np.zeros_like(shown[0]) if shown else np.zeros((64, 64, 3), np.uint8))
     grid = [np.hstack(shown[i : i + columns]) for i in range(0, len(shown), columns)]
     cv2.imwrite(str(output), cv2.cvtColor(np.vstack(grid), cv2.COLOR_RGB2BGR))
+
+
+def _near(times: list[int], due: list[float], apart: float) -> list[float]:
+    """Return the times nearest to those that are due, where there are any within half a step."""
+    found: list[float] = []
+    for time in due:
+        place = bisect(times, time)
+        nearest = min(times[max(0, place - 1) : place + 1], key=lambda t: abs(t - time), default=-1)
+        found.append(nearest if nearest >= 0 and abs(nearest - time) <= apart / 2 else time)
+    return found
 
 
 def _write_video(

@@ -90,6 +90,7 @@ class Frame:
         width: Pixels, as displayed.
         height: Pixels, as displayed.
         is_sample: Whether it is one of the frames that were asked for in a second of video.
+        passed: Frames of the video that it stands for, itself and those left out before it.
     """
 
     index: int
@@ -101,6 +102,7 @@ class Frame:
     _image: Image | None = field(default=None, repr=False)
     _views: list[npt.NDArray] | None = field(default=None, init=False, repr=False)
     is_sample: bool = True
+    passed: int = 1
 
     @property
     def _planes(self) -> list[npt.NDArray] | None:

@@ -60,6 +60,7 @@ class Look:
             people are tracked.
         analyzed: Whether detectors looked at it.
         observation: What segments need of it, if they are asked for.
+        passed: Frames of the video that it stands for, itself and those left out before it.
     """
 
     timestamp_ms: int
@@ -70,6 +71,7 @@ class Look:
     scene: npt.NDArray | None = None
     analyzed: bool = True
     observation: Observation | None = None
+    passed: int = 1
 
 
 def look(
@@ -110,9 +112,15 @@ def look(
                 found.data[APPEARANCE] = appearance.describe(frame, found.xyxy)
             known = np.zeros(0, FACE) if seen is None else describe(seen, frame)
             size = frame.width, frame.height
-            scene, wanted = candidate.scene, candidate.wanted
             looked = Look(
-                frame.timestamp_ms, *size, found, known, scene, wanted, candidate.observation
+                frame.timestamp_ms,
+                *size,
+                found,
+                known,
+                scene=candidate.scene,
+                analyzed=candidate.wanted,
+                observation=candidate.observation,
+                passed=frame.passed,
             )
             sampled = None if sampler is None or found is None else sampler.at(frame, found)
             waiting.append((looked, sampled))

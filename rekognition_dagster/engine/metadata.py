@@ -32,7 +32,8 @@ class VideoMetadata:
         format: Container, e.g. ``QuickTime / MOV``.
         duration_ms: Length in milliseconds: the header's; after an analysis what was decoded, where
             the header is wrong or tells none.
-        frame_rate: Average frames per second.
+        frame_rate: Average frames per second: the header's; after an analysis that of what was
+            decoded, where the header is wrong.
         width: Width in pixels, as displayed (rotation applied).
         height: Height in pixels, as displayed.
         color_range: ``FULL`` or ``LIMITED``, where the stream says.

@@ -32,7 +32,7 @@ from rekognition_dagster.engine.limits import MAX_LOST_VARIABLE, max_lost_share
 from rekognition_dagster.engine.looking import FACES, FOUND_HERE, LABELS, PERSONS, SEGMENTS, Look
 from rekognition_dagster.engine.metadata import VideoMetadata
 from rekognition_dagster.engine.segments import Segments
-from rekognition_dagster.engine.spans import Message, Opened, Source, Span, look_at
+from rekognition_dagster.engine.spans import Ended, Message, Opened, Source, Span, look_at
 from rekognition_dagster.engine.tracking.cuts import Cuts, thumbnail
 from rekognition_dagster.engine.tracking.motion import STILL, CameraMotion, Similarity
 from rekognition_dagster.engine.tracking.tracks import PersonTracks
@@ -43,6 +43,8 @@ Rows = list[dict[str, Any]]
 
 _BATCH = 2048
 _GAP_MS = 10_000
+_FEWEST = 10  # frames of which an average is one
+_RATE_OFF = 0.02  # by which the header's frame rate is right
 _SLACK_MS = 1_000  # by which a header's duration may exceed the last frame's time
 
 
@@ -84,27 +86,50 @@ class _Decoded:
     """
 
     interval_ms: float = 0.0
+    first_ms: int = 0
     last_ms: int | None = None
+    end_ms: int = 0  # the last frame's time, whether it was looked at or not
+    frames: int = 0  # up to the last one that was looked at
+    waiting: int = 0  # those after it
     analyzed: int = 0
     gaps: int = 0
     gap_ms: int = 0
 
     def note(self, seen: Look) -> None:
         """Count a frame."""
-        if self.last_ms is not None and (gap := seen.timestamp_ms - self.last_ms) > _GAP_MS:
+        if self.last_ms is None:
+            self.first_ms = seen.timestamp_ms
+        elif (gap := seen.timestamp_ms - self.last_ms) > _GAP_MS:
             self.gaps += 1
             self.gap_ms += gap
+        self.frames, self.waiting = self.frames + self.waiting + seen.passed, 0
         self.last_ms = seen.timestamp_ms
         self.analyzed += seen.analyzed
 
+    def note_end(self, span: Ended) -> None:
+        """Count what comes after the last look of a span."""
+        self.waiting += span.passed
+        self.end_ms = max(self.end_ms, span.last_ms)
+
+    def _frame_rate(self, declared: float) -> float:
+        """Return the average, the header's where that is right."""
+        seconds = ((self.last_ms or 0) - self.first_ms) / 1000
+        if self.frames < _FEWEST or seconds <= 0:
+            return declared
+        rate = (self.frames - 1) / seconds
+        return declared if abs(rate / (declared or 1) - 1) < _RATE_OFF else round(rate, 6)
+
     def added_to(self, metadata: VideoMetadata, damage: DamagedVideo | None) -> VideoMetadata:
         """Return the metadata with what decoding showed, and with the true duration."""
-        declared, last = metadata.duration_ms, self.last_ms or 0
         interval = 1000 / metadata.frame_rate if metadata.frame_rate else 0
+        declared, last = metadata.duration_ms, max(self.last_ms or 0, self.end_ms)
+        if damage is not None:
+            last = max(last, round(damage.end_ms - interval))
         is_right = last < declared < last + _SLACK_MS + 2 * self.interval_ms
         return replace(
             metadata,
-            duration_ms=declared if is_right or damage else round(last + interval),
+            duration_ms=declared if is_right else round(last + interval),
+            frame_rate=self._frame_rate(metadata.frame_rate),
             declared_duration_ms=declared,
             frames_analyzed=self.analyzed,
             gaps=self.gaps,
@@ -160,6 +185,8 @@ class _Analysis:
                         if duration := opened.metadata.duration_ms:
                             done = min(message.timestamp_ms / duration, 0.99)
                             self._report(done)
+                    elif isinstance(message, Ended):
+                        self._decoded.note_end(message)
                     elif message is None:
                         self._report(done)
             except DamagedVideo as error:

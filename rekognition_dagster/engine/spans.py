@@ -99,11 +99,15 @@ class Ended:
         next_ms: The time of the frame after the span; None where the video has ended, too.
         last: The last frame before the span's end.
         place: How far the file was read, in bytes.
+        last_ms: The time of the last frame before the span's end.
+        passed: Frames after the last look.
     """
 
     next_ms: int | None = None
     last: Joint | None = None
     place: int = 0
+    last_ms: int = 0
+    passed: int = 0
 
 
 Message: TypeAlias = Opened | Look | Ended
@@ -147,9 +151,10 @@ def look_at(span: Span) -> Generator[Message, None, None]:
         if source.damage is not None:
             raise source.damage
         if span.end_ms is None:
-            yield Ended()
+            yield Ended(last_ms=opened.last_ms, passed=opened.passed)
         else:
-            yield Ended(opened.next_ms, opened.end, opened.reads[1])
+            place = opened.reads[1]
+            yield Ended(opened.next_ms, opened.end, place, opened.last_ms, opened.passed)
 
 
 def _few(frames: Iterator[Frame]) -> Iterator[Frame]:

@@ -125,6 +125,18 @@ def test_a_folder_without_videos_is_named(command: Command, tmp_path: Path) -> N
     assert_told(command("analyze", "archive", *PEOPLE), "archive", "no video")
 
 
+def test_a_name_that_is_not_utf_8_does_not_stop_the_others(
+    command: Command, clip: Path, tmp_path: Path
+) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    (archive / "b.mp4").write_bytes(clip.read_bytes())
+    (archive / os.fsdecode(b"a\xff.mp4")).write_bytes(clip.read_bytes())
+    result = command("analyze", archive, *PEOPLE)
+    assert_told(result, "not UTF-8", "1 of 2 videos could not be analyzed")
+    assert "b.mp4: " in result.stdout
+
+
 def test_a_bad_video_does_not_stop_the_others(command: Command, clip: Path, tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     archive.mkdir()

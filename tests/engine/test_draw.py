@@ -45,3 +45,13 @@ def test_faces_and_labels_are_drawn_too(make_video, tmp_path):
 def test_another_kind_of_file_is_refused(make_video, tmp_path):
     with pytest.raises(ValueError, match="png"):
         draw(make_video(), [], tmp_path / "x.gif")
+
+
+def test_a_sheet_shows_moments_that_have_rows(make_video, tmp_path):
+    sampled = [row for row in rows() if row["timestamp_ms"] % 200 == 0]
+    sheet = draw(make_video(), sampled, tmp_path / "sheet.png", tiles=4, columns=2)
+    image = cv2.imread(str(sheet))
+    assert image is not None
+    distance = np.abs(image[:, :, ::-1].astype(int) - color_of(3)).max(axis=2) < 40
+    tiles = [distance[y : y + 360, x : x + 480] for y in (0, 360) for x in (0, 480)]
+    assert all(tile.sum() > 100 for tile in tiles)

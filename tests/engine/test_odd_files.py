@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from rekognition_dagster.engine import analyze, read_metadata
+from rekognition_dagster.engine import analyze, open_workers, read_metadata
 from rekognition_dagster.engine.clock import Clock
 from rekognition_dagster.engine.decode import DamagedVideo, open_video
 from rekognition_dagster.errors import VideoError
@@ -37,9 +39,8 @@ class Stamped:
 
 def ticks(stamps: Sequence[int | None]) -> list[int]:
     clock = Clock(0, Stream())
-    found = [clock.tick(Stamped(pts)) for pts in stamps]
-    assert None not in found
-    return [time for time in found if time is not None]
+    timed = [one for pts in stamps for one in clock.tick(Stamped(pts))]
+    return [time for _, time in timed + clock.end()]
 
 
 def encode(
@@ -51,12 +52,14 @@ def encode(
     codec: str = "libx264",
     aspect: Fraction | None = None,
     container_options: dict[str, str] | None = None,
+    rate: int = 25,
+    pixels: str = "yuv420p",
 ) -> Path:
     """Write a video of 25 frames a second with PyAV's usual settings."""
     with av.open(str(path), "w", options=container_options or {}) as container:
-        stream = container.add_stream(codec, rate=25, options=options or {})
+        stream = container.add_stream(codec, rate=rate, options=options or {})
         stream.width, stream.height = size
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt = pixels
         if aspect is not None:
             stream.codec_context.sample_aspect_ratio = aspect
         for index in range(frames):
@@ -95,6 +98,20 @@ def test_late_stamps_shift_nothing_after_them():
 
 def test_a_joined_recording_goes_on_by_a_frame():
     assert ticks([*SECOND, *SECOND]) == list(range(0, 2000, 40))
+
+
+@pytest.mark.parametrize("wrong", [0, 30_000, 93_600_000])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_wrong_stamps_of_a_few_frames_shift_nothing(wrong, frames):
+    stamps = [20_000 + t for t in SECOND]
+    right = ticks(stamps)
+    stamps[10 : 10 + frames] = [wrong + t for t in range(0, 40 * frames, 40)]
+    assert ticks(stamps) == right
+
+
+def test_a_stamp_that_never_changes_tells_no_time():
+    assert ticks([0] * 150)[-1] == pytest.approx(5960, abs=200)
+    assert ticks([0, *[40] * 2, 120, *[160] * 2, 240]) == [0, 40, 41, 120, 160, 161, 240]
 
 
 def test_a_pause_stays_a_pause():
@@ -242,6 +259,85 @@ def test_joined_transport_streams_are_whole(tmp_path, transport_stream):
     assert times_of(path) == list(range(0, 8000, 40))
 
 
+def with_stamps(path: Path, source: bytes, ahead_s: float) -> Path:
+    """Write the packets of a transport stream with later or earlier stamps."""
+    path.write_bytes(source)
+    copied = path.with_suffix(".copy.ts")
+    options = {"muxdelay": "0", "avoid_negative_ts": "disabled"}
+    with av.open(str(path)) as old, av.open(str(copied), "w", options=options) as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for packet in old.demux(video=0):
+            if packet.dts is not None:
+                shift = round(ahead_s / packet.time_base)
+                packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                packet.stream = stream
+                new.mux(packet)
+    return copied
+
+
+def test_a_pause_between_joined_transport_streams_loses_nothing(tmp_path):
+    first = encode(tmp_path / "a.ts", frames=100, options={"g": "25", "bf": "3"}).read_bytes()
+    path = tmp_path / "joined.ts"
+    path.write_bytes(first + with_stamps(tmp_path / "b.ts", first, 20).read_bytes())
+    times = times_of(path)
+    assert len(times) == 200
+    assert times[99:101] == [3960, pytest.approx(20_000, abs=100)]
+
+
+@pytest.mark.parametrize("first_s", [3600, 95_441])
+def test_a_transport_stream_whose_stamps_go_back_goes_on_by_a_frame(tmp_path, first_s):
+    source = encode(tmp_path / "a.ts", frames=100, options={"g": "25", "bf": "3"}).read_bytes()
+    path = tmp_path / "joined.ts"
+    path.write_bytes(with_stamps(tmp_path / "b.ts", source, first_s).read_bytes() + source)
+    assert times_of(path) == list(range(0, 8000, 40))
+
+
+def test_a_lower_frame_rate_after_a_joint_is_no_loss(tmp_path):
+    fast = encode(tmp_path / "a.ts", frames=100, options={"g": "25"})
+    slow = encode(tmp_path / "b.ts", frames=40, options={"g": "25"}, rate=10)
+    path = tmp_path / "joined.ts"
+    path.write_bytes(fast.read_bytes() + slow.read_bytes())
+    assert len(times_of(path)) == 140
+
+
+def test_a_wrong_stamp_at_the_end_of_a_transport_stream_is_no_missing_end(tmp_path):
+    source = encode(tmp_path / "a.ts", frames=100, options={"g": "25"}).read_bytes()
+    tail = encode(tmp_path / "c.ts", frames=1).read_bytes()
+    path = tmp_path / "wrong.ts"
+    path.write_bytes(source + with_stamps(tmp_path / "d.ts", tail, 25_452).read_bytes())
+    assert len(times_of(path)) == 101
+
+
+@pytest.mark.parametrize("b_frames", ["0", "3"])
+def test_packets_lost_in_an_avi_leave_the_times_of_the_rest(tmp_path, b_frames):
+    path = encode(tmp_path / "a.avi", frames=150, options={"g": "25", "bf": b_frames})
+    with av.open(str(path)) as container:
+        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    content = bytearray(path.read_bytes())
+    for place, size in packets[30:45]:
+        content[place : place + size] = bytes(size)
+    path.write_bytes(content)
+    found = []
+    with open_video(path) as video, pytest.raises(DamagedVideo) as damage:
+        found.extend(frame.timestamp_ms for frame in video.frames())
+    assert found[-1] == 5960
+    assert set(found) <= set(range(0, 6000, 40))
+    assert len(found) / 150 == pytest.approx(1 - damage.value.lost_share, abs=0.01)
+    assert "breaks off" not in str(damage.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.avi", "mpeg4"), ("a.m2v", "mpeg2video"), ("a.mxf", "mpeg2video")]
+)
+def test_pictures_begin_at_0_where_the_decoder_reorders_them(tmp_path, name, codec):
+    path = encode(tmp_path / name, frames=50, options={"bf": "2", "b": "2M"}, codec=codec)
+    content = path.read_bytes()
+    if name == "a.mxf":
+        path.write_bytes(content[: len(content) * 8 // 10])
+    with open_video(path) as video:
+        assert next(iter(video.frames())).timestamp_ms == 0
+
+
 def lost(path: Path) -> tuple[int, DamagedVideo]:
     found = []
     with open_video(path) as video, pytest.raises(DamagedVideo) as damage:
@@ -325,3 +421,72 @@ def test_high_dynamic_range_is_as_bright_as_a_standard_picture(transfer, grey):
     raw.color_trc = transfer
     frame = Frame.decoded(raw, 0, 0, Displays().of(raw))
     assert frame.stretched(48, 32).mean() == pytest.approx(188, abs=8)  # white paper in both
+
+
+def cut(path: Path, share: float = 0.8) -> Path:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "lost"),
+    [("a.wmv", "wmv2", 0.2), ("a.gif", "gif", None), ("a.ogv", "libtheora", None)],
+)
+def test_a_missing_end_is_reported_where_the_container_tells(tmp_path, name, codec, lost):
+    pixels = "rgb8" if codec == "gif" else "yuv420p"
+    try:
+        path = encode(tmp_path / name, codec=codec, frames=100, pixels=pixels)
+    except av.codec.codec.UnknownCodecError:
+        pytest.skip(f"no {codec} here")
+    assert len(times_of(path)) == 100
+    with open_video(cut(path)) as video, pytest.raises(DamagedVideo, match="breaks off") as damage:
+        list(video.frames())
+    if lost is not None:
+        assert damage.value.lost_share == pytest.approx(lost, abs=0.05)
+
+
+def test_an_avi_without_its_index_is_whole(tmp_path):
+    path = encode(tmp_path / "a.avi", codec="mpeg4")
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex(b"idx1")])
+    assert len(times_of(path)) == 50
+
+
+@pytest.mark.parametrize("name", ["joined.ts", "cut.h264", "cut.avi", "hole.ts", "cut.nut"])
+def test_a_duration_is_never_less_than_the_end_of_the_last_row(tmp_path, name):
+    path = encode(tmp_path / name, frames=100, options={"g": "25"})
+    content = path.read_bytes()
+    half = len(content) // 376 * 188
+    parts = {
+        "joined.ts": content * 2 + content[:half],
+        "hole.ts": content[:half] + content[half + 1880 :] + content,
+    }
+    path.write_bytes(parts.get(name, content[: len(content) * 9 // 10]))
+    rows: list[dict] = []
+    metadata = analyze(path, {"person_tracking": rows.extend}, detector=STANDING)
+    assert rows
+    assert metadata.duration_ms >= rows[-1]["timestamp_ms"] + 40
+
+
+@pytest.mark.parametrize("sample_fps", [None, 0.5])
+@pytest.mark.parametrize("workers", [None, 1])
+def test_the_frame_rate_is_an_average(tmp_path, make_video, sample_fps, workers):
+    times = [t + 7 * 40 * (t // 400) for t in range(0, 18_000, 40)]
+    path = make_video("vfr.mkv", times)
+    rows: list[dict] = []
+    sinks = {"label_detection": rows.extend}
+    with ExitStack() as stack:
+        pool = workers and stack.enter_context(open_workers(workers))
+        how = {"sample_fps": sample_fps, "workers": pool}
+        metadata = analyze(path, sinks, detector=STANDING, **how)
+    assert metadata.frame_rate == pytest.approx(len(times) / times[-1] * 1000, rel=0.03)
+
+
+def test_a_header_without_a_length_declares_none(tmp_path, make_video):
+    path = make_video("late.mkv", start_ms=93_600_000)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"\x44\x89\x88") + 3
+    content[place : place + 8] = struct.pack(">d", 6000.0)
+    path.write_bytes(content)
+    assert read_metadata(path).duration_ms >= 0
