@@ -214,7 +214,8 @@ class Views:
                 self.made.add(table)
         for name, macro in MACROS.items():
             if name not in self.macros and self.made.issuperset(macro.tables):
-                duckdb.DuckDBPyConnection.execute(connection, macro.statement)
+                with contextlib.suppress(duckdb.BinderException):  # a user's table of that name
+                    connection.execute(macro.statement)
                 self.macros.add(name)
 
     def _make(self, connection: duckdb.DuckDBPyConnection, table: str) -> None:

@@ -437,7 +437,7 @@ def test_a_missing_end_is_reported_where_the_container_tells(tmp_path, name, cod
     pixels = "rgb8" if codec == "gif" else "yuv420p"
     try:
         path = encode(tmp_path / name, codec=codec, frames=100, pixels=pixels)
-    except av.codec.codec.UnknownCodecError:
+    except UnknownCodecError:
         pytest.skip(f"no {codec} here")
     assert len(times_of(path)) == 100
     with open_video(cut(path)) as video, pytest.raises(DamagedVideo, match="breaks off") as damage:
