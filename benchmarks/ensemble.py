@@ -51,8 +51,8 @@ from rekognition_dagster.engine.decode import open_video
 from rekognition_dagster.engine.detectors import Detector
 from rekognition_dagster.engine.faces import FACE
 from rekognition_dagster.engine.looking import Look
-from rekognition_dagster.engine.tracking.cuts import Cuts, thumbnail
-from rekognition_dagster.engine.tracking.motion import STILL, CameraMotion
+from rekognition_dagster.engine.tracking.camera import Camera
+from rekognition_dagster.engine.tracking.motion import STILL
 from rekognition_dagster.engine.tracking.tracks import PersonTracks
 
 HALVES = ("chosen on", "held out")
@@ -81,15 +81,13 @@ def track(s: Observed, fps: float) -> tuple[Tracks, float]:
     """The engine's tracks, and the processor's milliseconds a frame for them."""
     people, no_faces = PersonTracks(s.scores, fps), np.zeros(0, FACE)
     begin = time.process_time()
-    cuts, camera = Cuts(), CameraMotion()
+    camera = Camera()
     for n, (stamp, found) in enumerate(s.seen):
-        cut, motion = False, STILL
+        scene, motion = 0, STILL
         if s.greys is not None:
-            if cut := cuts.between(thumbnail(s.greys[n])) or camera.has_drifted:
-                camera = CameraMotion()
             boxes = np.zeros((0, 4)) if found is None else found.xyxy / np.tile(s.size, 2)
-            motion = camera.update(s.greys[n], boxes, s.size[0])
-        people.add(found, no_faces, Look(stamp, *s.size), cut=cut, motion=motion)
+            scene, motion = camera.update(s.greys[n], boxes, s.size[0], stamp)
+        people.add(found, no_faces, Look(stamp, *s.size), scene=scene, motion=motion)
     tracks = tracks_of(people, s.size)
     people.close()
     return tracks, 1000 * (time.process_time() - begin) / len(s.seen)

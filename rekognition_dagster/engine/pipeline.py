@@ -33,8 +33,8 @@ from rekognition_dagster.engine.looking import FACES, FOUND_HERE, LABELS, PERSON
 from rekognition_dagster.engine.metadata import VideoMetadata
 from rekognition_dagster.engine.segments import Segments
 from rekognition_dagster.engine.spans import Ended, Message, Opened, Source, Span, look_at
-from rekognition_dagster.engine.tracking.cuts import Cuts, thumbnail
-from rekognition_dagster.engine.tracking.motion import STILL, CameraMotion, Similarity
+from rekognition_dagster.engine.tracking.camera import Camera
+from rekognition_dagster.engine.tracking.motion import STILL, Similarity
 from rekognition_dagster.engine.tracking.tracks import PersonTracks
 from rekognition_dagster.engine.workers import Workers
 from rekognition_dagster.errors import VideoError
@@ -155,8 +155,7 @@ class _Analysis:
         self._kept = 0
         rate = span.sample_fps
         self._decoded = _Decoded(1000 / rate if isinstance(rate, (int, float)) else 0.0)
-        self._cuts = Cuts()
-        self._motion = CameraMotion()
+        self._camera = Camera()
         steady = span.detailed and FACES in sinks
         self._steady = SteadyFaces() if steady else None
         self._segments: Segments | None = None
@@ -227,21 +226,16 @@ class _Analysis:
             self._give(LABELS, label_rows(seen.found, seen, opened.labels, opened.scores.sure))
         if tracks is not None:
             found = None if seen.found is None else _only_people(seen.found, opened.labels)
-            cut, motion = self._camera(seen, found, opened.metadata.width)
-            tracks.add(found, seen.faces, seen, cut=cut, motion=motion)
+            scene, motion = self._shown(seen, found, opened.metadata.width)
+            tracks.add(found, seen.faces, seen, scene=scene, motion=motion)
 
-    def _camera(
-        self, seen: Look, found: sv.Detections | None, width: int
-    ) -> tuple[bool, Similarity]:
-        """Return whether a shot begins, and what takes places to steady coordinates."""
+    def _shown(self, seen: Look, found: sv.Detections | None, width: int) -> tuple[int, Similarity]:
+        """Return the scene's number, and what takes places to its steady coordinates."""
         if seen.scene is None:
-            return False, STILL
-        cut = self._cuts.between(thumbnail(seen.scene)) or self._motion.has_drifted
-        if cut:
-            self._motion = CameraMotion()
+            return 0, STILL
         size = [seen.width, seen.height] * 2
         people = np.zeros((0, 4)) if found is None else found.xyxy / size
-        return cut, self._motion.update(seen.scene, people, width)
+        return self._camera.update(seen.scene, people, width, seen.timestamp_ms)
 
     def _rows_at_the_end(self, tracks: PersonTracks | None) -> Iterator[tuple[str, Rows]]:
         """Return what depends on the whole video, by operation, in batches."""

@@ -79,6 +79,18 @@ def write_video(
     return path
 
 
+def write_frames(path: Path, pictures: Sequence[np.ndarray]) -> Path:
+    """Write RGB pictures as a video of 25 frames a second."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
 @pytest.fixture
 def make_video(tmp_path: Path) -> Callable[..., Path]:
     def make(name: str = "video.mp4", times_ms: Sequence[int] | None = None, **how) -> Path:

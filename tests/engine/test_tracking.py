@@ -35,9 +35,11 @@ def clothes(colour):
 def tracked(frames, fps=10.0, cuts=(), times=None, motions=None):
     """Records of the people in frames, each a list of (box, score) or (box, score, appearance).
 
-    A new shot begins with each of the frames in ``cuts``; ``times`` in milliseconds are the frames'
-    own, else they are ``fps`` a second; ``motions`` are the camera's in each frame."""
-    people = PersonTracks(SCORES, fps)
+    ``cuts`` are frames with which another scene begins, or these with the scene's number;
+    ``times`` in milliseconds are the frames' own, else they are ``fps`` a second; ``motions`` are
+    the camera's in each frame."""
+    people, scene = PersonTracks(SCORES, fps), 0
+    begins = cuts if isinstance(cuts, dict) else {frame: n for n, frame in enumerate(cuts, 1)}
     for index, found in enumerate(frames):
         boxes = np.array([f[0] for f in found], np.float32).reshape(-1, 4)
         detections = sv.Detections(
@@ -50,7 +52,8 @@ def tracked(frames, fps=10.0, cuts=(), times=None, motions=None):
         time = round(index * 1000 / fps) if times is None else times[index]
         frame = Frame(index, time, *SIZE, None, _image=BLANK)
         motion = STILL if motions is None else motions[index]
-        people.add(detections, np.zeros(0, FACE), frame, cut=index in cuts, motion=motion)
+        scene = begins.get(index, scene)
+        people.add(detections, np.zeros(0, FACE), frame, scene=scene, motion=motion)
     stretches = list(people.people())
     people.close()
     return np.concatenate(stretches) if stretches else np.zeros(0, tracks.PERSON)
@@ -130,6 +133,22 @@ def test_in_a_short_shot_somebody_is_seen_for_no_longer_than_it_lasts():
     shown = [[(walker(100 + 3 * i), 0.5)] if 40 <= i < 50 else [] for i in range(100)]
     assert len(tracked(shown)) == 0
     assert len(tracked(shown, cuts=(38, 54))) == 10
+
+
+@pytest.mark.parametrize("frames", [1, 5, 40])
+def test_who_was_there_before_another_scene_goes_on_after_it_and_is_not_in_it(frames):
+    there, other = [(walker(300), 0.9)], [(walker(320), 0.9)]
+    shown = [there] * 50 + [other] * frames + [there] * 50
+    found = tracked(shown, cuts={50: 1, 50 + frames: 0})
+    times = found["timestamp_ms"]
+    between = (times >= 5000) & (times < 5000 + 100 * frames)
+    assert set(found["index"][~between]) == {0}
+    assert 0 not in found["index"][between]
+
+
+def test_who_was_away_for_longer_than_an_absence_is_new_after_another_scene():
+    shown = [[(walker(300), 0.9)]] * 50 + [[]] * 70 + [[(walker(420), 0.9)]] * 50
+    assert set(tracked(shown, cuts={50: 1, 120: 0})["index"]) == {0, 1}
 
 
 def test_who_sits_and_was_once_clearly_a_person_stays_one_and_a_statue_goes():

@@ -16,6 +16,7 @@ import numpy.typing as npt
 _SIDE = 24  # cells of the small picture, each way
 _ALIKE = 0.35  # correlation below which two frames show different things
 _CHANGED = 0.4  # deviations by which a cell has changed
+_SAME = 0.6  # correlation from which on they show the same, after something else
 _MOST = 0.6  # of the cells, or it is somebody large before the same scene
 _FLAT = 4.0  # deviation in grey levels below which a picture shows nothing to compare
 _FLASH = 60.0  # grey levels between two such pictures that are no longer one
@@ -47,6 +48,14 @@ class Cuts:
             return False
         changed = np.abs(before.off / before.deviation - now.off / now.deviation) > _CHANGED
         return bool(changed.mean() > _MOST)
+
+
+def is_same_scene(one: npt.NDArray, other: npt.NDArray) -> bool:
+    """Whether two thumbnails, with something else between them, show the same scene."""
+    before, now = _Scene.of(_resized(one, other.shape)), _Scene.of(other)
+    if min(before.deviation, now.deviation) < _FLAT:
+        return False
+    return before.correlation(now) >= _SAME
 
 
 def _resized(small: npt.NDArray, shape: tuple[int, ...]) -> npt.NDArray:

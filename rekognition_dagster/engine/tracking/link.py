@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,10 @@ from rekognition_dagster.engine.spool import Spool
 from rekognition_dagster.engine.tracking import appearance
 from rekognition_dagster.engine.tracking.motion import STILL, Similarity, moved
 
-_ROUNDS_S = (1.0, 6.0)  # longest gap that is bridged, round by round
+LONGEST_ABSENCE_S = 6.0
+"""The longest gap that is bridged for anybody."""
+
+_ROUNDS_S = (1.0, LONGEST_ABSENCE_S)  # longest gap that is bridged, round by round
 _ABSENT_S = 60.0  # and for a person who stands where they stood, in the same clothes
 _NEAR = 0.75  # within so many heights
 _STOOD = 0.25  # at less than so many a second
@@ -223,10 +227,30 @@ class _Ends:
     size_tremble: float  # deviation of the logarithm of the height
 
 
+class Shots(NamedTuple):
+    """The shots of a video, in order.
+
+    Args:
+        cuts: Times in seconds, ascending, at which a new shot begins.
+        scenes: The scene of each shot: one more than cuts. Nobody is joined from one to another.
+    """
+
+    cuts: Sequence[float] = ()
+    scenes: Sequence[int] = (0,)
+
+    def scenes_at(self, times: npt.NDArray) -> npt.NDArray:
+        """Return the scene at each of some times in seconds."""
+        return np.asarray(self.scenes)[np.searchsorted(self.cuts, times, side="right")]
+
+
+ONE_SHOT = Shots()
+"""A video without a cut."""
+
+
 def link(
     tracklets: Iterable[Tracklet],
     frame_size: tuple[int, int],
-    cuts: Sequence[float] = (),
+    shots: Shots = ONE_SHOT,
     handovers: Collection[tuple[int, int]] = (),
 ) -> dict[int, int]:
     """The person of each tracklet.
@@ -234,7 +258,7 @@ def link(
     Args:
         tracklets: All of a video, as the first pass made them.
         frame_size: Width and height in pixels.
-        cuts: Times in seconds, ascending, at which a new shot begins; nobody is joined across.
+        shots: Where the video is cut, and what is one scene.
         handovers: Pairs of tracklets of which the second began on the first one's body before the
             first ended.
 
@@ -243,7 +267,6 @@ def link(
     """
     items = sorted(tracklets, key=lambda t: (t.first, t.number))
     person = {t.number: t.number for t in items}
-    shots = np.array(cuts, float)
     palette = _palette(items)
     chains = [[t] for t in items]
     for longest in _ROUNDS_S:
@@ -341,12 +364,12 @@ def _joins(
     ends: _Ends,
     palette: _Palette,
     frame: npt.NDArray,
-    cuts: npt.NDArray,
+    shots: Shots,
     longest: float,
     handovers: list[tuple[int, int]],
 ) -> list[tuple[int, int]]:
     """Pairs to join, in order of the later one's beginning."""
-    rows, columns, costs = _candidates(ends, palette, frame, cuts, longest)
+    rows, columns, costs = _candidates(ends, palette, frame, shots, longest)
     earlier, later = np.array(handovers, int).reshape(-1, 2).T
     said = _HANDOVER - _APPEARANCE * _said(ends, palette, earlier, later)
     rows, columns = np.concatenate([rows, earlier]), np.concatenate([columns, later])
@@ -379,11 +402,11 @@ def _cheapest(rows: npt.NDArray, columns: npt.NDArray, costs: npt.NDArray) -> li
 
 
 def _candidates(
-    ends: _Ends, palette: _Palette, frame: npt.NDArray, cuts: npt.NDArray, longest: float
+    ends: _Ends, palette: _Palette, frame: npt.NDArray, shots: Shots, longest: float
 ) -> tuple[npt.NDArray, npt.NDArray, npt.NDArray]:
     """Which tracklet could go on as which, and at what cost, as three arrays of one length."""
     found = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
-    for rows, columns in _pairs(ends, cuts, 0.0, longest):
+    for rows, columns in _pairs(ends, shots, 0.0, longest):
         costs = _cost(ends, rows, columns, frame)
         costs -= _APPEARANCE * _said(ends, palette, rows, columns)
         good = costs < _ACCEPT
@@ -393,29 +416,29 @@ def _candidates(
 
 
 def _pairs(
-    ends: _Ends, cuts: npt.NDArray, shortest: float, longest: float
+    ends: _Ends, shots: Shots, shortest: float, longest: float
 ) -> Iterator[tuple[npt.NDArray, npt.NDArray]]:
-    """Tracklets, and others that begin within some seconds after them in the same shot, in runs."""
+    """Tracklets, and others that begin some seconds after them in the same scene, in runs."""
     order = np.argsort(ends.first, kind="stable")
     starts = ends.first[order]
     low = np.searchsorted(starts, ends.last + shortest, side="right")
     high = np.searchsorted(starts, ends.last + longest, side="right")
     counts = np.maximum(high - low, 0)
-    shot, next_shot = (np.searchsorted(cuts, t, side="right") for t in (ends.last, ends.first))
+    scene, next_scene = (shots.scenes_at(times) for times in (ends.last, ends.first))
     for block in _blocks(counts):
         some = counts[block]
         rows = np.repeat(block, some)
         within = np.arange(len(rows)) - np.repeat(np.cumsum(some) - some, some)
         columns = order[np.repeat(low[block], some) + within]
-        good = shot[rows] == next_shot[columns]
+        good = scene[rows] == next_scene[columns]
         yield rows[good], columns[good]
 
 
-def _returns(ends: _Ends, palette: _Palette, cuts: npt.NDArray) -> list[tuple[int, int]]:
+def _returns(ends: _Ends, palette: _Palette, shots: Shots) -> list[tuple[int, int]]:
     """Pairs of one person, long absent, who stands where they stood; only clear pairs, in
     order of the later one's beginning."""
     found = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
-    for rows, columns in _pairs(ends, cuts, _ROUNDS_S[-1], _ABSENT_S):
+    for rows, columns in _pairs(ends, shots, _ROUNDS_S[-1], _ABSENT_S):
         height = np.sqrt(ends.stop_size[rows, 1] * ends.start_size[columns, 1])
         off = np.hypot(*(ends.start[columns] - ends.stop[rows]).T) / height
         size = np.abs(np.log(ends.start_size[columns, 1] / ends.stop_size[rows, 1]))

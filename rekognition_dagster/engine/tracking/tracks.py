@@ -25,7 +25,7 @@ from rekognition_dagster.engine.frame import Moment
 from rekognition_dagster.engine.spool import Spool, Window
 from rekognition_dagster.engine.tracking import smooth
 from rekognition_dagster.engine.tracking.heads import Heads
-from rekognition_dagster.engine.tracking.link import ENDS, Tracklet, link
+from rekognition_dagster.engine.tracking.link import ENDS, Shots, Tracklet, link
 from rekognition_dagster.engine.tracking.motion import STILL, Similarity, moved
 from rekognition_dagster.engine.tracking.online import Association, Crowd
 from rekognition_dagster.engine.tracking.person_faces import FaceFill, PersonFaces, owned_type
@@ -36,8 +36,8 @@ DETECTION = np.dtype(
 """A detection that belongs to a tracklet; confidence 0 to 1. Its box is in steady coordinates, in
 pixels of the first frame."""
 
-TIME = np.dtype([("timestamp_ms", "i8"), ("turn", "c16"), ("shift", "c16")])
-"""A frame, and the similarity that takes places in it to steady coordinates."""
+TIME = np.dtype([("timestamp_ms", "i8"), ("scene", "i4"), ("turn", "c16"), ("shift", "c16")])
+"""A frame, its scene, and the similarity that takes places in it to steady coordinates."""
 
 PERSON = np.dtype(
     [("timestamp_ms", "i8"), ("index", "i4"), ("box", "f4", (4,)), ("confidence", "f4")]
@@ -83,6 +83,7 @@ class PersonTracks:
         self._travel = _Travel()
         self._association = Association(scores)
         self._cuts: list[float] = []
+        self._scenes = [0]
         self._begin_s = self._end_s = 0.0
         self._tracklets: dict[int, Tracklet] = {}
         self._open: dict[int, Tracklet] = {}
@@ -100,22 +101,24 @@ class PersonTracks:
         faces: npt.NDArray,
         frame: Moment,
         *,
-        cut: bool = False,
+        scene: int = 0,
         motion: Similarity = STILL,
     ) -> None:
         """Take one frame's people, and its faces as records of the faces' type.
 
-        ``cut`` says that a new shot begins with this frame. No ``people`` at all is a frame that
-        nobody looked at: who was there is told from the looks before and after it. ``motion`` takes
-        places in this frame to steady coordinates, in pixels of the first frame.
+        Another ``scene`` than before is a cut; an earlier one goes on with its people. The first
+        is 0. No ``people`` at all is a frame that nobody looked at: who was there is told from the
+        looks before and after it. ``motion`` takes places in this frame to the scene's steady
+        coordinates, in pixels of the first frame.
         """
         time = frame.timestamp_ms
         self._begin_s = self._begin_s if self._times.count else time / 1000
         self._end_s = time / 1000 + self._pace.usual_s
-        self._times.append(np.array([(time, *motion)], TIME))
+        self._times.append(np.array([(time, scene, *motion)], TIME))
         self._faces.append(faces)
-        if cut:
+        if scene != self._scenes[-1]:
             self._cuts.append(time / 1000)
+            self._scenes.append(scene)
             self._association.forget()
         if people is None:
             return
@@ -232,7 +235,7 @@ class PersonTracks:
             and self._is_handover(self._tracklets[a], self._tracklets[b], times)
         ]
         assert self._size is not None
-        person = link(alone, self._size, self._cuts, handovers)
+        person = link(alone, self._size, Shots(self._cuts, self._scenes), handovers)
         members: dict[int, list[Tracklet]] = {}
         for number, first in person.items():
             members.setdefault(first, []).append(self._tracklets[number])
@@ -372,7 +375,9 @@ def _paths(
         boxes = boxes / np.tile(size, 2)
         shown = np.clip(boxes, 0, 1)
         visible = _areas(shown) > _SHOWN * _areas(boxes)  # the camera may have turned away
-        inside = (times >= begin) & (times <= end) & (visible | ~np.isnan(scores))
+        scene = frames["scene"][np.searchsorted(stamps, seen_times[0])]
+        filled = visible & (there["scene"] == scene)
+        inside = (times >= begin) & (times <= end) & (filled | ~np.isnan(scores))
         records = np.zeros(int(inside.sum()), PERSON)
         records["timestamp_ms"] = times[inside]
         records["index"] = persons[rows[0]]
