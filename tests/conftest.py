@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import boto3
 import pytest
@@ -24,6 +25,8 @@ _CREDENTIALS = {
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 _numbers = itertools.count()
+SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
+"""Real videos and models for those who have them; nothing rests on them alone."""
 
 
 @pytest.fixture(scope="session")
@@ -83,3 +86,14 @@ def rekognition(aws: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> Iterator
     yield double
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def shared_file() -> Callable[[str], Path]:
+    def find(name: str) -> Path:
+        path = SHARED / name
+        if not path.exists():
+            pytest.skip(f"no {name} beside the checkout")
+        return path
+
+    return find

@@ -6,6 +6,7 @@ file's folder. It reads the lake's own files only; a damaged one is logged and l
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import re

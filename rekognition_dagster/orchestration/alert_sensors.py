@@ -14,7 +14,16 @@ import dagster as dg
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.orchestration.names import Deployment
 
-_JOBS = ("results", "analytics", "local_backfill", "rerun", "steering", "plan", "days", "alerts")
+_JOBS = (
+    "results",
+    "analytics",
+    "analytics_by_day_refresh",
+    "local_backfill",
+    "rerun",
+    "steering",
+    "plan",
+    "alerts",
+)
 _SCHEDULED = ("nightly", "compaction", "hourly_status")
 _HELP = {
     "results": "rekognition-dagster status --failed",

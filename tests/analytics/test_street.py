@@ -73,7 +73,7 @@ def test_the_engine_s_tracks_cross_as_often_within_one_each_way(
     source = shared_file("videos/vtest.avi")
     detector = f"openvino:{shared_file('models/yolo11n_int8_openvino_model')}"
     lake, video = walked(tmp_path), Video("cameras", KEY, etag="e")
-    analyze_into_lake(video, source, lake, [PERSON_TRACKING], detector=detector)
+    analyze_into_lake(video, source, lake, [PERSON_TRACKING], detector=detector, sample_fps=5.0)
     count = counted(lake)
     assert count["left"] == pytest.approx(TO_LEFT, abs=1)
     assert count["right"] == pytest.approx(TO_RIGHT, abs=1)

@@ -13,20 +13,6 @@ import pytest
 from rekognition_dagster.engine import models
 from rekognition_dagster.errors import ModelError
 
-SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"
-"""Real videos and models for those who have them; nothing rests on them alone."""
-
-
-@pytest.fixture
-def shared_file() -> Callable[[str], Path]:
-    def find(name: str) -> Path:
-        path = SHARED / name
-        if not path.exists():
-            pytest.skip(f"no {name} beside the checkout")
-        return path
-
-    return find
-
 
 @pytest.fixture(scope="session")
 def sample() -> Callable[[str], Path]:

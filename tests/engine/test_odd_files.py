@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.codec.codec import UnknownCodecError
 
 from rekognition_dagster.engine import analyze, open_workers, read_metadata
 from rekognition_dagster.engine.clock import Clock

@@ -18,6 +18,7 @@ import pytest
 from rekognition_dagster.errors import LakeError
 from rekognition_dagster.lake import TABLES, Lake, cameras
 from rekognition_dagster.lake.compaction import due_days
+from rekognition_dagster.lake.views import LakeConnection
 from rekognition_dagster.videos import Video
 
 VIDEO = Video("cameras", "2026-01-31/a.mp4", etag="e", size=7)
@@ -307,16 +308,15 @@ def test_the_catalogue_leaves_out_a_damaged_file_until_it_is_replaced(tmp_path: 
 # -- when views are made --------------------------------------------------------------------------
 
 
-def views_of(connection: duckdb.DuckDBPyConnection) -> list[str]:
+def views_of(connection: LakeConnection) -> list[str]:
     query = "SELECT view_name FROM duckdb_views() WHERE NOT internal ORDER BY 1"
-    return [v for (v,) in duckdb.DuckDBPyConnection.execute(connection, query).fetchall()]
+    return [v for (v,) in connection._connection.execute(query).fetchall()]
 
 
 def test_a_view_is_made_when_a_statement_names_its_table(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     persons(lake, MANY)
     with lake.connect() as connection:
-        assert isinstance(connection, duckdb.DuckDBPyConnection)
         assert connection.sql("SELECT 1").fetchall() == [(1,)]
         assert views_of(connection) == []
         assert connection.cursor().execute("SELECT count(*) FROM JOBS").fetchall() == [(0,)]
