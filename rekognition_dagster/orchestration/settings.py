@@ -12,7 +12,7 @@ from datetime import date
 from typing import Annotated, Any, Literal
 
 import dagster as dg
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from rekognition_dagster.aws import start_shape
 from rekognition_dagster.engine import SampleFps, parse_sample_fps
@@ -37,6 +37,20 @@ _OTHERS = (
     "EXAMPLES",
     "FUZZ",
 )
+_URL = r"https?://[^\s/]+(/\S*)?"
+_ROLE = r"arn:aws[a-z-]*:iam::\d{12}:role/\S+", "arn:aws:iam::123456789012:role/video"
+_ADDRESSES = {
+    "endpoint_url": (_URL, "http://rekognition:8722"),
+    "queue_url": (_URL, "https://sqs.eu-central-1.amazonaws.com/123456789012/completions"),
+    "arrivals_queue_url": (_URL, "https://sqs.eu-central-1.amazonaws.com/123456789012/arrivals"),
+    "topic_arn": (
+        r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:\S+",
+        "arn:aws:sns:eu-central-1:123456789012:completions",
+    ),
+    "role_arn": _ROLE,
+    "assume_role": _ROLE,
+}
+"""What addresses look like, and an example, by setting."""
 _FOREIGN = re.compile(
     # Of tests, and what Kubernetes sets for a Service called rekognition-dagster.
     r"(TEST|CHAOS)_|(\w+_)?(SERVICE_(HOST|PORT)|PORT(_\d+_(TCP|UDP)|$))"
@@ -106,6 +120,12 @@ class OperationService(dg.Model, dg.Resolvable):
     role_arn: str | None = Field(
         default=None, description="The role that may publish to the topic."
     )
+
+    @field_validator("endpoint_url", "topic_arn", "role_arn", "assume_role")
+    @classmethod
+    def _usable_address(cls, value: str | None, info: ValidationInfo) -> str | None:
+        _check_address(str(info.field_name), value)
+        return value
 
 
 class Alerts(dg.Model, dg.Resolvable):
@@ -549,6 +569,23 @@ class Settings(dg.Model, dg.Resolvable):
         at_home = service is not None and service.endpoint_url is not None
         return self.prices.get(operation, 0.0 if at_home else AWS_PRICE)
 
+    @field_validator("topic_arn", "role_arn", "assume_role", "queue_url", "arrivals_queue_url")
+    @classmethod
+    def _usable_address(cls, value: str | None, info: ValidationInfo) -> str | None:
+        _check_address(str(info.field_name), value)
+        return value
+
+    @model_validator(mode="after")
+    def _about_operations_that_run(self) -> Settings:
+        run = [o.name for o in self.operation_list]
+        for setting in ("services", "parameters"):
+            if idle := [name for name in getattr(self, setting) if name not in run]:
+                raise ValueError(
+                    f"{setting} is about {', '.join(idle)}, but the operations that run are "
+                    f"{', '.join(run)}"
+                )
+        return self
+
     @field_validator("services")
     @classmethod
     def _services_of_known_operations(cls, services: dict[str, Any]) -> dict[str, Any]:
@@ -606,11 +643,16 @@ class Settings(dg.Model, dg.Resolvable):
         try:
             return Settings(**{**values, **overrides})
         except ValidationError as error:
-            wrong = "; ".join(
-                f"{ENVIRONMENT_PREFIX}{str(e['loc'][0]).upper()}: {e['msg']}"
-                for e in error.errors()
-            )
-            raise ConfigurationError(wrong) from None
+            raise ConfigurationError("; ".join(map(_told, error.errors()))) from None
+
+
+def _told(error: Any) -> str:
+    """A mistake with its variable, the place in it, the value, and what is allowed."""
+    setting, *place = error["loc"] or ("settings",)
+    name = f"{ENVIRONMENT_PREFIX}{str(setting).upper()}" if error["loc"] else setting
+    where = "".join(f": {part}" for part in place)
+    value = f" (it is {error['input']!r})" if place else ""
+    return f"{name}{where}: {error['msg']}{value}"
 
 
 def _parsed(name: str, text: str) -> Any:
@@ -652,6 +694,13 @@ def check_parameters(operation: Operation, members: Mapping[str, Any]) -> None:
             raise ValueError(f"{operation.name}: {name} is {value}; write {' or '.join(allowed)}")
         if most is not None and isinstance(value, (int, float)) and value > most:
             raise ValueError(f"{operation.name}: {name} is {value}; it is {most} at most")
+
+
+def _check_address(name: str, value: str | None) -> None:
+    """Refuse what is no address or ARN of its kind."""
+    pattern, example = _ADDRESSES[name]
+    if value is not None and not re.fullmatch(pattern, value):
+        raise ValueError(f"{value!r} is none; write e.g. {example}")
 
 
 def _check_bucket(bucket: str) -> None:

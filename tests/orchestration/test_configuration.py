@@ -224,6 +224,7 @@ def test_a_piece_goes_with_a_teams_own_assets_resources_and_executor() -> None:
 
 def test_parameters_of_requests_are_checked_against_the_api() -> None:
     settings = Settings(
+        operations=["label_detection", "face_detection"],
         face_attributes="ALL",
         parameters={"label-detection": {"MinConfidence": 80, "Features": ["GENERAL_LABELS"]}},
     )
@@ -270,27 +271,58 @@ def test_an_operation_that_is_named_twice_runs_once() -> None:
 def test_structured_settings_are_json_in_the_environment() -> None:
     found = Settings.from_env(
         {
-            "REKOGNITION_DAGSTER_SOURCES": '[{"bucket": "yard", "operations": ["face-detection"]}]',
+            "REKOGNITION_DAGSTER_SOURCES": '[{"bucket": "yard", "operations": ["label-detection"]}]',
             "REKOGNITION_DAGSTER_PARAMETERS": '{"label_detection": {"MinConfidence": 80}}',
         }
     )
-    assert found.source_list == [Source("yard", "", ("face_detection",))]
+    assert found.source_list == [Source("yard", "", ("label_detection",))]
     assert found.request_parameters == {"label_detection": {"MinConfidence": 80}}
     with pytest.raises(ConfigurationError, match="REKOGNITION_DAGSTER_SERVICES is no JSON"):
         Settings.from_env({"REKOGNITION_DAGSTER_SERVICES": "faces at home"})
 
 
+TOPIC = "arn:aws:sns:eu-west-1:123456789012:completions"
+ROLE = "arn:aws:iam::123456789012:role/publish"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "text"),
+    [
+        ("QUEUE_URL", "completions", "QUEUE_URL: .*'completions' is none; write e.g. https://sqs"),
+        (
+            "TOPIC_ARN",
+            "arn:aws:sqs:eu-west-1:123456789012:q",
+            "TOPIC_ARN: .*write e.g. arn:aws:sns",
+        ),
+        ("ASSUME_ROLE", "admin", "ASSUME_ROLE: .*write e.g. arn:aws:iam"),
+        ("SERVICES", '{"person_tracking": {"endpoint_url": "here"}}', "endpoint_url: .*http://"),
+        ("SERVICES", '{"label_detection": {}}', "services is about label_detection, but the op"),
+        ("PARAMETERS", '{"label_detection": {"MinConfidence": 9}}', "parameters is about label_"),
+        ("BUDGET", '[{"per": "day", "minutes": "ten"}]', "BUDGET: 0: minutes: .*it is 'ten'"),
+        ("OWNERS", "me", "OWNERS: .*'me' is no owner"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_value_and_what_is_allowed(
+    setting: str, value: str, text: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=text):
+        Settings.from_env({f"REKOGNITION_DAGSTER_{setting}": value})
+
+
 def test_operations_run_at_services_of_their_own(aws: boto3.Session) -> None:
     at_home = OperationService(
-        endpoint_url="http://127.0.0.1:8722", region_name="eu-west-1", topic_arn="t", role_arn="r"
+        endpoint_url="http://127.0.0.1:8722",
+        region_name="eu-west-1",
+        topic_arn=TOPIC,
+        role_arn=ROLE,
     )
-    settings = Settings(bucket="b", services={"person-tracking": at_home}, topic_arn="u")
+    settings = Settings(bucket="b", services={"person-tracking": at_home}, topic_arn=f"{TOPIC}-2")
     resources = build_resources(settings).resources or {}
     api = resources["rekognition_dagster_rekognition"].starter()
     people, faces = api.of(PERSON_TRACKING), api.of(FACE_DETECTION)
     assert people.client.meta.endpoint_url == "http://127.0.0.1:8722"
     assert people.client.meta.region_name == "eu-west-1"
-    assert people.channel == NotificationChannel("t", "r")
+    assert people.channel == NotificationChannel(TOPIC, ROLE)
     assert people.job_tag == faces.job_tag
     assert faces.client.meta.endpoint_url != "http://127.0.0.1:8722"
 
