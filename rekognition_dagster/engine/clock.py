@@ -84,6 +84,7 @@ class Clock:
         other._last, other.last_ms, other._last_stamp = None, 0, None
         other._order = self._order and self._order.restarted()
         other._last_dts, other._jumps, other._repeats = None, 0, 0
+        other._starts_at_first = False
         other._steps, other._held = deque(maxlen=_STEPS), []
         return other
 

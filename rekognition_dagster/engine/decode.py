@@ -26,7 +26,7 @@ from rekognition_dagster.engine.clock import Clock
 from rekognition_dagster.engine.container_end import missing_share
 from rekognition_dagster.engine.frame import Displays, Frame
 from rekognition_dagster.engine.metadata import AudioMetadata, VideoMetadata
-from rekognition_dagster.engine.streams import codec_name, moving_stream, pixel_aspect
+from rekognition_dagster.engine.streams import codec_name, moving_stream, picture_size, pixel_aspect
 from rekognition_dagster.errors import VideoError
 
 _T = TypeVar("_T")
@@ -189,7 +189,7 @@ class OpenVideo:
             raise VideoError(
                 name, "is in a codec that cannot be decoded here", "Convert it to H.264"
             )
-        _check_limits(stream, name)
+        _check_limits(stream, name, path)
         self._stream: Any = stream
         self._stream.codec_context.options = {"max_pixels": str(limits.max_pixels())}
         self._stream.thread_type = "AUTO"
@@ -507,9 +507,11 @@ def _tells_decoding_order(container: Any, stream: Any) -> bool:
     return container.format.name == "avi" and codec_name(stream) in _REORDERED
 
 
-def _check_limits(stream: Any, name: str) -> None:
+def _check_limits(stream: Any, name: str, path: Path) -> None:
     """Refuse what no camera makes, before anything is decoded."""
     width, height = stream.codec_context.width, stream.codec_context.height
+    if not width:  # as of pictures that are larger than FFmpeg was allowed to probe
+        width, height = picture_size(path)
     if width * height > limits.max_pixels():
         raise VideoError(
             name,

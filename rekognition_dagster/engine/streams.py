@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 _STILL = ("attached_pic", "timed_thumbnails", "still_image", "dependent", "metadata")
 _PROBE_PACKETS = 2000
 _FEW = 0.1  # of the frames of the stream that has most
 _SQUARE = 0.02  # by which a pixel may be wider than high, or higher than wide
+_HEADER = 1 << 16  # bytes of a file in which its first PNG picture begins
 _WIDEST_PIXEL = 4.0  # beyond, the header is wrong
 
 
@@ -69,3 +72,13 @@ def pixel_aspect(stream: Any) -> float:
     ratio = float(told)
     off = abs(math.log(ratio))
     return 1.0 if off < _SQUARE or off > math.log(_WIDEST_PIXEL) else ratio
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Return width and height by the header of a GIF or a first PNG picture; 0, 0 if unknown."""
+    with path.open("rb") as file:
+        header = file.read(_HEADER)
+    place = header.find(b"IHDR")
+    if header.startswith(b"GIF8"):
+        return struct.unpack("<HH", header[6:10])
+    return struct.unpack(">II", header[place + 4 : place + 12]) if place > 0 else (0, 0)

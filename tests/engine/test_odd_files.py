@@ -11,7 +11,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from av.codec.codec import UnknownCodecError
 
 from rekognition_dagster.engine import analyze, open_workers, read_metadata
 from rekognition_dagster.engine.clock import Clock
@@ -400,7 +399,7 @@ def test_a_picture_of_more_pixels_than_any_camera_has_is_refused(tmp_path, name,
         picture.pts = 0
         container.mux(stream.encode(picture))
         container.mux(stream.encode())
-    with pytest.raises(VideoError, match=r"64 megapixels.*REKOGNITION_DAGSTER_MAX_PIXELS"):
+    with pytest.raises(VideoError, match=r"9000x8000.*limit is 64.*REKOGNITION_DAGSTER_MAX_PIXELS"):
         read_metadata(path)
 
 
@@ -438,7 +437,7 @@ def test_a_missing_end_is_reported_where_the_container_tells(tmp_path, name, cod
     pixels = "rgb8" if codec == "gif" else "yuv420p"
     try:
         path = encode(tmp_path / name, codec=codec, frames=100, pixels=pixels)
-    except UnknownCodecError:
+    except ValueError:  # there is no such encoder
         pytest.skip(f"no {codec} here")
     assert len(times_of(path)) == 100
     with open_video(cut(path)) as video, pytest.raises(DamagedVideo, match="breaks off") as damage:
