@@ -137,7 +137,8 @@ def test_in_a_short_shot_somebody_is_seen_for_no_longer_than_it_lasts():
 
 @pytest.mark.parametrize("frames", [1, 5, 40])
 def test_who_was_there_before_another_scene_goes_on_after_it_and_is_not_in_it(frames):
-    there, other = [(walker(300), 0.9)], [(walker(320), 0.9)]
+    there = [(walker(300), 0.9, clothes((180, 30, 40)))]
+    other = [(walker(320), 0.9, clothes((60, 90, 170)))]
     shown = [there] * 50 + [other] * frames + [there] * 50
     found = tracked(shown, cuts={50: 1, 50 + frames: 0})
     times = found["timestamp_ms"]
