@@ -271,11 +271,11 @@ def test_an_operation_that_is_named_twice_runs_once() -> None:
 def test_structured_settings_are_json_in_the_environment() -> None:
     found = Settings.from_env(
         {
-            "REKOGNITION_DAGSTER_SOURCES": '[{"bucket": "yard", "operations": ["label-detection"]}]',
+            "REKOGNITION_DAGSTER_SOURCES": '[{"bucket": "yd", "operations": ["label-detection"]}]',
             "REKOGNITION_DAGSTER_PARAMETERS": '{"label_detection": {"MinConfidence": 80}}',
         }
     )
-    assert found.source_list == [Source("yard", "", ("label_detection",))]
+    assert found.source_list == [Source("yd", "", ("label_detection",))]
     assert found.request_parameters == {"label_detection": {"MinConfidence": 80}}
     with pytest.raises(ConfigurationError, match="REKOGNITION_DAGSTER_SERVICES is no JSON"):
         Settings.from_env({"REKOGNITION_DAGSTER_SERVICES": "faces at home"})
