@@ -40,7 +40,8 @@ def files(lake: Path) -> dict[str, bytes]:
     return {
         str(p.relative_to(lake)): p.read_bytes()
         for p in sorted(lake.rglob("*.parquet"))
-        if not p.is_relative_to(lake / "jobs")
+        # Both say when: jobs, and the day's files of what they were computed from.
+        if not p.is_relative_to(lake / "jobs") and p.name != "day.parquet"
     }
 
 

@@ -213,6 +213,8 @@ def test_every_statement_of_a_policy_is_explained(path: Path) -> None:
 def test_every_question_can_be_asked(sql: str, tmp_path: Path) -> None:
     with Lake(tmp_path).connect() as connection:
         for model in load_models():
+            if model.day_column is not None:
+                continue  # docs/answers.md runs its questions
             connection.execute(
                 f"CREATE VIEW {model.name} AS SELECT *, NULL::DATE AS date FROM ({model.sql})"
             )
