@@ -158,6 +158,8 @@ def _of_format(pattern: str, text: str, given: str | None) -> tuple[str, list[st
         elif directive or text.endswith("%"):
             known = ", ".join(f"%{d}" for d in _DIRECTIVES)
             raise ValueError(f"{pattern!r}: %{directive} is not supported; there are {known}")
+    if text.endswith("Z") and "%z" not in groups:
+        raise ValueError(f"{pattern!r}: write %z in place of Z, which reads Z as UTC")
     if not groups:
         raise ValueError(f"{pattern!r}: {text!r} has no directive; write e.g. %Y-%m-%d")
     return expression, groups

@@ -65,10 +65,14 @@ def find(
     from rekognition_dagster.answers import write_answer
     from rekognition_dagster.cli.endings import fail
     from rekognition_dagster.cli.query import existing_lake
+    from rekognition_dagster.cli.refresh import check_range
     from rekognition_dagster.finding import Moments, find_sql
     from rekognition_dagster.lake import Lake
     from rekognition_dagster.lake.cameras import Cameras
 
+    if on and (since or until):
+        raise click.UsageError("name --on, or --since and --until")
+    check_range(since, until)
     day, weekday = _day(on)
     what = Moments(
         camera=camera,

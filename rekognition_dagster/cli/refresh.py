@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 from collections import Counter
 from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from rekognition_dagster.cli import options
+from rekognition_dagster.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from rekognition_dagster.lake import Lake
 
 DAY = click.DateTime(["%Y-%m-%d"])
 
@@ -16,15 +22,21 @@ DAY = click.DateTime(["%Y-%m-%d"])
 @click.command()
 @options.lake
 @options.zones
+@click.option("--no-zones", is_flag=True, help="There are no zones: remove what the lake has.")
 @click.option("--since", type=DAY, help="The first day; as far as there are videos by default.")
 @click.option("--until", type=DAY, help="The last day.")
 def refresh(
-    url: str | None, zones: str | None, since: datetime | None, until: datetime | None
+    url: str | None,
+    zones: str | None,
+    no_zones: bool,
+    since: datetime | None,
+    until: datetime | None,
 ) -> None:
     """Compute analytics again that are out of date; no video is analyzed.
 
-    After a change of zones.yaml, of REKOGNITION_DAGSTER_CAMERA_PATTERN or of a time zone. Only the
-    days and cameras that it concerns are computed.
+    Zones are those of --zones, else of zones.yaml in this folder. Run it after a change of them, of
+    REKOGNITION_DAGSTER_CAMERA_PATTERN or of a time zone. Only the days and cameras that it concerns
+    are computed.
 
     \b
       rekognition-dagster refresh --lake lake --zones zones.yaml --since 2026-01-01
@@ -35,14 +47,57 @@ def refresh(
     from rekognition_dagster.lake import Lake
     from rekognition_dagster.lake.cameras import Cameras
 
+    check_range(since, until)
     lake = Lake(existing_lake(url), cameras=Cameras.from_env(os.environ))
+    _check_cameras(lake)
+    if not zones and not no_zones:
+        zones = "zones.yaml" if Path("zones.yaml").is_file() else None
+    if not zones and not no_zones:
+        _check_that_no_zone_is_lost(lake)
     days: Counter[str] = Counter()
     rows: Counter[str] = Counter()
     first, last = (moment.date() if moment else None for moment in (since, until))
-    for done in compute(lake, read_zones(zones), since=first, until=last):
+    for done in compute(lake, read_zones(None if no_zones else zones), since=first, until=last):
         days[done.model.name] += 1
         rows[done.model.name] += done.rows
     for name in sorted(days):
         click.echo(f"{name}: {rows[name]} rows of {days[name]} days")
     if not days:
         click.echo("everything is up to date")
+
+
+def check_range(since: datetime | None, until: datetime | None) -> None:
+    """Refuse days that end before they begin."""
+    if since and until and until < since:
+        raise click.UsageError(f"--until {until:%Y-%m-%d} is before --since {since:%Y-%m-%d}")
+
+
+def _check_cameras(lake: Lake) -> None:
+    """Refuse a pattern that fits no video, which would leave every table empty."""
+    pattern = lake.cameras.pattern
+    if pattern is None:
+        return
+    with lake.connect() as connection:
+        query = "SELECT count(*), count(camera), min(video) FROM videos"
+        ((videos, fitting, one),) = connection.execute(query).fetchall()
+    if videos and not fitting:
+        raise ConfigurationError(
+            f"the camera pattern {pattern} fits none of {videos} videos, e.g. {one}. "
+            "Correct REKOGNITION_DAGSTER_CAMERA_PATTERN"
+        )
+
+
+def _check_that_no_zone_is_lost(lake: Lake) -> None:
+    """Refuse to compute without zones where the lake has rows of some."""
+    found: list[str] = []
+    tables = set(lake.tables())
+    with lake.connect() as connection:
+        for table, column in (("zone_visits", "zone"), ("line_crossings", "line")):
+            if table in tables:
+                query = f"SELECT DISTINCT {column} FROM {table} ORDER BY 1"
+                found += [str(name) for (name,) in connection.execute(query).fetchall()]
+    if found:
+        raise ConfigurationError(
+            f"which zones? The lake has rows of {', '.join(found[:10])}, which would be removed. "
+            "Name the file with --zones or REKOGNITION_DAGSTER_ZONES, or say --no-zones"
+        )

@@ -50,7 +50,8 @@ class Cameras:
     def __post_init__(self) -> None:
         for name in (self.timezone, *self.timezones.values()):
             check_timezone(name)
-        _ = self.key_pattern
+        if self.key_pattern is not None and not self.key_pattern.has("camera"):
+            raise ValueError(f"{self.pattern!r} has no {{camera}}")
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Cameras | None:

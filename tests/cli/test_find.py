@@ -160,3 +160,29 @@ def test_refresh_says_what_it_computed(place: Path) -> None:
     assert "zone_visits: 1 rows of 1 days" in output
     assert "heat" not in output
     assert Lake("lake").cameras.pattern == PATTERN
+
+
+def test_refresh_takes_the_zones_of_this_folder_and_loses_none_without_a_word(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "everything is up to date" in run("refresh", "--lake", "lake")
+    (place / "zones.yaml").rename(place / "other.yaml")
+    text = run("refresh", "--lake", "lake", status=1)
+    assert "The lake has rows of counter, door, which would be removed" in text
+    assert "zone_visits: 0 rows" in run("refresh", "--lake", "lake", "--no-zones")
+    monkeypatch.setenv("REKOGNITION_DAGSTER_CAMERA_PATTERN", "x/{camera}.mp4")
+    text = run("refresh", "--lake", "lake", "--no-zones", status=1)
+    assert "fits none of 3 videos, e.g. s3://" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--on", "2026-02-03", "--since", "2026-02-05"), "name --on, or --since and --until"),
+        (("--since", "2026-02-05", "--until", "2026-02-03"), "is before --since 2026-02-05"),
+    ],
+)
+def test_days_that_cannot_be_meant_are_refused(
+    place: Path, arguments: tuple[str, ...], text: str
+) -> None:
+    assert text in run("find", "--lake", "lake", *arguments, status=2)

@@ -39,6 +39,7 @@ def test_a_pattern_finds_its_parts(pattern: str, key: str, values: dict[str, str
         ("{camera}/{date:%Q}", "%Q is not supported"),
         ("{camera}/{date:%}", "is not supported"),
         ("{date:day}", "has no directive"),
+        ("{camera}/{at:%Y%m%dT%H%M%SZ}.mp4", "write %z in place of Z"),
         ("north", "no pattern over keys"),
     ],
 )
