@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rekognition_dagster.cli import options
 from rekognition_dagster.cli.endings import fail
 from rekognition_dagster.errors import ConfigurationError
 
@@ -22,14 +23,7 @@ _PRINTED_ROWS = 60
 
 @click.command()
 @click.argument("sql")
-@click.option(
-    "--lake",
-    "url",
-    metavar="DIR",
-    envvar="REKOGNITION_DAGSTER_LAKE",
-    help="A folder or s3://bucket/prefix. None is ./lake, else the demo's. "
-    "[env: REKOGNITION_DAGSTER_LAKE]",
-)
+@options.lake
 @click.option(
     "--format",
     "form",

@@ -204,7 +204,7 @@ def _computed(deployment: Deployment, lake: Lake, stale: Stale) -> Iterator[Comp
 def _metadata(done: Sequence[Computed]) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "dagster/partition_row_count": sum(c.rows for c in done),
-        "dagster/column_schema": column_schema(done[0].schema),
+        "dagster/column_schema": column_schema(done[0].schema, done[0].model.column_descriptions),
         "cameras": len({camera for c in done for camera in c.cameras}),
     }
     return metadata | ({"path": done[0].path} if len(done) == 1 else {})
