@@ -464,6 +464,7 @@ def operation(name: str) -> Operation:
 # -- structural renames ---------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=1024)
 def snake_case(name: str) -> str:
     """``BoundingBox`` -> ``bounding_box``, ``CSSColor`` -> ``css_color``."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute
@@ -81,90 +82,120 @@ def json_rows(operation: Operation, table: pa.Table) -> bytes:
         for c in operation.columns
         if c.name in table.column_names
     }
-    rows = pc.fill_null(_nested(shape, columns, table.num_rows), "{}")
+    texts = _nested(shape, columns)
+    if not texts:
+        return b"[" + b",".join([b"{}"] * table.num_rows) + b"]"
+    rows = pc.fill_null(_joined(texts), "{}")
     return b"[" + b",".join(rows.cast(pa.binary()).to_pylist()) + b"]"
 
 
-def _nested(shape: Any, columns: Mapping[tuple[str, ...], pa.Array], length: int) -> pa.Array:
+_Texts = list[Any]
+"""Strings and Arrow arrays with a text a row, which make up one JSON text a row: none where an
+array is null. Empty where there is none in any row."""
+
+
+def _nested(shape: Any, columns: Mapping[tuple[str, ...], pa.Array]) -> _Texts:
     """Columns that lie at paths below ``shape``, as one JSON object a row."""
-    members: dict[str, pa.Array] = {}
+    members: dict[str, _Texts] = {}
     for head in dict.fromkeys(path[0] for path in columns):
         member = shape.members.get(head)
         if member is None:
             continue
         below = {path[1:]: array for path, array in columns.items() if path[0] == head}
-        members[head] = _json(member, below[()]) if () in below else _nested(member, below, length)
-    return _objects(members, length)
+        members[head] = _json(member, below[()]) if () in below else _nested(member, below)
+    return _objects(members)
 
 
-def _objects(members: Mapping[str, pa.Array], length: int) -> pa.Array:
-    """One JSON object a row, without its absent members; null where that leaves nothing."""
-    parts: list[Any] = []
-    for name, values in members.items():
-        if values.null_count == length:
-            continue
-        if values.null_count:
-            member = pc.binary_join_element_wise(f'"{name}":', values, ",", "")
-            parts.append(pc.fill_null(member, ""))
-        else:
-            parts += [f'"{name}":', values, ","]
+def _objects(members: Mapping[str, _Texts]) -> _Texts:
+    """One JSON object a row, without its absent members; none where that leaves nothing."""
+    always, sometimes = {}, {}
+    for name, texts in members.items():
+        if texts:
+            has_nulls = any(not isinstance(t, str) and t.null_count for t in texts)
+            (sometimes if has_nulls else always)[name] = texts
+    parts: _Texts = []
+    for name, texts in always.items():
+        parts += [f',"{name}":', *texts]
+    for name, texts in sometimes.items():
+        parts.append(pc.fill_null(_joined([f',"{name}":', *texts]), ""))
     if not parts:
-        return pa.nulls(length, pa.string())
-    texts = pc.binary_join_element_wise(*parts, "")
-    # Each member brought a comma; the last one's goes.
-    texts = pc.utf8_rtrim(texts, ",")
-    objects = pc.binary_join_element_wise("{", texts, "}", "")
-    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), objects)
+        return []
+    if always:
+        return ["{" + parts[0][1:], *parts[1:], "}"]
+    # each member brings a comma, which the first of a row loses
+    inner = pc.utf8_ltrim(_joined(parts), ",")
+    return ["{", pc.if_else(pc.equal(inner, ""), pa.scalar(None, pa.string()), inner), "}"]
 
 
-def _json(shape: Shape, array: pa.Array) -> pa.Array:
-    """An Arrow array as JSON texts of one shape, null where there is nothing."""
-    length = len(array)
-    if array.null_count == length:
-        return pa.nulls(length, pa.string())
+def _joined(texts: _Texts) -> pa.Array:
+    """One text a row: neighbouring strings are put together first."""
+    parts: _Texts = []
+    for text in texts:
+        if parts and isinstance(text, str) and isinstance(parts[-1], str):
+            parts[-1] += text
+        else:
+            parts.append(text)
+    return pc.binary_join_element_wise(*parts, "")
+
+
+def _json(shape: Shape, array: pa.Array) -> _Texts:
+    """An Arrow array as JSON texts of one shape."""
+    if array.null_count == len(array):
+        return []
+    if array.null_count:  # children of a null struct are anything: only valid rows are written
+        texts = _json(shape, array.drop_null())
+        return [_spread(_joined(texts), array.is_valid())] if texts else []
     if pa.types.is_struct(array.type):
         by_name = {f.name: i for i, f in enumerate(array.type)}
-        members = {
-            name: _json(member, array.field(by_name[snake_case(name)]))
-            for name, member in shape.members.items()  # type: ignore[attr-defined]
-            if snake_case(name) in by_name
-        }
-        return _where_valid(array, _objects(members, length))
+        members = shape.members  # type: ignore[attr-defined]
+        return _objects(
+            {
+                name: _json(member, array.field(by_name[snake_case(name)]))
+                for name, member in members.items()
+                if snake_case(name) in by_name
+            }
+        )
     if pa.types.is_list(array.type):
-        items = pc.fill_null(_json(shape.member, array.flatten()), "{}")  # type: ignore[attr-defined]
-        sizes = pc.fill_null(array.value_lengths(), 0).to_pylist()
-        offsets = pa.array(itertools.accumulate(sizes, initial=0), pa.int32())
-        joined = pc.binary_join(pa.ListArray.from_arrays(offsets, items), ",")
-        lists = pc.binary_join_element_wise("[", joined, "]", "")
-        return _where_valid(array, lists)
+        items = array.flatten()
+        texts = _json(shape.member, items)  # type: ignore[attr-defined]
+        rows = pc.fill_null(_joined(texts), "{}") if texts else pa.repeat("{}", len(items))
+        offsets = itertools.accumulate(array.value_lengths().to_pylist(), initial=0)
+        lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), rows)
+        return ["[", pc.binary_join(lists, ","), "]"]
     if shape.type_name == "structure":  # a {Name} that the lake keeps as a string
         (name,) = shape.members  # type: ignore[attr-defined]
-        return _objects({name: _scalars(array)}, length)
-    return _scalars(array)
+        return _objects({name: [_scalars(array)]})
+    return [_scalars(array)]
+
+
+def _spread(texts: pa.Array, valid: pa.Array) -> pa.Array:
+    """Texts at the places where ``valid`` is true, null elsewhere."""
+    at = pc.subtract(pc.cumulative_sum(valid.cast(pa.int32())), 1)
+    return texts.take(pc.if_else(valid, at, pa.scalar(None, pa.int32())))
 
 
 def _scalars(array: pa.Array) -> pa.Array:
-    """Numbers, truth values and strings as JSON texts."""
-    if pa.types.is_string(array.type):
-        encoded = array.dictionary_encode()
-        escaped = [orjson.dumps(text).decode() for text in encoded.dictionary.to_pylist()]
-        return pa.array(escaped, pa.string()).take(encoded.indices)
-    texts = array.cast(pa.string())
-    if not pa.types.is_floating(array.type):
-        return texts
-    # Larger ones may be written with an exponent, and need no more to be one.
-    whole = pc.and_(pc.equal(pc.floor(array), array), pc.less(pc.abs(array), 1e5))
-    if pc.any(whole).as_py():  # a float stays one: 50.0, not 50
-        dotted = pc.binary_join_element_wise(texts, ".0", "")
-        texts = pc.if_else(whole, dotted, texts)
-    finite = pc.is_finite(array)
-    return texts if pc.all(finite).as_py() else pc.if_else(finite, texts, None)
+    """Numbers, truth values and strings as JSON texts; null for what is no number."""
+    if pa.types.is_floating(array.type):
+        return _floats(array.to_numpy())
+    if not pa.types.is_string(array.type):
+        return array.cast(pa.string())
+    encoded = array.dictionary_encode()
+    escaped = [orjson.dumps(text).decode() for text in encoded.dictionary.to_pylist()]
+    return pa.array(escaped, pa.string()).take(encoded.indices)
 
 
-def _where_valid(array: pa.Array, texts: pa.Array) -> pa.Array:
-    if not array.null_count:
-        return texts
-    return pc.if_else(array.is_valid(), texts, pa.scalar(None, pa.string()))
+def _floats(numbers: Any) -> pa.Array:
+    """JSON texts as orjson writes them, three times as fast as Arrow does."""
+    listed = orjson.dumps(np.ascontiguousarray(numbers), option=orjson.OPT_SERIALIZE_NUMPY)
+    characters = np.frombuffer(listed, np.uint8)[1:-1]
+    is_comma = characters == ord(",")
+    commas = np.flatnonzero(is_comma)
+    ends = np.concatenate([[0], commas - np.arange(len(commas)), [len(characters) - len(commas)]])
+    buffers = [pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(characters[~is_comma])]
+    texts = pa.StringArray.from_buffers(len(numbers), *buffers)
+    finite = np.isfinite(numbers)
+    return texts if finite.all() else pc.if_else(pa.array(finite), texts, None)
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.Array:
