@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--output",
+    "--lake",
+    "output",
     metavar="DIR",
     envvar="REKOGNITION_DAGSTER_LAKE",
     default="lake",

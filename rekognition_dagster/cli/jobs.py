@@ -67,7 +67,7 @@ def _filters(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--status",
             "states",
-            type=click.Choice(_STATES),
+            type=click.Choice(_STATES, case_sensitive=False),
             multiple=True,
             help="Only jobs in this state; repeatable.",
         ),
@@ -278,6 +278,8 @@ def _selection(
 ) -> Selection:
     from rekognition_dagster.service.store import Selection
 
+    if older_than is not None and newer_than is not None and older_than >= newer_than:
+        raise click.UsageError("no job is both --older-than and --newer-than these ages")
     states = [state.upper() for state in states]
     return Selection("", states, names, account, older_than, newer_than)
 
@@ -315,7 +317,7 @@ def _write(found: Sequence[Job], form: str) -> None:
     elif form == "csv":
         write_csv(_COLUMNS, [list(row.values()) for row in rows])
     elif not rows:
-        click.echo("no such job")
+        click.echo("no jobs")
     else:
         columns = (
             "job_id",

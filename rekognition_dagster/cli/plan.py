@@ -22,7 +22,8 @@ def plan(home: Path | None, engine: bool, form: str) -> None:
     """Say how many videos and hours would start, what they would cost, and which are refused.
 
     Lists the buckets and compares them with the state and the lake; starts nothing. Lengths that
-    are not known are estimated from sizes. Money is at the prices of the settings.
+    are not known are estimated from sizes. Money is at the prices of the settings. Pauses and
+    budgets that make videos wait are named.
 
     \b
       rekognition-dagster plan
@@ -61,6 +62,8 @@ def plan(home: Path | None, engine: bool, form: str) -> None:
     for p in plans:
         for reason, count in p.refused.most_common():
             click.echo(f"{p.operation}: {count} would not start: {reason}")
+        for delay in p.delays:
+            click.echo(f"{p.operation}: {delay}")
 
 
 def _frames_a_second(detector: str | None) -> float | None:

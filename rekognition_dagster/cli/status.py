@@ -67,6 +67,7 @@ def status(
         from rekognition_dagster.cli.status_table import write_status
         from rekognition_dagster.state.budget import spent
         from rekognition_dagster.state.control import pauses
+        from rekognition_dagster.state.jobs import too_long
         from rekognition_dagster.state.queries import failed_work, summary
 
         operations = list(names) or deployment.operation_names
@@ -81,6 +82,11 @@ def status(
                 now = time.time()
                 for s in spent(connection, deployment.settings.limits, now):
                     click.echo(f"budget: {s.text}; {s.forecast(now):.0f} minutes by its end")
+                settings = deployment.settings
+                for n in operations:
+                    count = too_long(connection, n, settings.source_list, settings.limits)
+                    if count:
+                        click.echo(f"budget: {count} videos of {n} exceed a whole limit alone")
                 for paused in pauses(connection):
                     click.echo(f"paused: {paused.text}; go on with {command('resume')}")
                 return

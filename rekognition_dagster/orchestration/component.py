@@ -111,6 +111,13 @@ class RekognitionVideoComponent(Settings, dg.Component):
         Raises:
             ConfigurationError: A value is wrong; the text has its file and line.
         """
+        given = attributes.model_dump(exclude_unset=True) if attributes else {}
+        alerts = given.get("alerts")
+        if isinstance(alerts, str) and "{{" not in alerts:  # Dagster takes any text for a template
+            raise ConfigurationError(
+                f"{_where(context, ('alerts',))}{alerts!r} has no attributes; write e.g. "
+                "{sns_topic_arn: ...} or {email_to: [...], secret: ...}"
+            )
         try:
             return super().load(attributes, context)
         except ValidationError as error:

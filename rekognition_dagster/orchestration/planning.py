@@ -2,6 +2,8 @@
 
 # No postponed annotations here: Dagster reads those of the decorated functions as they stand.
 
+import math
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +17,8 @@ from rekognition_dagster.orchestration.discovery import ARCHIVES, pages
 from rekognition_dagster.orchestration.names import Deployment
 from rekognition_dagster.state import State
 from rekognition_dagster.state import videos as known_videos
-from rekognition_dagster.state.budget import bytes_a_second, minutes_of
+from rekognition_dagster.state.budget import Budget, Spent, bytes_a_second, minutes_of, spent
+from rekognition_dagster.state.control import ALL, pauses
 from rekognition_dagster.state.tables import GONE, IGNORED, VIDEOS, WORK, Phase
 from rekognition_dagster.state.videos import CHUNK
 from rekognition_dagster.videos import Video, is_video_key, roots, source_of
@@ -39,6 +42,7 @@ class OperationPlan:
         videos: How many would start.
         minutes: How long they are together; estimated from their sizes where it is not known.
         refused: How many would not start, by reason.
+        delays: Why those that would start wait: pauses, and what budgets leave.
     """
 
     operation: str
@@ -46,6 +50,7 @@ class OperationPlan:
     videos: int = 0
     minutes: float = 0.0
     refused: Counter[str] = field(default_factory=Counter)
+    delays: list[str] = field(default_factory=list)
 
     @property
     def money(self) -> float:
@@ -80,6 +85,8 @@ def plan(
     found = {name: OperationPlan(name, settings.price(name)) for name in deployment.operation_names}
     with state.read() as connection:
         rate = bytes_a_second(connection)
+        standing = spent(connection, settings.limits, time.time())
+        paused = pauses(connection)
     done = _in_lake(lake)
     listed = 0
     for root in roots(settings.source_list):
@@ -99,15 +106,22 @@ def plan(
                     phase = _phase(work.get((key, name)), video)
                     if phase is None and (video.uri, name, video.version) in done:
                         continue
+                    seconds = known[key][1] if key in known else None
+                    minutes = minutes_of(seconds, video.size, rate)
                     reason = _reason(one, known.get(key), phase, entry)
+                    reason = reason or _beyond_budget(settings.limits, name, minutes)
                     if reason:
                         one.refused[reason] += 1
                     elif phase is None or phase[0] in _STARTS:
                         one.videos += 1
-                        seconds = known[key][1] if key in known else None
-                        one.minutes += minutes_of(seconds, video.size, rate)
+                        one.minutes += minutes
             listed += len(page.keys)
             tell(listed)
+    for name, one in found.items():
+        if not one.videos:
+            continue
+        one.delays += [f"paused: {p.text}" for p in paused if p.operation in (ALL, name)]
+        one.delays += [_left(s, one) for s in standing if s.limit.has(name)]
     return list(found.values())
 
 
@@ -160,6 +174,23 @@ def _reason(
     return None
 
 
+def _beyond_budget(budget: Budget, operation: str, minutes: float) -> str | None:
+    longest = budget.longest(operation)
+    if longest is None or minutes <= longest:
+        return None
+    return f"longer than a whole limit of the budget, which is {longest:.0f} minutes"
+
+
+def _left(standing: Spent, one: OperationPlan) -> str:
+    """What a limit leaves, and for how many of its periods this would go on."""
+    limit = standing.limit
+    shares = [one.minutes / limit.minutes] if limit.minutes is not None else []
+    shares += [one.money / limit.money] if limit.money is not None else []
+    periods = math.ceil(max(shares))
+    plural = "" if periods == 1 else "s"
+    return f"budget: {standing.text}; this alone takes {periods} {limit.period}{plural}"
+
+
 def _in_lake(lake: Lake) -> set[tuple[str, str, str | None]]:
     """Videos, operations and versions that the lake has results of."""
     if "jobs" not in lake.tables():
@@ -188,6 +219,8 @@ def build_plan_job(deployment: Deployment) -> dg.JobDefinition:
             )
             for reason, count in one.refused.most_common():
                 context.log.info(f"{one.operation}: {count} would not start: {reason}")
+            for delay in one.delays:
+                context.log.info(f"{one.operation}: {delay}")
 
     @dg.job(
         name=deployment.scoped("plan"),

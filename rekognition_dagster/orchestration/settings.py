@@ -49,6 +49,7 @@ _ADDRESSES = {
     ),
     "role_arn": _ROLE,
     "assume_role": _ROLE,
+    "ui_url": (_URL, "https://dagster.example.org"),
 }
 """What addresses look like, and an example, by setting."""
 _FOREIGN = re.compile(
@@ -165,6 +166,12 @@ class Alerts(dg.Model, dg.Resolvable):
         description="The address of Dagster's UI, for links to the run.",
         examples=["https://dagster.example.org"],
     )
+
+    @field_validator("ui_url")
+    @classmethod
+    def _usable_address(cls, value: str | None) -> str | None:
+        _check_address("ui_url", value)
+        return value
 
 
 class Settings(dg.Model, dg.Resolvable):
@@ -658,7 +665,7 @@ def _told(error: Any) -> str:
 def _parsed(name: str, text: str) -> Any:
     """The value of a variable: some are lists, some are JSON."""
     if name in ("operations", "first", "owners"):
-        return text.replace(" ", "").split(",")
+        return [part.strip() for part in text.split(",") if part.strip()]
     if name not in (
         *("sources", "services", "parameters", "budget", "prices", "alerts"),
         "camera_timezones",

@@ -317,9 +317,10 @@ class Settings:
             )
         if bool(settings.tls_cert) != bool(settings.tls_key):
             raise ConfigurationError("TLS needs both a certificate file and its key file")
-        if settings.region and not re.fullmatch(r"[a-z]{2,}(-[a-z]+)+-\d+", settings.region):
+        region = settings.region
+        if region is not None and not re.fullmatch(r"[a-z]{2,}(-[a-z]+)+-\d+", region):
             raise ConfigurationError(
-                f"the setting 'region' is {settings.region!r}; write a region such as eu-central-1"
+                f"the setting 'region' is {region!r}; write a region such as eu-central-1"
             )
         settings.results_url  # noqa: B018 - a store without a place for results fails at once
         return settings

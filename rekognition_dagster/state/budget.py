@@ -52,6 +52,17 @@ class Budget:
     prices: Mapping[str, float] = field(default_factory=dict)
     timezone: str = "UTC"
 
+    def longest(self, operation: str) -> float | None:
+        """Minutes of the longest video that fits into every whole limit; None if any does."""
+        price = self.prices.get(operation, 0.0)
+        fits = [limit.minutes for limit in self.limits if limit.has(operation)]
+        fits += [
+            limit.money / price
+            for limit in self.limits
+            if limit.has(operation) and limit.money is not None and price
+        ]
+        return min((minutes for minutes in fits if minutes is not None), default=None)
+
     def period(self, limit: Limit, now: float) -> tuple[float, float]:
         """When the period of a limit began, and when the next one begins."""
         day = datetime.fromtimestamp(now, ZoneInfo(self.timezone)).replace(

@@ -132,10 +132,11 @@ def reserve(
         budget: What may start in a day or a month; what may run already is started all the same.
     """
     room = most - in_flight(connection, now)
+    most_rows = limit + len(without)
     turns = [
         [
             w
-            for w in _waiting(connection, o, sources, limit + len(without), now, keys, room <= 0)
+            for w in _waiting(connection, o, sources, most_rows, now, keys, room <= 0, budget)
             if (w.operation, w.key) not in without
         ]
         for o in operations
@@ -171,7 +172,7 @@ def beyond(
     waiting = [
         w
         for o in (operations if budget.limits else ())
-        for w in _waiting(connection, o, sources, 1, now, None, False)
+        for w in _waiting(connection, o, sources, 1, now)
     ]
     return [
         s
@@ -193,9 +194,11 @@ def _waiting(
     sources: Sequence[Source],
     limit: int,
     now: float,
-    keys: Sequence[str] | None,
-    only_unanswered: bool,
+    keys: Sequence[str] | None = None,
+    only_unanswered: bool = False,
+    budget: Budget | None = None,
 ) -> list[Waiting]:
+    rate = bytes_a_second(connection)
     columns = (WORK.c.attempt, WORK.c.reason, WORK.c.priority, WORK.c.lease_until, _OF_VERSION)
     query = (
         sa.select(VIDEOS, *columns)
@@ -215,7 +218,10 @@ def _waiting(
         query = query.where(WORK.c.key.in_(keys[:CHUNK]))
     if only_unanswered:
         query = query.where(WORK.c.priority == UNANSWERED)
-    rate = bytes_a_second(connection)
+    longest = budget.longest(operation) if budget else None
+    if longest is not None:
+        may_run = WORK.c.priority.in_((UNANSWERED, RECOVERED))
+        query = query.where(sa.or_(may_run, _minutes(rate) <= longest))
     return [
         Waiting(
             operation,
@@ -231,6 +237,34 @@ def _waiting(
         )
         for row in connection.execute(query).mappings()
     ]
+
+
+def _minutes(rate: float) -> sa.ColumnElement[float]:
+    """See :func:`.budget.minutes_of`."""
+    estimated = sa.func.coalesce(VIDEOS.c.size, 0) / rate
+    return sa.func.coalesce(VIDEOS.c.duration_s, estimated) / 60.0
+
+
+def too_long(
+    connection: sa.Connection, operation: str, sources: Sequence[Source], budget: Budget
+) -> int:
+    """Return how many waiting videos never start, because they alone exceed a whole limit."""
+    longest = budget.longest(operation)
+    if longest is None:
+        return 0
+    query = (
+        sa.select(sa.func.count())
+        .select_from(WORK)
+        .join(VIDEOS, VIDEOS.c.key == WORK.c.key)
+        .where(
+            WORK.c.operation == operation,
+            WORK.c.phase == Phase.WAITING.value,
+            WORK.c.priority.not_in((UNANSWERED, RECOVERED)),
+            startable(sources, operation),
+            _minutes(bytes_a_second(connection)) > longest,
+        )
+    )
+    return int(connection.scalar(query) or 0)
 
 
 BY_HAND = "asked for by hand"

@@ -82,7 +82,7 @@ def test_jobs_are_listed_by_state_account_operation_and_age(store, clock, comman
         queued: "QUEUED",
     }
     for arguments, found in (
-        (("--status", "failed"), [failed]),
+        (("--status", "FAILED"), [failed]),
         (("--status", "queued", "--status", "running"), [running, queued]),
         (("--account", "b"), [running]),
         (("--operation", "face_detection"), []),
@@ -192,6 +192,8 @@ def test_mistakes_are_one_line(store, command, tmp_path):
         status=2,
     )
     assert_told(command("jobs", "list", "--older-than", "soon"), "no age", status=2)
+    ages = ("--older-than", "2d", "--newer-than", "1d")
+    assert_told(command("jobs", "list", "--store", "service", *ages), "no job is both", status=2)
     assert_told(command("jobs", "show", "xyz", "--store", "service"), "0-9a-f", status=2)
 
 

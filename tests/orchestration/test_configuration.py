@@ -74,6 +74,8 @@ def test_settings_come_from_the_environment() -> None:
             "REKOGNITION_DAGSTER_START": "nightly",
             "REKOGNITION_DAGSTER_SAMPLE_FPS": "auto",
             "REKOGNITION_DAGSTER_DETECTOR": "",
+            "REKOGNITION_DAGSTER_OWNERS": "team:night shift",
+            "REKOGNITION_DAGSTER_FIRST": "main entrance/, s3://cameras/lobby/",
         },
         prefix="lobby/",
     )
@@ -82,6 +84,8 @@ def test_settings_come_from_the_environment() -> None:
     assert (settings.max_jobs_in_flight, settings.start) == (7, "nightly")
     assert (settings.sample_fps, settings.prefix) == ("auto", "lobby/")
     assert settings.detector is None
+    assert settings.owners == ["team:night shift"]
+    assert settings.first == ["main entrance/", "s3://cameras/lobby/"]
 
 
 @pytest.mark.parametrize(
@@ -300,6 +304,7 @@ ROLE = "arn:aws:iam::123456789012:role/publish"
         ("PARAMETERS", '{"label_detection": {"MinConfidence": 9}}', "parameters is about label_"),
         ("BUDGET", '[{"per": "day", "minutes": "ten"}]', "BUDGET: 0: minutes: .*it is 'ten'"),
         ("OWNERS", "me", "OWNERS: .*'me' is no owner"),
+        ("ALERTS", '{"slack_channel": "#v", "secret": "s", "ui_url": "x"}', "ui_url: .*https://"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_value_and_what_is_allowed(
@@ -419,6 +424,7 @@ def test_a_translation_in_yaml_describes_every_asset(loaded: Callable) -> None:
         ("timezone: Mars/Base", "timezone: 'Mars/Base' is not a time zone"),
         ("operations: [zebra]", "operations: unknown operation 'zebra'"),
         ("date_pattern: x", "date_pattern: lacks the group day, month, year"),
+        ("alerts: slack", "alerts: 'slack' has no attributes"),
     ],
 )
 def test_a_wrong_attribute_is_named_with_its_line(loaded: Callable, line: str, text: str) -> None:

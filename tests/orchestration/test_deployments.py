@@ -384,6 +384,14 @@ def test_a_plan_says_what_would_start_before_anything_does(
     assert {r.split(":")[0] for r in after["refused"]} == {"FAILED", "ignored"}
     table = CliRunner().invoke(main, ["plan", "--no-engine"]).stdout
     assert "person_tracking: 1 would not start: ignored" in table
+    assert steer(deployment, action="pause", operations=["person_tracking"])
+    monkeypatch.setenv("REKOGNITION_DAGSTER_BUDGET", '[{"per": "day", "minutes": 600}]')
+    paused, spent = planned()["delays"]
+    assert paused == "paused: person_tracking"
+    assert spent.endswith("of 600 minutes this day; this alone takes 1 day")
+    monkeypatch.setenv("REKOGNITION_DAGSTER_BUDGET", '[{"per": "day", "minutes": 1e-9}]')
+    assert any("longer than a whole limit" in reason for reason in planned()["refused"])
+    monkeypatch.delenv("REKOGNITION_DAGSTER_BUDGET")
     job = deployment.definitions.resolve_job_def(deployment.ours.scoped("plan"))
     assert job.execute_in_process(instance=deployment.instance).success
 

@@ -114,6 +114,7 @@ def test_half_of_tls_is_told(tmp_path):
         {"sample_fps": "often"},
         {"colour": "red"},
         {"region": "mars"},
+        {"region": ""},
     ],
 )
 def test_a_setting_out_of_its_range_is_named(wrong):

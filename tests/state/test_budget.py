@@ -11,10 +11,11 @@ from state.test_state import FACES, TRACKING, complete, reserve, start
 
 from rekognition_dagster.state import State, results
 from rekognition_dagster.state.budget import Budget, Limit, bytes_a_second, spent
+from rekognition_dagster.state.jobs import too_long
 from rekognition_dagster.state.results import Written
 from rekognition_dagster.state.tables import JOBS, VIDEOS
 from rekognition_dagster.state.videos import Found, Plan, register
-from rekognition_dagster.videos import Video
+from rekognition_dagster.videos import Source, Video
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc).timestamp()
 DAY = 86400.0
@@ -88,6 +89,20 @@ def test_what_was_measured_counts_in_the_place_of_the_estimate(state: State) -> 
     assert standing.text == "1 of 12 minutes this day"
     assert standing.forecast(NOON) == 2.0
     assert begin(state, budget) == ["b.mp4"]  # which is taken for a minute long, too
+
+
+def test_a_video_that_exceeds_a_whole_limit_never_starts_and_delays_no_other(
+    state: State,
+) -> None:
+    sources = [Source("b", "", (TRACKING,))]
+    enter(state, *[f"long{n}.mp4" for n in range(30)], minutes=60)
+    enter(state, "short.mp4")
+    budget = Budget([Limit("day", minutes=40), Limit("month", money=3.0)], PRICES)
+    assert (budget.longest(TRACKING), budget.longest(FACES)) == (pytest.approx(30), 15)
+    assert begin(state, budget) == ["short.mp4"]
+    with state.read() as connection:
+        assert too_long(connection, TRACKING, sources, budget) == 30
+        assert too_long(connection, TRACKING, sources, Budget()) == 0
 
 
 def test_a_start_that_broke_off_is_made_whatever_the_budget(state: State) -> None:
