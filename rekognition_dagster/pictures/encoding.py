@@ -150,6 +150,7 @@ class Encoder:
     def __init__(self, output: Any, audio: Audio | None = None) -> None:
         self._output, self._audio = output, audio
         self._stream: Any = None
+        self._planes = np.empty((0, 0), np.uint8)
 
     def write(self, image: Image, time_ms: int) -> None:
         """Encode an RGB picture; of odd sides, the last row or column is left out."""
@@ -157,8 +158,8 @@ class Encoder:
         crop = image[: stream.height, : stream.width]
         if crop.shape[:2] != (stream.height, stream.width):
             crop = cv2.resize(image, (stream.width, stream.height))
-        planes = np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2YUV_I420), np.uint8)
-        picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+        cv2.cvtColor(crop, cv2.COLOR_RGB2YUV_I420, dst=self._planes)
+        picture = av.VideoFrame.from_ndarray(self._planes, format="yuv420p")  # a copy
         picture.colorspace, picture.color_range = _BT601, _LIMITED
         picture.pts, picture.time_base = time_ms, _MS
         self._output.mux(stream.encode(picture))
@@ -176,6 +177,7 @@ class Encoder:
         stream = self._output.add_stream("libx264", rate=1000, options=OPTIONS)
         # colours are stored by 2 x 2 pixels
         stream.height, stream.width = (max(2, n // 2 * 2) for n in image.shape[:2])
+        self._planes = np.empty((stream.height * 3 // 2, stream.width), np.uint8)
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = _MS
         stream.codec_context.colorspace, stream.codec_context.color_range = _BT601, _LIMITED
