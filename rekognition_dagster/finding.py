@@ -5,7 +5,7 @@ Its tables are pruned by day and by video, so that one camera's day in a large l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
@@ -52,8 +52,56 @@ class Moments:
     limit: int = 1000
 
 
+@dataclass(frozen=True)
+class Found:
+    """A moment that was found.
+
+    Args:
+        camera: The camera, if it is known.
+        video: The video's URI.
+        person: The number of the person, if it is about one.
+        from_local: When it began, by the camera's clock, if that is known.
+        from_ms: Milliseconds since the start of the video.
+        until_ms: When it ended.
+        place: Zone, line with direction, or label.
+    """
+
+    camera: str | None
+    video: str
+    person: int | None
+    from_local: datetime | None
+    from_ms: int
+    until_ms: int
+    place: str | None
+
+
 def find_sql(lake: Lake, connection: LakeConnection, what: Moments) -> str:
-    """The statement that finds moments, in the order of time.
+    """The statement that finds moments, as people read them, in the order of time.
+
+    Raises:
+        ConfigurationError: The lake lacks the table that answers, or has no such camera, zone, ...
+    """
+    return (
+        "SELECT camera, from_local, until_local, person, place, video, "
+        "CASE WHEN from_ms >= 3600000 THEN (from_ms // 3600000)::VARCHAR || ':' ELSE '' END "
+        f"|| strftime(make_timestamp_ms(from_ms), '%M:%S') AS at {_found(lake, connection, what)}"
+    )
+
+
+def find_moments(lake: Lake, connection: LakeConnection, what: Moments) -> list[Found]:
+    """Find moments, in the order of time.
+
+    Raises:
+        ConfigurationError: The lake lacks the table that answers, or has no such camera, zone, ...
+        duckdb.Error: A file of the lake is damaged.
+    """
+    columns = ", ".join(f.name for f in fields(Found))
+    sql = f"SELECT {columns} {_found(lake, connection, what)}"
+    return [Found(*row) for row in connection.execute(sql).fetchall()]
+
+
+def _found(lake: Lake, connection: LakeConnection, what: Moments) -> str:
+    """What follows the columns of a statement that finds moments.
 
     Args:
         lake: The lake.
@@ -117,10 +165,8 @@ def find_sql(lake: Lake, connection: LakeConnection, what: Moments) -> str:
         videos = ", ".join(_q(uri) for (uri,) in rows) or "''"
         found = f"SELECT * FROM ({found}) AS f WHERE " + " AND ".join(wants).format(videos=videos)
     return (
-        "SELECT camera, from_local, until_local, person_index AS person, place, video, "
-        "CASE WHEN from_ms >= 3600000 THEN (from_ms // 3600000)::VARCHAR || ':' ELSE '' END "
-        "|| strftime(make_timestamp_ms(from_ms), '%M:%S') AS at "
-        f"FROM ({found}) ORDER BY from_local, camera, video, person LIMIT {what.limit}"
+        f"FROM (SELECT *, person_index AS person FROM ({found})) "
+        f"ORDER BY from_local, camera, video, person LIMIT {what.limit}"
     )
 
 

@@ -78,9 +78,14 @@ class Recording:
     digest: str
 
 
-def recordings_of(lake: Lake) -> list[Recording]:
-    """The videos of a lake whose people were tracked and whose time of recording is known."""
-    with lake.connect(["videos", "jobs"]) as connection:
+def recordings_of(lake: Lake, videos: Sequence[Video] | None = None) -> list[Recording]:
+    """The videos of a lake whose people were tracked and whose time of recording is known.
+
+    Args:
+        lake: The lake.
+        videos: Only these, as if there were no others; all of them by default.
+    """
+    with lake.connect(["videos", "jobs"], videos) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         answer = connection.execute(_RECORDINGS)
         names = [column[0] for column in answer.description or ()]
@@ -336,6 +341,35 @@ def compute_stale(
                 count = sum(p.rows.num_rows for p in parts.values())
                 schema = next(iter(parts.values())).rows.schema
                 yield Computed(model, day, tuple(parts), count, schema, path)
+
+
+def movement_of(
+    lake: Lake, video: Video, zones: Zones, names: Sequence[str]
+) -> list[pa.Table | None]:
+    """Compute models of one video with any zones; nothing is written.
+
+    Args:
+        lake: The lake.
+        video: The video, located.
+        zones: The zones.
+        names: Of models per day.
+
+    Returns:
+        The rows of each; None for all where nobody tracked the video's people, or where the time of
+        its recording is not known.
+
+    Raises:
+        LakeError: The lake cannot be read.
+    """
+    recordings = recordings_of(lake, [video])
+    if not recordings:
+        return [None for _ in names]
+    ordered = _needed(_ordered(load_models()), names)
+    tables = {t for m, _ in ordered for t in m.mentions(_results(lake, ordered))}
+    with lake.connect(sorted(tables), [video]) as connection:
+        _prepare(connection, recordings, zones)
+        _create(connection, ordered)
+        return [connection.sql(f'FROM "{name}"').to_arrow_table() for name in names]
 
 
 def _needed(

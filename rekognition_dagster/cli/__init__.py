@@ -11,6 +11,7 @@ import click
 from rekognition_dagster.cli.analyze import analyze
 from rekognition_dagster.cli.completion import completion
 from rekognition_dagster.cli.control import ignore, pause, prioritize, resume
+from rekognition_dagster.cli.draw import draw
 from rekognition_dagster.cli.endings import Commands
 from rekognition_dagster.cli.find import find
 from rekognition_dagster.cli.jobs import jobs
@@ -42,7 +43,7 @@ def main() -> None:
 
 
 for _command in (
-    *(demo, dev, serve, analyze, query, find, zones, refresh, provision, models, completion),
+    *(demo, dev, serve, analyze, query, find, draw, zones, refresh, provision, models, completion),
     *(plan, status, state, rerun, pause, resume, ignore, prioritize, jobs),
 ):
     main.add_command(_command)

@@ -5,11 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from datetime import date, datetime, time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rekognition_dagster.cli import options
+from rekognition_dagster.cli.endings import ended_by_sigterm, fail
 from rekognition_dagster.cli.refresh import DAY
+
+if TYPE_CHECKING:
+    from rekognition_dagster.finding import Found
+    from rekognition_dagster.lake import Lake
+    from rekognition_dagster.pictures.timeline import Blur
 
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _ROWS = 60
@@ -34,6 +42,32 @@ _ROWS = 60
 @click.option("--label", help="Where this label was seen, such as Bicycle.")
 @click.option("--with-face", is_flag=True, help="Only people whose face was seen meanwhile.")
 @click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True)
+@click.option(
+    "--clips",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Also cut each moment out of its video, into this folder.",
+)
+@click.option(
+    "--sheet",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Also lay out a still of each moment, as a .png.",
+)
+@options.blur
+@click.option(
+    "--margin",
+    type=click.FloatRange(min=0, max=3600),
+    default=2.0,
+    show_default=True,
+    help="Seconds of clips before and after the moment.",
+)
+@click.option(
+    "--exact",
+    is_flag=True,
+    help="Clips begin at the first frame of the margin; without it at a keyframe before, and their "
+    "pictures are copied, not encoded.",
+)
 @options.form
 def find(
     url: str | None,
@@ -48,31 +82,42 @@ def find(
     label: str | None,
     with_face: bool,
     limit: int,
+    clips: Path | None,
+    sheet: Path | None,
+    blur: Blur | None,
+    margin: float,
+    exact: bool,
     form: str,
 ) -> None:
     """Find moments: who was at a camera, in a zone or crossed a line, and when.
 
     Prints camera, time by its clock, person, and the place in the video. With several choices,
-    all of them hold; a label counts where it was seen while the person was there.
+    all of them hold; a label counts where it was seen while the person was there. With --clips and
+    --sheet it shows them, too. A video that is gone does not stop the others; the exit status
+    reports it at the end.
 
     \b
       rekognition-dagster find --camera north --on tuesday --between 14:00 15:00 --zone door
       rekognition-dagster find --crossed in --with-face --since 2026-01-01 --format csv
       rekognition-dagster find --label Bicycle --on 2026-01-31
+      rekognition-dagster find --zone door --clips clips --sheet door.png --blur faces
     """
     import duckdb
 
     from rekognition_dagster.answers import write_answer
-    from rekognition_dagster.cli.endings import fail
     from rekognition_dagster.cli.query import existing_lake
     from rekognition_dagster.cli.refresh import check_range
-    from rekognition_dagster.finding import Moments, find_sql
+    from rekognition_dagster.finding import Moments, find_moments, find_sql
     from rekognition_dagster.lake import Lake
     from rekognition_dagster.lake.cameras import Cameras
 
     if on and (since or until):
         raise click.UsageError("name --on, or --since and --until")
     check_range(since, until)
+    if blur and not (clips or sheet):
+        raise click.UsageError("--blur is for --clips and --sheet")
+    if sheet and sheet.suffix.lower() != ".png":
+        raise click.BadParameter(f"{sheet}: write a .png", param_hint="--sheet")
     day, weekday = _day(on)
     what = Moments(
         camera=camera,
@@ -93,8 +138,37 @@ def find(
             sql = find_sql(lake, connection, what)
             repair = connection.leave_out_damaged
             write_answer(connection, sql, form, sys.stdout, rows=_ROWS, repair=repair)
+            wanted = find_moments(lake, connection, what) if clips or sheet else []
     except duckdb.Error as error:
         fail(str(error))
+    if clips or sheet:
+        sys.stdout.flush()
+        how = {"margin_ms": round(margin * 1000), "exact": exact, "blur": blur}
+        _show(lake, wanted, clips, sheet, **how)
+
+
+def _show(
+    lake: Lake, moments: list[Found], clips: Path | None, sheet: Path | None, **how: Any
+) -> None:
+    """Write clips and a sheet of moments; end with status 1 where a video was not there."""
+    from rekognition_dagster.cli.progress import progress_bars
+    from rekognition_dagster.pictures.moments import show
+
+    with ended_by_sigterm(), progress_bars() as progress:
+        shown = show(
+            lake, moments, clips, sheet, progress=lambda done: progress("pictures", done), **how
+        )
+    for note in shown.notes:
+        click.echo(f"note: {note}", err=True)
+    for error in shown.errors:
+        click.echo(f"error: {error}", err=True)
+    if clips:
+        copied = sum(clip.is_copy for clip in shown.clips)
+        click.echo(f"{clips}: {len(shown.clips)} clips, {copied} of them copied", err=True)
+    if sheet:
+        click.echo(f"{sheet}: {shown.stills} stills", err=True)
+    if shown.errors:
+        fail(f"{len(shown.errors)} of the videos cannot be shown")
 
 
 def _day(text: str | None) -> tuple[date | None, str | None]:

@@ -74,6 +74,25 @@ class SampleRate(click.ParamType):
             self.fail(f"{value} is neither a positive number nor auto", param, ctx)
 
 
+class Clock(click.ParamType):
+    """A time in a video: seconds, ``MM:SS`` or ``HH:MM:SS``, in milliseconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The milliseconds."""
+        if isinstance(value, int):
+            return value
+        pieces = str(value).split(":")
+        try:
+            numbers = [*map(int, pieces[:-1]), float(pieces[-1])]
+            if len(numbers) > 3 or any(n < 0 for n in numbers) or max(numbers[1:], default=0) >= 60:
+                raise ValueError
+            return round(sum(n * 60**power for power, n in enumerate(reversed(numbers))) * 1000)
+        except (ValueError, OverflowError):
+            self.fail(f"{value} is no time in a video; write 90, 1:30 or 0:01:30", param, ctx)
+
+
 home = click.option(
     "--home",
     type=click.Path(file_okay=False, path_type=Path),
@@ -125,6 +144,11 @@ zones: Callable[[Any], Any] = click.option(
     metavar="FILE",
     envvar="REKOGNITION_DAGSTER_ZONES",
     help="zones.yaml, a path or s3://bucket/key. [env: REKOGNITION_DAGSTER_ZONES]",
+)
+blur: Callable[[Any], Any] = click.option(
+    "--blur",
+    type=click.Choice(["faces", "people"]),
+    help="Cover faces and the tops of people's boxes, or people whole. Audio is left out.",
 )
 form: Callable[[Any], Any] = click.option(
     "--format",

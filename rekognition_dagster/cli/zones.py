@@ -74,7 +74,7 @@ def draw(
       rekognition-dagster zones draw --zones zones.yaml --camera north -o zones.png
     """
     from rekognition_dagster.backfill import fetch
-    from rekognition_dagster.engine.draw_zones import draw_zones
+    from rekognition_dagster.pictures.shapes import draw_zones
     from rekognition_dagster.videos import Video
 
     found = _read(zones)

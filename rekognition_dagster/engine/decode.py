@@ -134,7 +134,7 @@ def open_video(source: str | Path, video: str | None = None) -> Iterator[OpenVid
     name = video or str(source)
     _check_file(Path(source), name)
     try:
-        container = _open(source)
+        container = open_container(source)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise VideoError(
             name,
@@ -145,7 +145,12 @@ def open_video(source: str | Path, video: str | None = None) -> Iterator[OpenVid
         yield OpenVideo(container, name, Path(source))
 
 
-def _open(source: str | Path) -> Any:
+def open_container(source: str | Path) -> Any:
+    """Open a file with FFmpeg, as a container that reads nothing but this file.
+
+    Raises:
+        av.error.FFmpegError, OSError, ValueError: It cannot be read.
+    """
     return av.open(
         f"file:{os.path.abspath(source)}",  # "file:" keeps a path that looks like a URL a path
         options={
@@ -181,7 +186,7 @@ class OpenVideo:
     """An open container and its main video stream."""
 
     def __init__(self, container: Any, name: str, path: Path):
-        stream = moving_stream(container, lambda: _open(path))
+        stream = moving_stream(container, lambda: open_container(path))
         if stream is None:
             what = "only audio" if container.streams.audio else "no video stream"
             raise VideoError(name, f"has {what}, no pictures", "Remove it from the videos")
@@ -233,6 +238,16 @@ class OpenVideo:
         self.next_ms: int | None = None
         self.before: Joint | None = None
         self.end: Joint | None = None
+
+    @property
+    def container_format(self) -> str:
+        """FFmpeg's name of the container, such as ``mov,mp4,m4a,3gp,3g2,mj2``."""
+        return self._container.format.name
+
+    @property
+    def offset_ms(self) -> float:
+        """What is added to a time stamp of the container to give a time in the video."""
+        return self._clock.offset_ms
 
     def _describe(self, first: Frame) -> VideoMetadata:
         stream, container = self._stream, self._container

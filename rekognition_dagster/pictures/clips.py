@@ -1,0 +1,154 @@
+"""Cutting moments out of a video: its own packets where that is exact enough, else encoded anew.
+
+Packets are copied from the keyframe at or before a moment. That needs a codec that browsers know, a
+container whose times go on, and a keyframe within ten seconds; else, and where a moment is to be
+exact or people are covered, the pictures are encoded.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av.error
+
+from rekognition_dagster.engine.decode import ahead, depth_for, open_container, open_video
+from rekognition_dagster.engine.streams import codec_name, moving_stream
+from rekognition_dagster.errors import VideoError
+from rekognition_dagster.pictures.drawing import Filmed, paint
+from rekognition_dagster.pictures.encoding import (
+    Audio,
+    Encoder,
+    can_copy_audio,
+    new_video,
+    packets_of,
+    shift_packet,
+)
+from rekognition_dagster.pictures.overlay import Look
+from rekognition_dagster.pictures.timeline import Blur
+
+_COPIED = ("h264", "hevc", "av1", "vp9")
+_COPIED_FROM = ("mov,", "matroska,")
+_LONGEST_LEAD_MS = 10_000
+_INTERLEAVED_MS = 2000  # by which audio may come later in a file than its pictures
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip that was written.
+
+    Args:
+        path: The file.
+        from_ms: Where in the video it begins.
+        until_ms: Where it ends.
+        is_copy: Whether its pictures are the video's own, not encoded again.
+    """
+
+    path: Path
+    from_ms: int
+    until_ms: int
+    is_copy: bool
+
+
+def cut(
+    filmed: Filmed,
+    from_ms: int,
+    until_ms: int,
+    output: Path,
+    *,
+    exact: bool = False,
+    blur: Blur | None = None,
+) -> Clip:
+    """Cut a part out of a video, as MP4.
+
+    Args:
+        filmed: The video; its rows are needed to cover people only.
+        from_ms: Where it begins, at the latest.
+        until_ms: Where it ends.
+        output: The file.
+        exact: Begin at the first frame from then on, not at a keyframe before.
+        blur: Who is covered. Audio is left out then.
+
+    Raises:
+        VideoError: The video cannot be opened, or has no frame in this part.
+        OSError: The file cannot be written.
+    """
+    if not exact and blur is None:
+        begin = _copy(filmed, from_ms, until_ms, output)
+        if begin is not None:
+            return Clip(output, begin, until_ms, True)
+    metadata, offset_ms = filmed.metadata()
+    audio = None if blur else Audio(filmed.path, offset_ms, from_ms, until_ms)
+    look = Look(people=False, blur=blur)
+    written = 0
+    with new_video(output) as container:
+        encoder = Encoder(container, audio)
+        painted = paint(filmed, look, from_ms, until_ms, metadata)
+        with closing(ahead(painted, min(2, depth_for(metadata)))) as images:
+            for time_ms, image in images:
+                encoder.write(image, time_ms - from_ms)
+                written += 1
+        if not written:
+            raise VideoError(
+                filmed.video.uri,
+                f"has no frames from {from_ms / 1000:g} s to {until_ms / 1000:g} s",
+                "Analyze it again if it has changed",
+            )
+        encoder.end()
+    return Clip(output, from_ms, until_ms, False)
+
+
+def _copy(filmed: Filmed, from_ms: int, until_ms: int, output: Path) -> int | None:
+    """Copy packets from a keyframe on; return its time, or None where that cannot be done."""
+    with open_video(filmed.path, filmed.video.uri) as opened:
+        offset_ms = opened.offset_ms
+    with open_container(filmed.path) as source:
+        stream = moving_stream(source, lambda: open_container(filmed.path))
+        if (
+            stream is None
+            or codec_name(stream) not in _COPIED
+            or not source.format.name.startswith(_COPIED_FROM)
+        ):
+            return None
+        audio = [s for s in source.streams.audio if can_copy_audio(s)]
+        try:
+            stamp = int((from_ms - offset_ms) / 1000 / stream.time_base)
+            source.seek(stamp, stream=stream)
+        except (av.error.FFmpegError, OSError, OverflowError):
+            return None
+        first = next((p for p in packets_of(source, [stream]) if p.is_keyframe), None)
+        begin = _time(first, offset_ms) if first is not None else from_ms + 1.0
+        if begin > from_ms or from_ms - begin > _LONGEST_LEAD_MS:
+            return None
+        source.seek(stamp, stream=stream)  # audio comes before its pictures, too
+        with new_video(output) as container:
+            copies = {s.index: container.add_stream_from_template(s) for s in (stream, *audio)}
+            for packet in packets_of(source, [stream, *audio]):
+                time = _time(packet, offset_ms)
+                if time < begin:
+                    continue
+                is_picture = packet.stream.index == stream.index
+                decoded = float((packet.dts or 0) * packet.time_base * 1000) + offset_ms
+                if is_picture and decoded >= until_ms + _INTERLEAVED_MS:
+                    break
+                if decoded < until_ms if is_picture else time < until_ms:
+                    shift_packet(packet, offset_ms - begin)
+                    packet.stream = copies[packet.stream.index]
+                    container.mux(packet)
+    return round(begin)
+
+
+def _time(packet: Any, offset_ms: float) -> float:
+    return float(packet.pts * packet.time_base * 1000) + offset_ms
+
+
+def file_name(*parts: object) -> str:
+    """Return a name without a suffix that every file system takes.
+
+    Letters, digits, dots and hyphens stay; everything else becomes a hyphen.
+    """
+    pieces = [re.sub(r"[^\w.-]+", "-", str(p)).strip(".-_")[:40] for p in parts if p is not None]
+    return "_".join(filter(None, pieces)) or "clip"
