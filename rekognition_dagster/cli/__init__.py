@@ -20,6 +20,7 @@ from rekognition_dagster.cli.plan import plan
 from rekognition_dagster.cli.provision import provision
 from rekognition_dagster.cli.query import query
 from rekognition_dagster.cli.refresh import refresh
+from rekognition_dagster.cli.report import report
 from rekognition_dagster.cli.stack import demo, dev, serve
 from rekognition_dagster.cli.state import rerun, state
 from rekognition_dagster.cli.status import status
@@ -43,7 +44,20 @@ def main() -> None:
 
 
 for _command in (
-    *(demo, dev, serve, analyze, query, find, draw, zones, refresh, provision, models, completion),
-    *(plan, status, state, rerun, pause, resume, ignore, prioritize, jobs),
+    *(demo, dev, serve, analyze, query, find, draw, report, zones, refresh),
+    *(
+        provision,
+        models,
+        completion,
+        plan,
+        status,
+        state,
+        rerun,
+        pause,
+        resume,
+        ignore,
+        prioritize,
+        jobs,
+    ),
 ):
     main.add_command(_command)

@@ -53,7 +53,7 @@ def refresh(
     if not zones and not no_zones:
         zones = "zones.yaml" if Path("zones.yaml").is_file() else None
     if not zones and not no_zones:
-        _check_that_no_zone_is_lost(lake)
+        check_that_no_zone_is_lost(lake)
     days: Counter[str] = Counter()
     rows: Counter[str] = Counter()
     first, last = (moment.date() if moment else None for moment in (since, until))
@@ -87,7 +87,7 @@ def _check_cameras(lake: Lake) -> None:
         )
 
 
-def _check_that_no_zone_is_lost(lake: Lake) -> None:
+def check_that_no_zone_is_lost(lake: Lake) -> None:
     """Refuse to compute without zones where the lake has rows of some."""
     found: list[str] = []
     tables = set(lake.tables())

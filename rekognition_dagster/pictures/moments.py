@@ -86,18 +86,18 @@ def show(
     done = 0
     for uri, numbers in by_video.items():
         try:
-            with _filmed(lake, uri, client, shown) as filmed:
-                _note_what_is_covered(filmed, blur, shown)
+            with filmed(lake, uri, client, shown.notes) as film:
+                _note_what_is_covered(film, blur, shown)
                 for number in numbers:
                     moment = moments[number]
                     if clips:
                         begin, end = moment.from_ms - margin_ms, moment.until_ms + margin_ms + 1
                         path = clips / f"{names[number]}.mp4"
                         shown.clips.append(
-                            cut(filmed, max(0, begin), end, path, exact=exact, blur=blur)
+                            cut(film, max(0, begin), end, path, exact=exact, blur=blur)
                         )
                     if sheet and number < MOST_STILLS:
-                        tiles[number] = _tile(filmed, moment, blur)
+                        tiles[number] = _tile(film, moment, blur)
                     done += 1
                     if progress:
                         progress(done / len(moments))
@@ -112,15 +112,25 @@ def show(
 
 
 @contextmanager
-def _filmed(lake: Lake, uri: str, client: Any, shown: Shown) -> Iterator[Filmed]:
-    """Fetch a video, in the version that was analyzed where the bucket keeps it."""
+def filmed(lake: Lake, uri: str, client: Any, notes: list[str]) -> Iterator[Filmed]:
+    """Fetch a video, in the version that was analyzed where the bucket keeps it.
+
+    Args:
+        lake: The lake with its rows.
+        uri: Which.
+        client: A boto3 ``s3`` client; None is one of the default session.
+        notes: Gets what somebody who sees it should know.
+
+    Raises:
+        VideoError: It is gone, or may not be read.
+    """
     with lake.connect(["videos"]) as connection:
         sql = f"SELECT {', '.join(_FACTS)} FROM videos WHERE video = ?"
         rows = connection.execute(sql, [uri]).fetchall()
     facts = dict(zip(_FACTS, rows[0], strict=True)) if rows else {}
     video = Video.from_uri(uri, **facts)
     if video.version and locate(video, client).version != video.version:
-        shown.notes.append(f"{uri} has changed since it was analyzed; moments may be elsewhere")
+        notes.append(f"{uri} has changed since it was analyzed; moments may be elsewhere")
     with tempfile.TemporaryDirectory(prefix="rekognition-dagster-") as folder:
         yield Filmed(video, fetch(video, folder, client), lake)
 

@@ -1,0 +1,191 @@
+"""Building a report: facts from the lake, charts and pictures from them, one file."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rekognition_dagster.errors import VideoError
+from rekognition_dagster.report import charts
+from rekognition_dagster.report.facts import Facts, Row, Scope, gather
+from rekognition_dagster.report.page import CameraPart, Moment, Page
+
+if TYPE_CHECKING:
+    from rekognition_dagster.lake import Lake
+    from rekognition_dagster.pictures.timeline import Blur
+
+_MOST_STILLS = 12
+"""On one page, of the busiest moments of all."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report that was made.
+
+    Args:
+        page: What it says.
+        html: The page.
+    """
+
+    page: Page
+    html: str
+
+
+def build_report(
+    lake: Lake,
+    scope: Scope,
+    *,
+    pictures: bool = True,
+    blur: Blur | None = "people",
+    client: Any = None,
+    progress: Callable[[float], None] | None = None,
+) -> Report:
+    """Make a report about days of cameras.
+
+    Args:
+        lake: The lake; its tables per day are as they are.
+        scope: Days and cameras.
+        pictures: Whether videos are opened for backgrounds and stills.
+        blur: What is covered in stills.
+        client: A boto3 ``s3`` client for the videos; None is one of the default session.
+        progress: Called with the fraction done, 0 to 1.
+
+    Raises:
+        LakeError: The lake cannot be read.
+        ConfigurationError: It has no such camera.
+    """
+    tell = progress or (lambda _: None)
+    facts = gather(lake, scope)
+    tell(0.1)
+    page = Page(scope, facts, lake.url, datetime.now(timezone.utc), notes=[*facts.notes])
+    page.charts = _overview(facts, scope)
+    by_camera = {name: _of(getattr(facts, name)) for name in _PARTS}
+    shown = _shown(facts.moments)
+    films = _Films(lake, client, page.notes, blur) if pictures else None
+    page.blur = blur if pictures else None
+    for number, totals in enumerate(facts.cameras):
+        own = {name: rows.get(totals["camera"], []) for name, rows in by_camera.items()}
+        page.cameras.append(_camera(totals, own, films, shown))
+        tell(0.1 + 0.9 * (number + 1) / len(facts.cameras))
+    return Report(page, page.html())
+
+
+def write_report(report: Report, output: Path) -> Path:
+    """Write a report's page to a file, whole or not at all."""
+    beside = output.with_name(f".{output.name}.{os.getpid()}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        beside.write_text(report.html, encoding="utf-8")
+        beside.replace(output)
+    finally:
+        beside.unlink(missing_ok=True)
+    return output
+
+
+_PARTS = ("by_hour", "minutes", "heat", "crossings", "stays", "dwell", "moments")
+
+
+def _of(rows: Iterable[Row]) -> dict[str | None, list[Row]]:
+    found: dict[str | None, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[row["camera"]].append(row)
+    return found
+
+
+def _shown(moments: Sequence[Row]) -> set[tuple[str, int]]:
+    """The moments that have a still: the busiest of each camera first."""
+    order = sorted(moments, key=lambda m: -m["people"])
+    first: dict[str | None, Row] = {}
+    for moment in order:
+        first.setdefault(moment["camera"], moment)
+    chosen = [*first.values(), *(m for m in order if m not in first.values())]
+    return {(m["video"], m["timestamp_ms"]) for m in chosen[:_MOST_STILLS]}
+
+
+def _overview(facts: Facts, scope: Scope) -> list[charts.Chart]:
+    found: list[charts.Chart] = []
+    if len(facts.by_day) > 1:
+        found.append(charts.trend(facts.by_day, scope.since))
+    if len(facts.cameras) > 1:
+        found.append(charts.by_hour(facts.by_hour, "People by hour of the day, all cameras"))
+        found.append(charts.cameras_by_hour(facts.by_hour))
+    if facts.labels:
+        found.append(charts.labels(facts.labels))
+    return found
+
+
+def _camera(
+    totals: Row,
+    own: dict[str, list[Row]],
+    films: _Films | None,
+    shown: set[tuple[str, int]],
+) -> CameraPart:
+    part = CameraPart(totals["camera"] or "no camera known", totals)
+    part.charts.append(charts.by_hour(own["by_hour"]))
+    if own["minutes"]:
+        part.charts.append(charts.occupancy(own["minutes"]))
+    if own["crossings"]:
+        part.charts.append(charts.crossings(own["crossings"]))
+        part.crossings = _by_direction(own["crossings"])
+    if own["dwell"]:
+        part.charts.append(charts.dwell(own["dwell"]))
+        part.stays = [{k: v for k, v in row.items() if k != "camera"} for row in own["stays"]]
+    part.moments = [Moment(row) for row in own["moments"]]
+    if films is not None:
+        films.add_to(part, own["heat"], shown)
+    return part
+
+
+def _by_direction(rows: Sequence[Row]) -> list[Row]:
+    found: dict[tuple[str, str], int] = defaultdict(int)
+    for row in rows:
+        found[row["line"], row["direction"]] += row["crossings"]
+    return [{"line": line, "direction": way, "crossings": n} for (line, way), n in found.items()]
+
+
+class _Films:
+    """Opens each camera's video once, for its background and its stills."""
+
+    def __init__(self, lake: Lake, client: Any, notes: list[str], blur: Blur | None) -> None:
+        self._lake = lake
+        self._client = client
+        self._notes = notes
+        self._blur: Blur | None = blur
+
+    def add_to(self, part: CameraPart, heat: Sequence[Row], shown: set[tuple[str, int]]) -> None:
+        """Add pictures to a camera's part."""
+        from rekognition_dagster.pictures.moments import filmed
+        from rekognition_dagster.report import stills
+
+        background = None
+        by_video: dict[str, list[Moment]] = defaultdict(list)
+        for moment in part.moments:
+            by_video[moment.row["video"]].append(moment)
+        for uri, moments in by_video.items():
+            wanted = [m for m in moments if (uri, m.row["timestamp_ms"]) in shown]
+            if background is not None and not wanted:
+                continue
+            try:
+                with filmed(self._lake, uri, self._client, self._notes) as film:
+                    if background is None:
+                        background = stills.without_people(film)
+                    for m in wanted:
+                        image = stills.moment(film, m.row["timestamp_ms"], self._blur)
+                        m.image = stills.picture(image)
+            except VideoError as error:
+                self._notes.append(f"No picture: {error}")
+        if heat:
+            image = stills.heat_map(heat, background)
+            part.heat = stills.picture(image)
+            most = max(row["person_seconds"] for row in heat)
+            total = sum(row["person_seconds"] for row in heat)
+            part.heat_note = (
+                f"brighter is longer: up to {most:,.0f} of {total:,.0f} person-seconds in one of "
+                f"32 x 18 cells; arrows point the way of people who walk"
+                + ("." if background is not None else "; no frame of the camera could be read.")
+            )

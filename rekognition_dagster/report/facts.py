@@ -1,0 +1,395 @@
+"""What a report says, asked of the lake's tables per day in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from rekognition_dagster.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from rekognition_dagster.lake import Lake
+    from rekognition_dagster.lake.views import LakeConnection
+
+Row = Mapping[str, Any]
+TREND_DAYS = 14
+MOMENTS_PER_CAMERA = 3
+_DWELL_EDGES = (5, 10, 30, 60, 120, 300, 600, 1800)
+"""Seconds between which stays are counted together."""
+_TABLES = (
+    "activity_by_day",
+    "activity_by_hour",
+    "occupancy",
+    "heat",
+    "line_crossings",
+    "zone_visits",
+)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a report is about.
+
+    Args:
+        since: The first day, by the cameras' clocks.
+        until: The last day.
+        camera: The cameras; names may have ``*``.
+        faces: Whether it counts faces.
+        labels: Whether it counts labels.
+    """
+
+    since: date
+    until: date
+    camera: str = "*"
+    faces: bool = False
+    labels: bool = False
+
+    @property
+    def days(self) -> int:
+        """How many days."""
+        return (self.until - self.since).days + 1
+
+    @property
+    def text(self) -> str:
+        """The days as people write them."""
+        if self.days == 1:
+            return f"{self.since:%A, %d %B %Y}"
+        return f"{self.since:%d %B %Y} to {self.until:%d %B %Y}"
+
+
+@dataclass
+class Facts:
+    """What the lake says about a scope; tables are lists of rows.
+
+    Args:
+        by_day: Totals of each day, from two weeks before.
+        cameras: Totals of each camera.
+        by_hour: People of each camera and hour of the day.
+        minutes: The most people at once and the mean, by camera and five minutes, or by hour for
+            several days.
+        heat: Person-seconds of each camera and cell.
+        crossings: By camera, line, direction and hour of the day.
+        stays: How long people stayed, by camera and zone.
+        dwell: The same as a distribution.
+        moments: The busiest moments of each camera, with the place in the video.
+        faces: Faces by camera; None where not asked for or not there.
+        labels: The most frequent labels; likewise.
+        missing: Videos whose people are not known, or not all, and why.
+        silent: Cameras that recorded in the two weeks before and not now.
+        notes: What the lake lacks for this report.
+    """
+
+    by_day: list[Row] = field(default_factory=list)
+    cameras: list[Row] = field(default_factory=list)
+    by_hour: list[Row] = field(default_factory=list)
+    minutes: list[Row] = field(default_factory=list)
+    heat: list[Row] = field(default_factory=list)
+    crossings: list[Row] = field(default_factory=list)
+    stays: list[Row] = field(default_factory=list)
+    dwell: list[Row] = field(default_factory=list)
+    moments: list[Row] = field(default_factory=list)
+    faces: list[Row] | None = None
+    labels: list[Row] | None = None
+    missing: list[Row] = field(default_factory=list)
+    silent: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def gather(lake: Lake, scope: Scope) -> Facts:
+    """Ask the lake.
+
+    Raises:
+        LakeError: The lake cannot be read.
+        ConfigurationError: The lake has no camera of this name.
+    """
+    there = set(lake.tables())
+    facts = Facts()
+    with lake.connect() as connection:
+        ask = _Ask(connection, scope)
+        if "videos" not in there:
+            facts.notes.append("The lake has no videos yet.")
+            return facts
+        _check_camera(ask, lake.url)
+        if there.issuperset(_TABLES):
+            _gather_people(facts, ask)
+            if not (facts.crossings or facts.stays):
+                facts.notes.append("No person crossed a line or was in a zone of zones.yaml.")
+        else:
+            lacking = ", ".join(sorted(set(_TABLES) - there))
+            facts.notes.append(
+                f"People are not counted: the lake has no {lacking}. Analyze videos with "
+                "person_tracking, then run rekognition-dagster refresh."
+            )
+        if scope.faces:
+            facts.faces = ask(_FACES) if "face_detections" in there else None
+            if facts.faces is None:
+                facts.notes.append("The lake has no face_detections: no faces were looked for.")
+        if scope.labels:
+            facts.labels = ask(_LABELS) if "label_detections" in there else None
+            if facts.labels is None:
+                facts.notes.append("The lake has no label_detections: no labels were looked for.")
+        facts.missing = ask(_MISSING if "jobs" in there else _MISSING_JOBS)
+    return facts
+
+
+def _gather_people(facts: Facts, ask: _Ask) -> None:
+    facts.by_day = ask(_BY_DAY)
+    facts.cameras = ask(_CAMERAS)
+    facts.silent = [str(row["camera"]) for row in ask(_SILENT)]
+    facts.by_hour = ask(_BY_HOUR)
+    facts.minutes = ask(_MINUTES)
+    facts.heat = ask(_HEAT)
+    facts.crossings = ask(_CROSSINGS)
+    facts.stays = ask(_STAYS)
+    facts.dwell = ask(_DWELL)
+    facts.moments = _exact(ask, ask(_MOMENTS))
+
+
+def latest_day(lake: Lake, camera: str = "*") -> date | None:
+    """The last day on which a camera recorded, by its clock; None where no time is known."""
+    if "videos" not in lake.tables():
+        return None
+    query = (
+        "SELECT max(recorded_local)::DATE FROM videos WHERE coalesce(camera, '') GLOB $camera "
+        "AND recorded_at_source IS NOT NULL"
+    )
+    with lake.connect(["videos"]) as connection:
+        ((day,),) = connection.execute(query, {"camera": camera}).fetchall()
+    return day
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """Runs queries about a scope: ``$since``, ``$until``, ``$camera``, ``$before``."""
+
+    connection: LakeConnection
+    scope: Scope
+
+    def __call__(self, sql: str, **more: Any) -> list[Row]:
+        """The rows."""
+        known = {
+            "since": self.scope.since,
+            "until": self.scope.until,
+            "before": self.scope.since - timedelta(days=TREND_DAYS - 1),
+            "camera": self.scope.camera,
+            "several": self.scope.days > 1,
+            **more,
+        }
+        used = {name: value for name, value in known.items() if f"${name}" in sql}
+        for is_last in (False, True):
+            try:
+                answer = self.connection.execute(sql, used)
+                names = [column[0] for column in answer.description or ()]
+                return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
+            except _duckdb_error():
+                if is_last or not self.connection.leave_out_damaged(sql):
+                    raise
+        raise AssertionError
+
+
+def _duckdb_error() -> type[Exception]:
+    import duckdb
+
+    return duckdb.Error
+
+
+def _check_camera(ask: _Ask, url: str) -> None:
+    if "*" in ask.scope.camera or ask("SELECT 1 FROM videos WHERE camera = $camera LIMIT 1"):
+        return
+    names = [str(r["camera"]) for r in ask("SELECT DISTINCT camera FROM videos ORDER BY 1")]
+    raise ConfigurationError(
+        f"there is no camera {ask.scope.camera} in {url}; there are {', '.join(names[:20])}"
+    )
+
+
+def _exact(ask: _Ask, moments: Iterable[Row]) -> list[Row]:
+    """Find the video of each busiest minute, and the moment in it at which most people were."""
+    found: list[Row] = []
+    for moment in moments:
+        rows = ask(
+            _EXACT,
+            of=moment["camera"],
+            starts=moment["starts_at"],
+            ends=moment["starts_at"] + timedelta(minutes=1),
+        )
+        found += [{**moment, **row} for row in rows]
+    return found
+
+
+_OF = "coalesce(camera, '') GLOB $camera"
+_IN = f"{_OF} AND date BETWEEN $since AND $until"
+_SUMS = """
+    sum(people)::BIGINT AS people,
+    sum(person_seconds) / 3600 AS person_hours,
+    sum(recorded_s) / 3600 AS recorded_hours,
+    max(most)::BIGINT AS most,
+    sum(arrivals)::BIGINT AS arrivals,
+    sum(visits)::BIGINT AS visits,
+    sum(crossings)::BIGINT AS crossings,
+    sum(begun_mid_picture)::BIGINT AS begun_mid_picture,
+    sum(interpolated_share * person_seconds)
+        / nullif(sum(person_seconds) FILTER (interpolated_share IS NOT NULL), 0)
+        AS interpolated_share
+"""
+_BY_DAY = f"""
+SELECT day, {_SUMS} FROM activity_by_day
+WHERE {_OF} AND date BETWEEN $before AND $until GROUP BY day ORDER BY day
+"""
+_CAMERAS = f"""
+SELECT camera, arg_max(busiest_at, most) AS busiest_at, {_SUMS} FROM activity_by_day
+WHERE {_IN} GROUP BY camera ORDER BY people DESC, camera
+"""
+_SILENT = f"""
+SELECT DISTINCT camera FROM activity_by_day
+WHERE {_OF} AND date BETWEEN $before AND $until AND camera IS NOT NULL
+GROUP BY camera HAVING max(date) < $since ORDER BY camera
+"""
+_BY_HOUR = f"""
+SELECT camera, hour(hour_local) AS hour, sum(people)::BIGINT AS people
+FROM activity_by_hour WHERE {_IN} GROUP BY ALL ORDER BY camera, hour
+"""
+_MINUTES = f"""
+SELECT
+    camera,
+    time_bucket(CASE WHEN $several THEN INTERVAL 1 HOUR ELSE INTERVAL 5 MINUTE END, starts_local)
+        AS starts,
+    starts + CASE WHEN $several THEN INTERVAL 1 HOUR ELSE INTERVAL 5 MINUTE END AS ends,
+    max(most)::BIGINT AS most,
+    sum(person_seconds) / nullif(sum(recorded_s), 0) AS mean
+FROM occupancy
+WHERE {_IN} AND zone IS NULL AND period_minutes = 1
+GROUP BY ALL ORDER BY camera, starts
+"""
+_HEAT = f"""
+SELECT
+    camera,
+    cell_x,
+    cell_y,
+    sum(person_seconds) AS person_seconds,
+    sum(flow_x * person_seconds) / sum(person_seconds) AS flow_x,
+    sum(flow_y * person_seconds) / sum(person_seconds) AS flow_y
+FROM heat WHERE {_IN} GROUP BY ALL ORDER BY camera, cell_y, cell_x
+"""
+_CROSSINGS = f"""
+SELECT camera, line, direction, hour(crossed_local) AS hour, count(*) AS crossings
+FROM line_crossings WHERE {_IN} GROUP BY ALL ORDER BY ALL
+"""
+_STAYS = f"""
+SELECT
+    camera,
+    zone,
+    count(*) AS visits,
+    count(DISTINCT (video, person_index)) AS people,
+    median(dwell_s) AS median_s,
+    quantile_cont(dwell_s, 0.9) AS ninth_tenth_s,
+    max(dwell_s) AS longest_s,
+    avg(stood_still_s) AS stood_still_s,
+    count(*) FILTER (inside_at_start OR inside_at_end) AS cut_off
+FROM zone_visits WHERE {_IN} GROUP BY ALL ORDER BY camera, zone
+"""
+_DWELL = f"""
+SELECT
+    camera,
+    zone,
+    len(list_filter({list(_DWELL_EDGES)}, lambda edge : edge <= dwell_s)) AS bin,
+    count(*) AS visits
+FROM zone_visits WHERE {_IN} GROUP BY ALL ORDER BY ALL
+"""
+_MOMENTS = f"""
+WITH hours AS (
+    SELECT camera, starts_at, starts_local, most
+    FROM occupancy
+    WHERE {_IN} AND zone IS NULL AND period_minutes = 1 AND most > 0
+    QUALIFY row_number() OVER (
+        PARTITION BY camera, date_trunc('hour', starts_local) ORDER BY most DESC, starts_at
+    ) = 1
+)
+SELECT camera, starts_at, starts_local, most FROM hours
+QUALIFY row_number() OVER (PARTITION BY camera ORDER BY most DESC, starts_at)
+    <= {MOMENTS_PER_CAMERA}
+ORDER BY most DESC, camera, starts_at
+"""
+_EXACT = """
+WITH recorded AS (
+    SELECT
+        video,
+        recorded_at,
+        timezone,
+        epoch_ms($starts) - epoch_ms(recorded_at) AS from_ms,
+        epoch_ms($ends) - epoch_ms(recorded_at) AS until_ms
+    FROM videos
+    WHERE
+        camera IS NOT DISTINCT FROM $of
+        AND recorded_at < $ends
+        AND recorded_at + to_milliseconds(coalesce(duration_ms, 86400000)) > $starts
+),
+counted AS (
+    SELECT d.video, d.timestamp_ms, count(DISTINCT d.person_index) AS people
+    FROM person_detections AS d
+    JOIN recorded AS r ON r.video = d.video AND d.timestamp_ms >= r.from_ms
+        AND d.timestamp_ms < r.until_ms
+    WHERE d.video IN (SELECT video FROM recorded)
+    GROUP BY ALL
+)
+SELECT
+    c.video,
+    c.timestamp_ms,
+    c.people,
+    timezone(r.timezone, r.recorded_at + to_milliseconds(c.timestamp_ms)) AS at_local
+FROM counted AS c
+JOIN recorded AS r ON r.video = c.video
+ORDER BY c.people DESC, c.video, c.timestamp_ms
+LIMIT 1
+"""
+_VIDEOS = """
+SELECT * FROM videos
+WHERE coalesce(camera, '') GLOB $camera AND recorded_local::DATE BETWEEN $since AND $until
+"""
+_FACES = f"""
+SELECT v.camera, count(*) AS faces, count(DISTINCT v.video) AS videos
+FROM face_detections AS f
+JOIN ({_VIDEOS}) AS v ON v.video = f.video
+GROUP BY ALL ORDER BY faces DESC, camera
+"""
+_LABELS = f"""
+SELECT l.name AS label, count(DISTINCT (l.video, l.timestamp_ms // 1000)) AS seconds,
+    count(DISTINCT l.video) AS videos
+FROM label_detections AS l
+JOIN ({_VIDEOS}) AS v ON v.video = l.video
+GROUP BY ALL ORDER BY seconds DESC, label LIMIT 20
+"""
+_MISSING = f"""
+WITH latest AS (
+    SELECT video, operation, arg_max(status, completed_at) AS status,
+        arg_max(status_message, completed_at) AS status_message
+    FROM jobs GROUP BY ALL
+)
+SELECT v.camera, v.video, coalesce(j.operation, 'person_tracking') AS operation,
+    CASE
+        WHEN j.status IS NULL THEN 'not analyzed'
+        WHEN j.status <> 'SUCCEEDED' THEN lower(j.status) || coalesce(': ' || j.status_message, '')
+        ELSE v.warning
+    END AS reason
+FROM ({_VIDEOS}) AS v
+LEFT JOIN latest AS j ON j.video = v.video
+WHERE j.status IS NULL OR j.status <> 'SUCCEEDED' OR v.warning IS NOT NULL
+ORDER BY v.camera, v.video, operation
+"""
+_MISSING_JOBS = f"""
+SELECT camera, video, 'person_tracking' AS operation, 'not analyzed' AS reason
+FROM ({_VIDEOS}) ORDER BY camera, video
+"""
+
+
+def dwell_bins() -> list[str]:
+    """The names of the bins of :attr:`Facts.dwell`, in order."""
+    texts = [_duration(edge) for edge in _DWELL_EDGES]
+    between = [f"{a}-{b}" for a, b in pairwise(texts)]
+    return [f"< {texts[0]}", *between, f"{texts[-1]}+"]
+
+
+def _duration(seconds: int) -> str:
+    return f"{seconds} s" if seconds < 60 else f"{seconds // 60} min"
