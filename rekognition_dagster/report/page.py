@@ -16,6 +16,7 @@ from markupsafe import Markup
 from rekognition_dagster.report.charts import Chart
 from rekognition_dagster.report.facts import Facts, Row, Scope
 
+_PREVIEW_WIDTH = 320
 _MOST_TABLE_ROWS = 60
 """A chart of more rows has its data as CSV alone."""
 
@@ -38,6 +39,17 @@ class Picture:
     def uri(self) -> str:
         """An address that contains the picture."""
         return f"data:image/jpeg;base64,{base64.b64encode(self.jpeg).decode()}"
+
+    def preview(self) -> Picture:
+        """A small one, of some kilobytes."""
+        import cv2
+        import numpy as np
+
+        image: Any = cv2.imdecode(np.frombuffer(self.jpeg, np.uint8), cv2.IMREAD_COLOR)
+        width, height = _PREVIEW_WIDTH, round(_PREVIEW_WIDTH * self.height / self.width)
+        small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        encoded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 60])[1]
+        return Picture(encoded.tobytes(), width, height)
 
     @property
     def size(self) -> Markup:
