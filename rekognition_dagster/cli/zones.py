@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from datetime import datetime
 from pathlib import Path
@@ -112,9 +111,7 @@ def _read(place: str | None) -> Zones:
 
 def _lake(url: str | None) -> Lake | None:
     """The lake that is named, or that is here."""
-    from rekognition_dagster.cli.query import existing_lake
-    from rekognition_dagster.lake import Lake
-    from rekognition_dagster.lake.cameras import Cameras
+    from rekognition_dagster.cli.query import existing_lake, open_lake
 
     try:
         place = existing_lake(url)
@@ -122,7 +119,7 @@ def _lake(url: str | None) -> Lake | None:
         if url is not None:
             raise
         return None
-    return Lake(place, cameras=Cameras.from_env(os.environ))
+    return open_lake(place)
 
 
 def _cameras(lake: Lake) -> dict[str, str]:

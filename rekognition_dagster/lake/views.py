@@ -22,7 +22,7 @@ from rekognition_dagster.errors import LakeError
 from rekognition_dagster.lake import compaction
 from rekognition_dagster.lake.compaction import Day, Staged
 from rekognition_dagster.lake.damage import REMEDY, damaged
-from rekognition_dagster.lake.macros import MACROS
+from rekognition_dagster.lake.macros import macros_of
 from rekognition_dagster.lake.names import (
     escaped,
     is_compacted,
@@ -202,7 +202,8 @@ class Views:
 
     def named(self, text: str) -> list[str]:
         """The tables that a statement may read."""
-        macros = [m for name, m in MACROS.items() if re.search(rf"\b{name}\b", text, re.I)]
+        macros = macros_of(self.tables)
+        macros = [m for name, m in macros.items() if re.search(rf"\b{name}\b", text, re.I)]
         text = " ".join([text, *(t for m in macros for t in m.tables)])
         found = [t for t in self.tables if re.search(rf"\b{t}\b", text, re.IGNORECASE)]
         return list(self.tables) if not found and _LISTS_TABLES.search(text) else found
@@ -213,7 +214,7 @@ class Views:
             if table not in self.made:
                 self._make(connection, table)
                 self.made.add(table)
-        for name, macro in MACROS.items():
+        for name, macro in macros_of(self.tables).items():
             if name not in self.macros and self.made.issuperset(macro.tables):
                 with contextlib.suppress(duckdb.BinderException):  # a user's table of that name
                     connection.execute(macro.statement)
