@@ -218,6 +218,74 @@ def test_a_model_per_day_that_cannot_work_is_refused(tmp_path: Path, sql: str, w
         compute(lake, "", [SqlModel("mine", sql)])
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "\n\n-- A row a day.\n-- per: day of day\n",
+        "-- A row a day.\n-- Per: Day of day\n",
+        "-- A row a day.\n\n  --per : day of day.\n\n",
+    ],
+)
+def test_a_header_is_read_as_people_write_it(header: str) -> None:
+    model = SqlModel("mine", f"{header}SELECT camera, day FROM minutes")
+    assert model.day_column == "day"
+    assert model.description.startswith("A row a day.\n")
+
+
+@pytest.mark.parametrize(
+    ("sql", "wrong"),
+    [
+        ("SELECT camera,\n  dya AS day\nFROM minutes", r'mine.sql:5\) is wrong: .*"dya" not found'),
+        ("SELECT camera, day FRM minutes", r"mine.sql:4\) is wrong: Parser Error: syntax error"),
+        ("SELECT camera, day\nFROM minuets", r"mine.sql:5\) is wrong: .*minuets does not exist"),
+        ("SELECT camera, 'x'::DATE AS day\nFROM minutes", r"mine.sql:4\) is wrong: .*'x'|\"x\""),
+    ],
+)
+def test_a_mistake_in_a_model_names_it_and_its_file_and_line(
+    tmp_path: Path, sql: str, wrong: str
+) -> None:
+    lake = walked(tmp_path)
+    write_walks(lake, "north/2026-01-31/120000.mp4", [STANDS])
+    path = tmp_path / "mine.sql"
+    path.write_text(f"\n-- Mine.\n-- per: day of day\n{sql}\n")
+    with pytest.raises(ConfigurationError, match=r"^the model mine \(/.*" + wrong):
+        compute(lake, "", [SqlModel.read(path)])
+
+
+def test_the_documented_columns_are_those_of_the_models_and_null_in_older_files(
+    tmp_path: Path,
+) -> None:
+    import pyarrow.parquet as pq
+
+    from rekognition_dagster.analytics import compute_standard
+    from rekognition_dagster.lake.tables import ANALYTICS
+
+    lake = walked(tmp_path)
+    video = write_walks(lake, "north/2026-01-31/120000.mp4", [STANDS, STANDS])
+    compute_standard(lake, [video])
+    compute(lake, ZONE.format(camera="north", bottom=0.6))
+    assert sorted(ANALYTICS) == sorted(m.name for m in load_models())
+    for table, columns in ANALYTICS.items():
+        registered = pq.read_schema(Path(lake.url) / ".tables" / f"{table}.parquet")
+        assert registered.names == list(columns)
+        found = dict(rows(lake, f"SELECT column_name, column_type FROM (DESCRIBE {table})"))
+        assert {
+            c: found[c].replace("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ") for c in columns
+        } == (columns)
+    for path in (*Path(lake.url).glob("*/date=*/*"), *Path(lake.url).glob(".tables/*")):
+        table = path.stem if path.parent.name == ".tables" else path.parts[-3]
+        if table in ANALYTICS:
+            former = pq.ParquetFile(path).read()
+            kept = {"video", "camera", "person_index"}.intersection(former.column_names)
+            pq.write_table(former.select(sorted(kept)), path)
+    for table, columns in ANALYTICS.items():
+        found = rows(lake, f"SELECT {', '.join(columns)} FROM {table}")
+        assert table == "line_crossings" or found
+    for call in ("people_between('*'", "visits_between('*', '*'", "crossings_between('*', '*'"):
+        rows(lake, f"FROM {call}, TIMESTAMP '2026-01-31', TIMESTAMP '2026-02-01')")
+    list(refresh(lake, parse_zones("")))
+
+
 def test_the_day_of_a_damaged_file_is_computed_again(tmp_path: Path) -> None:
     lake = walked(tmp_path)
     write_walks(lake, "north/2026-01-31/120000.mp4", [STANDS])
