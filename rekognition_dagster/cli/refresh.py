@@ -47,7 +47,7 @@ def refresh(
       rekognition-dagster refresh --lake lake --zones zones.yaml --since 2026-01-01
     """
     from rekognition_dagster.analytics.refresh import refresh as compute
-    from rekognition_dagster.analytics.zones import read_zones
+    from rekognition_dagster.analytics.zones import read_zones, warnings_of
     from rekognition_dagster.cli.query import open_lake
 
     lake = open_lake(url)
@@ -63,7 +63,10 @@ def refresh(
     days: Counter[str] = Counter()
     rows: Counter[str] = Counter()
     first, last = (moment.date() if moment else None for moment in (since, until))
-    for done in compute(lake, read_zones(None if no_zones else zones), since=first, until=last):
+    ours = read_zones(None if no_zones else zones)
+    for warning in warnings_of(ours):
+        click.echo(f"warning: {warning}", err=True)
+    for done in compute(lake, ours, since=first, until=last):
         days[done.model.name] += 1
         rows[done.model.name] += done.rows
     for name in sorted(days):
