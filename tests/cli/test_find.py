@@ -172,7 +172,8 @@ def test_times_that_are_none_are_refused(place: Path, times: tuple[str, str], er
         ("CAMERA_TIMEZONES", '["UTC"]', "is no JSON object; write e.g. "),
         ("CAMERA_TIMEZONES", '{"north": "Mars"}', "CAMERA_TIMEZONES: 'Mars' is not a time zone"),
         ("TIMEZONE", "Mars", "REKOGNITION_DAGSTER_TIMEZONE: 'Mars' is not a time zone"),
-        ("CAMERA_PATTERN", "{cam}/x.mp4", "CAMERA_PATTERN: '{cam}/x.mp4' has no {camera}"),
+        ("CAMERA_PATTERN", "{cam}/x.mp4", "CAMERA_PATTERN: '{cam}/x.mp4' has an unknown part"),
+        ("CAMERA_PATTERN", "{site}/x.mp4", "CAMERA_PATTERN: '{site}/x.mp4' has no {camera}"),
         ("ZONES_SINCE", "soon", "ZONES_SINCE: 'soon' is no day; write e.g. 2026-01-31"),
     ],
 )
