@@ -364,6 +364,13 @@ class Settings(dg.Model, dg.Resolvable):
         " As far as there are videos by default.",
         examples=["2026-01-01"],
     )
+    days_quiet_minutes: float = Field(
+        default=10,
+        ge=0,
+        allow_inf_nan=False,
+        description="Tables per day are computed when no results have come for so long, and once"
+        " an hour while they keep coming.",
+    )
     owners: list[str] = Field(
         default=[],
         description="Owners of the assets: e-mail addresses, or team:NAME.",
