@@ -193,7 +193,7 @@ def _check(lake: Lake, connection: LakeConnection, what: Moments, tables: list[s
         rows = connection.execute(f"SELECT DISTINCT {column} FROM {table}").fetchall()
         names = _nearest(name, [str(n) for (n,) in rows if n is not None])
         if not names and (kind not in _NONE or _has_jobs(connection, kind)):
-            continue  # nobody was in any zone, or crossed any line: there is nothing to find
+            continue  # no visit, or no crossing, in the whole lake
         hint = ", ".join(names) or _NONE[kind]
         raise ConfigurationError(f"there is no {kind} {name} in {lake.url}; there are {hint}")
 

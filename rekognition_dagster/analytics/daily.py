@@ -143,7 +143,7 @@ placed AS (
 )
 SELECT
     *,
-    -- of what was last changed when, nobody knows whether it overlaps
+    -- the time of the last change does not say whether two files overlap
     CASE
         WHEN camera IS NULL OR recorded_at_source = 'modified' THEN 0
         ELSE greatest(0, coalesce(earlier_until_ms, 0) - start_ms)

@@ -485,18 +485,18 @@ def warnings_of(zones: Zones) -> list[str]:
                 if values <= {0.0} or values <= {1.0}:
                     found.append(
                         f"{zones.source}:{shape.line}: the line {shape.name} lies on the border of "
-                        "the picture: nobody can cross it. Move it into the picture"
+                        "the picture, where no crossing can be seen. Move it into the picture"
                     )
             if zones.options.point == "bottom" and all(p[1] < 0.02 for p in shape.points):
                 found.append(
                     f"{zones.source}:{shape.line}: the line {shape.name} lies at the top of the "
-                    "picture, where no feet are: nobody can cross it"
+                    "picture, where no feet are, so that no crossing can be seen"
                 )
             length = sum(math.dist(a, b) for a, b in pairwise(shape.points))
             if length < 0.01:
                 found.append(
                     f"{zones.source}:{shape.line}: the line {shape.name} is shorter than a "
-                    "hundredth of the picture: almost nobody can cross it"
+                    "hundredth of the picture: hardly any path crosses it"
                 )
     return found
 

@@ -133,7 +133,7 @@ def _cameras(lake: Lake) -> dict[str, str]:
 
 
 def _unmatched(zones: Zones, cameras: list[str]) -> list[str]:
-    """Warnings of cameras that no video is of."""
+    """Warnings of cameras without videos."""
     import fnmatch
 
     found: dict[str, None] = {}
@@ -142,8 +142,8 @@ def _unmatched(zones: Zones, cameras: list[str]) -> list[str]:
             if not any(fnmatch.fnmatchcase(c, pattern) for c in cameras):
                 known = ", ".join(cameras[:10])
                 found[
-                    f"{zones.source}:{one.line}: no video is of the camera {pattern}; there are "
-                    f"{known}"
+                    f"{zones.source}:{one.line}: there is no video of the camera {pattern}; "
+                    f"there are {known}"
                 ] = None
     return list(found)
 

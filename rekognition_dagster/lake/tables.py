@@ -172,6 +172,8 @@ ANALYTICS: Mapping[str, Mapping[str, str]] = {
         "most": "BIGINT",
         "arrivals": "BIGINT",
         "begun_mid_picture": "BIGINT",
+        "joined": "BIGINT",
+        "interpolated_share": "DOUBLE",
     },
     "person_paths": {
         "video": "VARCHAR",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timezone
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from walks import compute, rows, straight, walked, write_walks
 
@@ -15,6 +17,7 @@ from rekognition_dagster.analytics.zones import parse_zones
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.lake import Lake
 from rekognition_dagster.lake.cameras import Cameras
+from rekognition_dagster.lake.lake import DayPart
 from rekognition_dagster.videos import Video
 
 ZONE = """
@@ -113,6 +116,28 @@ def test_occupancy_counts_the_most_at_once_and_who_came(tmp_path: Path) -> None:
     )
     # in the zone: 30 s, and from 13.2 to 20.8; in the picture one came in from its side
     assert found == [("counter", 2, 2, 1, 1, 37.6), (None, 3, 2, 2, 1, 58.0)]
+
+
+def test_occupancy_says_how_far_to_trust_it(tmp_path: Path) -> None:
+    lake = walked(tmp_path)
+    people = [
+        straight((0, 0.5, 0.5), (20, 0.5, 0.5)),
+        # lost for ten seconds, and joined again
+        [*straight((0, 0.45, 0.5), (10, 0.45, 0.5)), *straight((20, 0.45, 0.5), (30, 0.45, 0.5))],
+        straight((0, 0.1, 0.5), (20, 0.1, 0.5)),
+    ]
+    key = "north/2026-01-31/120000.mp4"
+    write_walks(lake, key, people, filled=[(0, 0.0, 9.95), (2, 0.0, 20.0)])
+    compute(lake, ZONE.format(camera="north", bottom=0.6))
+    found = rows(
+        lake,
+        "SELECT zone, period_minutes, people, joined, round(interpolated_share, 2) "
+        "FROM occupancy ORDER BY ALL",
+    )
+    # of 201, 202 and 201 detections 100, none and all
+    expected = [("counter", n, 2, 1, 0.25) for n in (1, 60)]
+    assert found == [*expected, *((None, n, 3, 1, 0.5) for n in (1, 60))]
+    assert rows(lake, "SELECT round(interpolated_share, 2) FROM activity_by_day") == [(0.5,)]
 
 
 def test_an_empty_video_is_zero_people_and_a_day_without_videos_nothing(tmp_path: Path) -> None:
@@ -294,6 +319,24 @@ def test_the_day_of_a_damaged_file_is_computed_again(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:50])
     assert written(compute(lake)) == {("activity_by_day", "2026-01-31", "north")}
     assert rows(lake, "SELECT count(*) FROM activity_by_day") == [(1,)]
+
+
+def test_a_day_s_file_in_s3_keeps_what_others_write_at_the_same_time(bucket: str) -> None:
+    lakes = [Lake(f"s3://{bucket}/lake") for _ in range(3)]
+    day, cameras = date(2026, 1, 31), ["north", "south", None]
+
+    def write(lake: Lake, camera: str | None) -> None:
+        rows = pa.table({"camera": pa.array([camera], pa.string()), "people": [1]})
+        for n in range(2):
+            lake.write_day("crowds", day, {camera: DayPart(rows, f"{camera} {n}")})
+
+    with ThreadPoolExecutor(3) as threads:
+        for done in [threads.submit(write, *pair) for pair in zip(lakes, cameras, strict=True)]:
+            done.result()
+    assert lakes[0].days("crowds") == {day: {c: f"{c} 1" for c in cameras}}
+    found = rows(lakes[0], "SELECT camera, people FROM crowds ORDER BY camera")
+    assert found == [("north", 1), ("south", 1), (None, 1)]
+    assert [f for f in lakes[0].storage.files() if ".lock" in f] == []
 
 
 def test_a_video_of_unknown_time_is_in_no_day(tmp_path: Path) -> None:

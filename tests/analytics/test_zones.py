@@ -179,9 +179,9 @@ def test_a_name_may_come_again_at_another_time_only() -> None:
 @pytest.mark.parametrize(
     ("points", "warning"),
     [
-        ("[[0, 0.1], [0, 0.9]]", "nobody can cross it"),
+        ("[[0, 0.1], [0, 0.9]]", "no crossing can be seen"),
         ("[[0.1, 0.01], [0.9, 0.01]]", "no feet are"),
-        ("[[0.5, 0.5], [0.501, 0.5]]", "almost nobody"),
+        ("[[0.5, 0.5], [0.501, 0.5]]", "hardly any path"),
     ],
 )
 def test_a_line_that_cannot_be_crossed_is_a_warning(points: str, warning: str) -> None:
@@ -195,3 +195,16 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert read_zones(None).shapes == ()
     with pytest.raises(ConfigurationError, match="there is no such file"):
         read_zones(tmp_path / "zones.yaml")
+
+
+def test_a_file_in_s3_is_read(bucket: str) -> None:
+    import boto3
+
+    s3 = boto3.client("s3")
+    s3.put_object(Bucket=bucket, Key="site/zones.yaml", Body=GOOD.encode())
+    s3.put_object(Bucket=bucket, Key="zones.yaml", Body=b"cameras: 3")
+    assert len(read_zones(f"s3://{bucket}/site/zones.yaml").shapes) == 3
+    with pytest.raises(ConfigurationError, match=rf"s3://{bucket}/zones.yaml:1: cameras must be"):
+        read_zones(f"s3://{bucket}/zones.yaml")
+    with pytest.raises(ConfigurationError, match=r"no.yaml: there is no such file"):
+        read_zones(f"s3://{bucket}/no.yaml")

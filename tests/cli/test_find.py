@@ -217,7 +217,7 @@ def test_zones_are_checked_against_the_lake_s_cameras(place: Path) -> None:
     assert "north: zone counter, line door" in output
     (place / "zones.yaml").write_text(ZONES.replace("north", "nroth"))
     output = run("zones", "check", "--lake", "lake")
-    assert "zones.yaml:4: no video is of the camera nroth; there are north, south" in output
+    assert "zones.yaml:4: there is no video of the camera nroth; there are north, south" in output
     (place / "zones.yaml").write_text(ZONES.replace("[0.6, 0.4]", "[0.6]"))
     output = run("zones", "check", "--lake", "lake", status=1)
     assert "zones.yaml:4: a point of the zone counter must be [x, y]" in output
