@@ -21,6 +21,7 @@ KNOWN = frozenset(
         "CATALOGUE",
         "COMPACTION",
         "DATE_PATTERN",
+        "DAYS_QUIET_MINUTES",
         "DELETED",
         "DETECTOR",
         "FACE_ATTRIBUTES",

@@ -5,11 +5,13 @@ Its tables are pruned by day and by video, so that one camera's day in a large l
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, fields
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
 from rekognition_dagster.errors import ConfigurationError
+from rekognition_dagster.lake.macros import paths_of, people_select
 
 if TYPE_CHECKING:
     from rekognition_dagster.lake import Lake
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _NEAR_MS = 1000
 """A face or a label counts that was seen so long before or after."""
+_PEOPLE = "person_detections"
 _FIRST, _LAST = date(1970, 1, 1), date(2200, 1, 1)
 
 
@@ -30,7 +33,8 @@ class Moments:
         since: The first day.
         until: The last day.
         weekday: ``monday`` to ``sunday``.
-        between: Times of day, from and until; past midnight where the first is later.
+        between: Seconds of the day, from and until, 86400 at most; past midnight where the first
+            is later.
         zone: Who was in this zone.
         line: Who crossed this line.
         crossed: In this direction.
@@ -43,7 +47,7 @@ class Moments:
     since: date | None = None
     until: date | None = None
     weekday: str | None = None
-    between: tuple[time, time] | None = None
+    between: tuple[int, int] | None = None
     zone: str | None = None
     line: str | None = None
     crossed: str | None = None
@@ -114,24 +118,26 @@ def _found(lake: Lake, connection: LakeConnection, what: Moments) -> str:
     by_line = what.line is not None or what.crossed is not None
     tables = ["zone_visits"] * (what.zone is not None) + ["line_crossings"] * by_line
     if not tables:
-        tables = ["label_detections"] if what.label and not what.with_face else ["person_paths"]
+        tables = ["label_detections"] if what.label and not what.with_face else [_PEOPLE]
     _check(lake, connection, what, tables)
     since = datetime.combine(what.since or _FIRST, time())
     until = datetime.combine((what.until or _LAST) + timedelta(1), time())
-    window = f"TIMESTAMP '{since}', TIMESTAMP '{until}'"
+    times = f"TIMESTAMP '{since}'", f"TIMESTAMP '{until}'"
+    window = ", ".join(times)
     sources = {
-        "person_paths": f"people_between({_q(what.camera)}, {window})",
         "zone_visits": f"visits_between({_q(what.camera)}, {_q(what.zone or '*')}, {window})",
         "line_crossings": f"crossings_between({_q(what.camera)}, {_q(what.line or '*')}, {window})",
         "label_detections": f"labels_between({_q(what.camera)}, {_q(what.label or '*')}, {window})",
     }
     columns = {
-        "person_paths": "NULL AS place",
+        "person_detections": "NULL AS place",
         "zone_visits": "zone AS place",
         "line_crossings": "line || ' ' || direction AS place",
         "label_detections": "label AS place",
     }
     first = tables[-1]
+    if first == _PEOPLE:
+        sources[_PEOPLE] = _people(lake, connection, _q(what.camera), times)
     person = "person_index" if first != "label_detections" else "NULL::BIGINT AS person_index"
     conditions = ["true", *_clock(what)]
     if what.crossed is not None:
@@ -170,13 +176,32 @@ def _found(lake: Lake, connection: LakeConnection, what: Moments) -> str:
     )
 
 
+def _people(lake: Lake, connection: LakeConnection, camera: str, times: tuple[str, str]) -> str:
+    """People from ``person_paths``, and from the detections of videos that it lacks."""
+    has_paths = "person_paths" in lake.tables()
+    since, until = times
+    rows = connection.execute(
+        "SELECT DISTINCT v.video FROM videos AS v JOIN jobs AS j ON j.video = v.video "
+        "WHERE j.operation = 'person_tracking' AND j.rows > 0 "
+        f"AND coalesce(v.camera, '') GLOB {camera} AND v.recorded_local < {until} AND "
+        "timezone(v.timezone, v.recorded_at + to_milliseconds(coalesce(v.duration_ms, 86400000))) "
+        f">= {since}"
+        + (" AND v.video NOT IN (SELECT video FROM person_paths)" if has_paths else "")
+    ).fetchall()
+    pieces = [f"FROM people_between({camera}, {since}, {until})"] if has_paths else []
+    if rows or not has_paths:
+        videos = ", ".join(_q(uri) for (uri,) in rows) or "''"
+        pieces.append(people_select(paths_of(f"video IN ({videos})"), camera, since, until))
+    return f"({' UNION ALL BY NAME '.join(pieces)})"
+
+
 def _clock(what: Moments) -> list[str]:
     """Conditions on the time of day and the day of the week."""
     found: list[str] = []
     if what.weekday:
         found.append(f"isodow(from_local) = {_DAYS.index(what.weekday) + 1}")
     if what.between:
-        first, last = (t.hour * 3600 + t.minute * 60 + t.second for t in what.between)
+        first, last = what.between
         length = (last - first) % 86400 or 86400
         # of the day on which it began, of the one before and of the next
         opens = [f"(from_local::DATE + to_seconds({first + n * 86400}))" for n in (-1, 0, 1)]
@@ -195,28 +220,48 @@ def _check(lake: Lake, connection: LakeConnection, what: Moments, tables: list[s
     for table in tables:
         if table not in there:
             raise ConfigurationError(
-                f"{lake.url} has no table {table}: analyze videos with person-tracking first, or "
-                "run `rekognition-dagster refresh`"
+                f"{lake.url} has no table {table}: run `rekognition-dagster refresh`"
             )
-    by_camera = "videos" if tables[-1] == "label_detections" else tables[-1]
     asked = [
-        (by_camera, "camera", what.camera),
-        ("zone_visits", "zone", what.zone),
-        ("line_crossings", "line", what.line),
-        ("line_crossings", "direction", what.crossed),
+        ("videos", "camera", "camera", what.camera),
+        ("zone_visits", "zone", "zone", what.zone),
+        ("line_crossings", "line", "line", what.line),
+        ("line_crossings", "direction", "direction", what.crossed),
+        ("label_detections", "name", "label", what.label),
     ]
-    for table, column, name in asked:
-        if name is None or "*" in name:
+    for table, column, kind, name in asked:
+        if name is None or set(name) & _WILD:
             continue
-        there = connection.execute(f"SELECT 1 FROM {table} WHERE {column} = ? LIMIT 1", [name])
-        if there.fetchone():
+        same = "lower({0}) = lower(?)" if kind == "label" else "{0} = ?"
+        query = f"SELECT 1 FROM {table} WHERE {same.format(column)} LIMIT 1"
+        if connection.execute(query, [name]).fetchone():
             continue
         rows = connection.execute(f"SELECT DISTINCT {column} FROM {table}").fetchall()
-        names = ", ".join(sorted(str(n) for (n,) in rows if n is not None)[:20])
-        if not names and column != "camera":
-            continue  # nobody was in any zone, or crossed any line: there is nothing to find
-        hint = names or "none; set REKOGNITION_DAGSTER_CAMERA_PATTERN and run refresh"
-        raise ConfigurationError(f"there is no {column} {name} in {lake.url}; there are {hint}")
+        names = _nearest(name, [str(n) for (n,) in rows if n is not None])
+        if not names and (kind not in _NONE or _has_jobs(connection, kind)):
+            continue  # no visit, or no crossing, in the whole lake
+        hint = ", ".join(names) or _NONE[kind]
+        raise ConfigurationError(f"there is no {kind} {name} in {lake.url}; there are {hint}")
+
+
+_SHOWN = 20
+_WILD = frozenset("*?[")
+_NONE = {
+    "camera": "none; set REKOGNITION_DAGSTER_CAMERA_PATTERN and run refresh",
+    "label": "none; analyze videos with --operation label-detection",
+}
+
+
+def _nearest(name: str, names: list[str]) -> list[str]:
+    """Names in order; of too many those that are most like ``name``."""
+    nearest = difflib.get_close_matches(name, names, _SHOWN, 0.0) if len(names) > _SHOWN else names
+    return sorted(nearest)
+
+
+def _has_jobs(connection: LakeConnection, kind: str) -> bool:
+    """Whether a job looked for labels in some video."""
+    query = "SELECT 1 FROM jobs WHERE operation = 'label_detection' LIMIT 1"
+    return kind == "label" and connection.execute(query).fetchone() is not None
 
 
 def _q(text: str) -> str:

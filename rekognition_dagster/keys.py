@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
@@ -24,6 +25,9 @@ _PARTS = {
     "millisecond": "%f",
 }
 """What a part of such a name means without a format of its own; ``-`` is any separator or none."""
+_FREE = ("camera", "site", "any")
+"""Parts that match the name of a folder or a part of it."""
+_EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,5}$")
 _DIRECTIVES = {
     "Y": r"\d{4}",
     "y": r"\d\d",
@@ -47,13 +51,14 @@ class KeyPattern:
     It is looked for where a folder of the key begins; of several places the first counts.
 
     Args:
-        text: The pattern. ``{name}`` matches the name of a folder or a part of it;
-            ``{name:%Y-%m-%d}`` digits by strftime's directives Y, y, m, d, H, M, S, f, s (seconds
-            since 1970) and z. ``{date}``, ``{time}``, ``{datetime}``, ``{year}``, ``{month}``,
-            ``{day}``, ``{hour}``, ``{minute}``, ``{second}`` and ``{millisecond}`` need no format.
+        text: The pattern. ``{camera}``, ``{site}`` and ``{any}`` match the name of a folder or a
+            part of it; ``{at:%Y-%m-%d}``, with any name, digits by strftime's directives Y, y, m,
+            d, H, M, S, f, s (seconds since 1970) and z. ``{date}``, ``{time}``, ``{datetime}``,
+            ``{year}``, ``{month}``, ``{day}``, ``{hour}``, ``{minute}``, ``{second}`` and
+            ``{millisecond}`` need no format. An extension at the end matches in any case.
 
     Raises:
-        ValueError: The pattern has no part, or is malformed.
+        ValueError: The pattern has no part or an unknown one, or is malformed.
     """
 
     text: str
@@ -131,6 +136,8 @@ def _compiled(pattern: str) -> tuple[str, tuple[str, ...]]:
         )
     expression, groups, is_digits = re.escape(literals[0]), [], False
     for name, text, literal in zip(names, formats, literals[1:], strict=True):
+        if text is None and name not in (*_FREE, *_PARTS):
+            raise ValueError(_unknown(pattern, name))
         is_digits = text is not None or name in _PARTS
         if not is_digits:
             expression += f"({_NAME})"
@@ -140,9 +147,27 @@ def _compiled(pattern: str) -> tuple[str, tuple[str, ...]]:
             expression += piece
             groups += found
         expression += re.escape(literal)
+    if extension := _EXTENSION.search(literals[-1]):
+        expression = expression.removesuffix(re.escape(extension[0]))
+        expression += "".join(_any_case(letter) for letter in extension[0])
     # Digits end where they end; any other part at the end goes on to the end of its folder.
     end = "" if literals[-1] else (r"(?:\D|$)" if is_digits else "(?:/|$)")
     return f"(?:^|/)({expression}){end}", tuple(groups)
+
+
+def _unknown(pattern: str, name: str) -> str:
+    known = (*_FREE, *_PARTS)
+    near = difflib.get_close_matches(name, known, 1, 0.5)
+    hint = f"; did you mean {{{near[0]}}}?" if near else "."
+    parts = ", ".join(f"{{{n}}}" for n in known)
+    return (
+        f"{pattern!r} has an unknown part {{{name}}}{hint} There are {parts}, and with a format "
+        "any name, such as {at:%Y%m%d}"
+    )
+
+
+def _any_case(letter: str) -> str:
+    return f"[{letter.lower()}{letter.upper()}]" if letter.isalpha() else re.escape(letter)
 
 
 def _of_format(pattern: str, text: str, given: str | None) -> tuple[str, list[str]]:

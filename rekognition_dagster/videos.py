@@ -203,8 +203,8 @@ class Partitioning:
     Args:
         pattern: The part of a key that videos of a partition share, e.g. ``{camera}/{date}``. It is
             looked for where a folder of the key begins. ``{date}``, ``{year}``, ``{month}``,
-            ``{day}`` and ``{hour}`` match digits, every other ``{field}`` the name of a folder or
-            a part of it. None gives every video a partition of its own.
+            ``{day}`` and ``{hour}`` match digits; ``{camera}``, ``{site}`` and ``{any}`` the name
+            of a folder or a part of it. None gives every video a partition of its own.
 
     Raises:
         ValueError: The pattern has no field, or is malformed.

@@ -12,7 +12,7 @@ import inspect
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,9 +27,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
+    from rekognition_dagster.lake.views import LakeConnection
+
 STANDARD_MODELS = Path(__file__).parent
 """The models that come with the package."""
 _RESERVED = ("audit",)
+_PER = re.compile(r"per\s*:(.*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,10 @@ class AnalyticsModel(ABC):
     def create(self, connection: DuckDBPyConnection) -> None:
         """Make a temporary table of the model's name, from what the connection sees."""
 
+    def place_of(self, error: Exception) -> str:
+        """The model and, as far as they are known, the file and line of an error of DuckDB."""
+        return f"the model {self.name}"
+
 
 @dataclass(frozen=True)
 class SqlModel(AnalyticsModel):
@@ -94,42 +101,44 @@ class SqlModel(AnalyticsModel):
             comment has a line ``per: day of COLUMN``. Such a model has a column ``camera``, sees
             the videos of a camera that touch a day, and the tables of :mod:`daily`. COLUMN is a
             date or a time and says which day a row is of.
+        path: The file that has it, for messages.
     """
 
     sql: str
+    path: Path | None = field(default=None, compare=False)
 
     @classmethod
     def read(cls, path: Path) -> SqlModel:
         """Read the model in a .sql file."""
-        return cls(path.stem, path.read_text(encoding="utf-8"))
+        return cls(path.stem, path.read_text(encoding="utf-8"), path)
 
     @property
     def description(self) -> str:
         """The comment that the file opens with, and the SQL."""
-        lines = [line for line in self._header() if not line.startswith("per:")]
+        lines = [line for line in self._header() if not _PER.match(line)]
         return f"{' '.join(lines)}\n\n```sql\n{self.sql.strip()}\n```"
 
     @property
     def day_column(self) -> str | None:
         """See :attr:`AnalyticsModel.day_column`."""
-        header = "".join(f"{line}\n" for line in self._header())
-        found = re.search(r"^per:(.*)$", header, re.MULTILINE)
-        if found is None or found[1].strip() == "video":
+        found = next(filter(None, map(_PER.match, self._header())), None)
+        if found is None or found[1].strip().lower() == "video":
             return None
-        day = re.fullmatch(r"\s*day of (\w+)\s*", found[1])
+        day = re.fullmatch(r"\s*day\s+of\s+(\w+)\s*\.?", found[1], re.IGNORECASE)
         if day is None:
             raise ConfigurationError(
-                f"{self.name}: 'per:{found[1]}' is not known; write per: video, or per: day of "
-                "COLUMN"
+                f"{self.path or self.name}: 'per:{found[1]}' is not known; write per: video, or "
+                "per: day of COLUMN"
             )
         return day[1]
 
     def _header(self) -> Iterator[str]:
-        """The lines of the comment that the file opens with."""
-        for line in self.sql.splitlines():
-            if not line.startswith("--"):
+        """The lines of the comments that the file opens with."""
+        for line in map(str.strip, self.sql.splitlines()):
+            if line.startswith("--"):
+                yield line.lstrip("-").strip()
+            elif line:
                 break
-            yield line.removeprefix("--").strip()
 
     @property
     def column_descriptions(self) -> dict[str, str]:
@@ -150,8 +159,14 @@ class SqlModel(AnalyticsModel):
 
     def create(self, connection: DuckDBPyConnection) -> None:
         """See :meth:`AnalyticsModel.create`."""
-        select = self.sql.strip().rstrip(";")
-        connection.execute(f'CREATE OR REPLACE TEMP TABLE "{self.name}" AS {select}')
+        select = self.sql.rstrip().rstrip(";")
+        connection.execute(f'CREATE OR REPLACE TEMP TABLE "{self.name}" AS\n{select}')
+
+    def place_of(self, error: Exception) -> str:
+        """See :meth:`AnalyticsModel.place_of`."""
+        found = re.search(r"^LINE (\d+):", str(error), re.MULTILINE)
+        line = f":{max(1, int(found[1]) - 1)}" if found else ""
+        return f"{super().place_of(error)} ({self.path or 'SQL'}{line})"
 
 
 @dataclass(frozen=True)
@@ -264,18 +279,11 @@ def compute(
     Raises:
         DamagedFileError: A file of some videos is damaged; the others were computed.
         LakeError: The lake cannot be read or written.
-        duckdb.Error: The SQL is wrong.
+        ConfigurationError: The SQL is wrong; the text has the model, its file and the line.
     """
-    import duckdb
-
     tables = model.mentions({*lake.tables(), *TABLES} - {model.name})
     with lake.connect(tables, list(videos)) as connection:
-        try:
-            model.create(connection)
-        except duckdb.Error:
-            if not connection.leave_out_damaged(" ".join(tables)):
-                raise
-            model.create(connection)
+        create_table(connection, model, tables)
         slices, rows = _by_video(connection, model.name)
         damaged = {v: lake.files_of(tables, v) & connection.damaged.keys() for v in videos}
         for video in videos:
@@ -290,6 +298,29 @@ def compute(
                 f"{model.name} was not computed for {sum(map(bool, damaged.values()))} videos: "
                 f"{', '.join(named[:10])} cannot be read. {REMEDY}"
             )
+
+
+def create_table(
+    connection: LakeConnection, model: AnalyticsModel, tables: Collection[str]
+) -> None:
+    """Make a model's table; without damaged files, if some of ``tables`` have any.
+
+    Raises:
+        ConfigurationError: The SQL is wrong; the text has the model, its file and the line.
+        duckdb.Error: DuckDB could not do it, for want of memory for instance.
+    """
+    import duckdb
+
+    try:
+        try:
+            model.create(connection)
+        except duckdb.Error:
+            if not connection.leave_out_damaged(" ".join(tables)):
+                raise
+            model.create(connection)
+    except (duckdb.ProgrammingError, duckdb.DataError) as error:
+        text = re.sub(r"\s*\n\s*", " ", str(error).partition("\n\nLINE")[0])
+        raise ConfigurationError(f"{model.place_of(error)} is wrong: {text}") from error
 
 
 def compute_standard(lake: Lake, videos: Sequence[Video]) -> dict[str, int]:

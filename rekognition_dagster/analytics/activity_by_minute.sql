@@ -1,4 +1,4 @@
--- A row a minute of a video in which somebody was there: people present, and faces in view at once.
+-- A row a minute of a video with a person or a face in it: people present, and faces in view at once.
 -- Null where the analysis has no results.
 WITH analysed AS (
     SELECT

@@ -25,7 +25,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rekognition_dagster.analytics import AnalyticsModel, load_models
+from rekognition_dagster.analytics import AnalyticsModel, create_table, load_models
 from rekognition_dagster.analytics.zones import Zones, tables_of
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.lake import TABLES, Lake
@@ -35,6 +35,8 @@ from rekognition_dagster.videos import Video
 if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
+
+    from rekognition_dagster.lake.views import LakeConnection
 
 Unit = tuple[str | None, date]
 """A camera, and a day by its clock."""
@@ -146,7 +148,7 @@ placed AS (
 )
 SELECT
     *,
-    -- of what was last changed when, nobody knows whether it overlaps
+    -- the time of the last change does not say whether two files overlap
     CASE
         WHEN camera IS NULL OR recorded_at_source = 'modified' THEN 0
         ELSE greatest(0, coalesce(earlier_until_ms, 0) - start_ms)
@@ -312,9 +314,9 @@ def compute_stale(
         Each model and day that was written.
 
     Raises:
-        ConfigurationError: A model has no column ``camera``, or not the one that tells the day.
+        ConfigurationError: A model's SQL is wrong, or it has no column ``camera``, or not the one
+            that says the day.
         LakeError: The lake cannot be read or written.
-        duckdb.Error: The SQL is wrong.
     """
     if not stale.units:
         return
@@ -416,12 +418,7 @@ def _compute(
     tables = {t for m, _ in ordered for t in m.mentions(_results(lake, ordered))}
     with lake.connect(sorted(tables), [r.video for r in recordings]) as connection:
         _prepare(connection, recordings, zones)
-        try:
-            _create(connection, ordered)
-        except _duckdb_error():
-            if not connection.leave_out_damaged(" ".join(tables)):
-                raise
-            _create(connection, ordered)
+        _create(connection, ordered, tables)
         for model, _ in ordered:
             wanted = stale.digests.get(model.name, {})
             mine = [unit for unit in units if unit in wanted]
@@ -435,12 +432,6 @@ def _results(lake: Lake, ordered: Sequence[tuple[AnalyticsModel, list[str]]]) ->
     """Tables of the lake that are not computed by day."""
     names = {m.name for m, _ in ordered}
     return [t for t in {*lake.tables(), *TABLES} if t not in names]
-
-
-def _duckdb_error() -> type[Exception]:
-    import duckdb
-
-    return duckdb.Error
 
 
 def _prepare(connection: DuckDBPyConnection, recordings: Sequence[Recording], zones: Zones) -> None:
@@ -527,12 +518,14 @@ _SCHEMAS = _schemas()
 
 
 def _create(
-    connection: DuckDBPyConnection, ordered: Sequence[tuple[AnalyticsModel, list[str]]]
+    connection: LakeConnection,
+    ordered: Sequence[tuple[AnalyticsModel, list[str]]],
+    tables: Collection[str],
 ) -> None:
     """Make the tables, and drop each when nothing reads it any more."""
     last_read = {t: n for n, (_, reads) in enumerate(ordered) for t in reads}
     for n, (model, _) in enumerate(ordered):
-        model.create(connection)
+        create_table(connection, model, tables)
         for table, last in last_read.items():
             is_between = any(m.name == table and m.day_column is None for m, _ in ordered)
             if last == n and is_between:

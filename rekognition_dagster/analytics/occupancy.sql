@@ -1,7 +1,8 @@
 -- A row a minute and a row an hour of a camera's recordings, for each zone, and without a zone for
 -- the whole picture: people, how long they were there in all, the mean and the most at once, and
--- how many came. `begun_mid_picture`: of those, how many nobody saw come, or may be the rest of a
--- broken track.
+-- how many arrived. How far to trust it: `begun_mid_picture`, arrivals that first appear inside (a
+-- door, or the rest of a broken track); `joined`, people whose track was lost for longer than `gap`
+-- and joined again; `interpolated_share` of the detections of these people in these minutes.
 -- per: day of starts_at
 WITH places AS (
     SELECT recording, NULL::VARCHAR AS zone FROM recordings
@@ -19,6 +20,9 @@ present AS (
     SELECT m.camera, m.hour_at, m.minute_at, p.*
     FROM presence AS p
     JOIN minutes AS m ON m.recording = p.recording AND m.minute = p.minute
+),
+joined AS (
+    SELECT DISTINCT recording, person_index FROM walks WHERE walk > 1
 ),
 steps AS (
     SELECT camera, zone, minute, from_ms AS at_ms, 1 AS step FROM present
@@ -61,11 +65,41 @@ present_periods AS (
         zone,
         unnest([1, 60]) AS period_minutes,
         unnest([minute_at, hour_at]) AS starts_at,
-        recording * 4294967296 + person_index AS person,
+        p.recording * 4294967296 + p.person_index AS person,
         until_ms - from_ms AS present_ms,
         arrives,
-        begins_mid_picture
-    FROM present
+        begins_mid_picture,
+        j.recording IS NOT NULL AS is_joined
+    FROM present AS p
+    LEFT JOIN joined AS j ON j.recording = p.recording AND j.person_index = p.person_index
+),
+there AS (
+    SELECT DISTINCT camera, zone, hour_at, minute_at, minute, recording, person_index FROM present
+),
+filled AS (
+    SELECT
+        t.camera,
+        t.zone,
+        unnest([1, 60]) AS period_minutes,
+        unnest([t.minute_at, t.hour_at]) AS starts_at,
+        s.detections,
+        s.interpolated
+    FROM there AS t
+    JOIN seen AS s
+        ON
+            s.recording = t.recording
+            AND s.person_index = t.person_index
+            AND s.minute = t.minute
+),
+shares AS (
+    SELECT
+        camera,
+        zone,
+        period_minutes,
+        starts_at,
+        sum(interpolated) / sum(detections) AS interpolated_share
+    FROM filled
+    GROUP BY ALL
 ),
 periods AS (
     SELECT
@@ -87,7 +121,8 @@ people AS (
         count(DISTINCT person) AS people,
         sum(present_ms)::BIGINT AS present_ms,
         count(*) FILTER (arrives) AS arrivals,
-        count(*) FILTER (begins_mid_picture) AS begun_mid_picture
+        count(*) FILTER (begins_mid_picture) AS begun_mid_picture,
+        count(DISTINCT person) FILTER (is_joined) AS joined
     FROM present_periods
     GROUP BY ALL
 )
@@ -103,7 +138,9 @@ SELECT
     coalesce(p.present_ms, 0) / nullif(r.recorded_ms, 0) AS mean,
     r.most,
     coalesce(p.arrivals, 0) AS arrivals,
-    coalesce(p.begun_mid_picture, 0) AS begun_mid_picture
+    coalesce(p.begun_mid_picture, 0) AS begun_mid_picture,
+    coalesce(p.joined, 0) AS joined,
+    f.interpolated_share
 FROM periods AS r
 JOIN (SELECT DISTINCT camera, timezone FROM recordings) AS z
     ON z.camera IS NOT DISTINCT FROM r.camera
@@ -113,3 +150,9 @@ LEFT JOIN people AS p
         AND p.zone IS NOT DISTINCT FROM r.zone
         AND p.period_minutes = r.period_minutes
         AND p.starts_at = r.starts_at
+LEFT JOIN shares AS f
+    ON
+        f.camera IS NOT DISTINCT FROM r.camera
+        AND f.zone IS NOT DISTINCT FROM r.zone
+        AND f.period_minutes = r.period_minutes
+        AND f.starts_at = r.starts_at

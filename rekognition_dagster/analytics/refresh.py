@@ -68,8 +68,6 @@ def _moved(lake: Lake) -> list[Video]:
     if "video_summary" not in lake.tables():
         return []
     with lake.connect(["videos", "video_summary"]) as connection:
-        columns = connection.sql("SELECT * FROM video_summary LIMIT 0").columns
-        sql = _MOVED if "recorded_at" in columns else _MOVED.partition("WHERE")[0]
-        rows = connection.execute(sql).fetchall()
+        rows = connection.execute(_MOVED).fetchall()
     names = ("etag", "version_id", "size", "last_modified")
     return [Video.from_uri(uri, **dict(zip(names, facts, strict=True))) for uri, *facts in rows]

@@ -1,6 +1,6 @@
 -- A row a person's stay in a zone: when they entered and left, for how long they stood still, how
 -- far and fast they moved (in metres with a ground plane, else in body heights).
--- `inside_at_start` and `inside_at_end`: nobody saw them enter, or leave.
+-- `inside_at_start`: the person is in the zone when first detected; `inside_at_end`: when last.
 -- per: day of entered_at
 WITH began AS (
     SELECT

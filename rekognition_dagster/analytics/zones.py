@@ -6,6 +6,7 @@ tables that :func:`shapes_of` returns; the ground plane becomes a 3x3 matrix.
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import hashlib
 import json
@@ -188,7 +189,17 @@ def read_zones(place: str | Path | None) -> Zones:
         content = path.read_bytes() if path.is_file() else None
     if content is None:
         raise ConfigurationError(f"{text}: there is no such file. Check the path of the zones")
-    return parse_zones(content.decode("utf-8", "replace"), text)
+    return parse_zones(_decoded(content, text), text)
+
+
+def _decoded(content: bytes, source: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError(
+            f"{source}:{line}: this is not UTF-8. Save the file with the encoding UTF-8"
+        ) from None
 
 
 def parse_zones(text: str, source: str = "zones.yaml") -> Zones:
@@ -200,9 +211,9 @@ def parse_zones(text: str, source: str = "zones.yaml") -> Zones:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else 1
-        problem = getattr(error, "problem", None) or str(error)
+        mark, position = (getattr(error, n, None) for n in ("problem_mark", "position"))
+        line = mark.line + 1 if mark else text.count("\n", 0, position or 0) + 1
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
         raise ConfigurationError(f"{source}:{line}: this is no YAML: {problem}") from None
     if root is None:
         return Zones(source=source)
@@ -245,7 +256,7 @@ class _Reader:
             if value not in ("bottom", "centre"):
                 raise self.wrong(node, f"point is {value}; write bottom or centre")
             return value
-        return self.number(node, name, least=0.0)
+        return self.number(node, name, least=0.0, most=_MOST[name])
 
     def _camera(self, entry: _YamlNode, options: Options) -> tuple[list[Shape], Ground | None]:
         known = ("camera", "zones", "lines", "ground", "from", "until", "settle")
@@ -262,7 +273,7 @@ class _Reader:
         )
         settle = options.settle_s
         if "settle" in members:
-            settle = self.number(members["settle"], "settle", least=0.0)
+            settle = self._option("settle", members["settle"])
         since, until = (self.moment(members[m], m) if m in members else None for m in _TIMES)
         if since and until and since >= until:
             raise self.wrong(members["until"], "until is not after from")
@@ -271,13 +282,14 @@ class _Reader:
             *self._shapes(members.get("zones"), "zone", settle, facts),
             *self._shapes(members.get("lines"), "line", settle, facts),
         ]
-        ground = self._ground(members["ground"], facts) if "ground" in members else None
+        plane = members.get("ground")
+        ground = None if plane is None or _is_null(plane) else self._ground(plane, facts)
         return shapes, ground
 
     def _shapes(
         self, node: _YamlNode | None, kind: Any, settle: float, facts: Any
     ) -> Iterator[Shape]:
-        if node is None:
+        if node is None or _is_null(node):
             return
         for name, shape in self.mapping(node, f"{kind}s").items():
             found: dict[str, Any] = {"settle_s": settle}
@@ -289,7 +301,7 @@ class _Reader:
                     raise self.wrong(shape, f"the {kind} {name} has no points")
                 points = members.pop("points")
                 if "settle" in members:
-                    found["settle_s"] = self.number(members.pop("settle"), "settle", least=0.0)
+                    found["settle_s"] = self._option("settle", members.pop("settle"))
                 if kind == "line":
                     names = {m: self.text(n, m) for m, n in members.items()}
                     left, right = names.get("left", "left"), names.get("right", "right")
@@ -300,10 +312,14 @@ class _Reader:
                     found |= {"sides": (left, right), "directions": (to_left, to_right)}
             least = 3 if kind == "zone" else 2
             corners = self.points(points, f"the {kind} {name}", least)
+            if kind == "zone" and _meets_itself(corners, across=True):
+                raise self.wrong(
+                    points,
+                    f"the border of the zone {name} crosses itself. Write its corners in order, "
+                    "around the zone",
+                )
             if kind == "zone" and abs(_area(corners)) < 1e-6:
                 raise self.wrong(points, f"the zone {name} has no area")
-            if kind == "zone" and _crosses_itself(corners):
-                raise self.wrong(points, f"the border of the zone {name} crosses itself")
             if kind == "line" and any(a == b for a, b in pairwise(corners)):
                 raise self.wrong(points, f"the line {name} has the same point twice in a row")
             line = points.start_mark.line + 1
@@ -332,32 +348,35 @@ class _Reader:
         for key, value in node.value:
             name = self.text(key, "a name")
             if known is not None and name not in known:
-                raise self.wrong(key, f"{what} has no {name}; there are {', '.join(known)}")
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"did you mean {near[0]}? The names are" if near else "the names are"
+                raise self.wrong(key, f"unknown name {name} in {what}; {hint} {', '.join(known)}")
             if name in found:
                 raise self.wrong(key, f"{name} is there twice")
             found[name] = value
         return found
 
     def sequence(self, node: _YamlNode | None, what: str) -> list[_YamlNode]:
-        if node is None or (isinstance(node, yaml.ScalarNode) and not node.value):
+        if node is None or _is_null(node):
             return []
         if not isinstance(node, yaml.SequenceNode):
             raise self.wrong(node, f"{what} must be a list")
         return node.value
 
     def text(self, node: _YamlNode, what: str) -> str:
-        if not isinstance(node, yaml.ScalarNode) or not node.value:
-            raise self.wrong(node, f"{what} must be a text")
+        if not isinstance(node, yaml.ScalarNode) or not node.value or _is_null(node):
+            is_null = isinstance(node, yaml.ScalarNode) and node.value and _is_null(node)
+            hint = f"; {node.value} is nothing in YAML, quote it if it is meant" if is_null else ""
+            raise self.wrong(node, f"{what} must be a text{hint}")
         return node.value
 
-    def number(self, node: _YamlNode, what: str, *, least: float = -math.inf) -> float:
+    def number(self, node: _YamlNode, what: str, *, least: float, most: float) -> float:
         try:
             value = float(node.value)
         except (TypeError, ValueError):
             value = math.nan
-        if not least <= value < math.inf:
-            kind = "a number" if least == -math.inf else f"a number from {least:g}"
-            raise self.wrong(node, f"{what} must be {kind}")
+        if not least <= value <= most:
+            raise self.wrong(node, f"{what} must be a number from {least:g} to {most:g}")
         return value
 
     def moment(self, node: _YamlNode, what: str) -> datetime:
@@ -385,7 +404,7 @@ class _Reader:
         for pair in self.sequence(node, what):
             if not isinstance(pair, yaml.SequenceNode) or len(pair.value) != 2:
                 raise self.wrong(pair, f"a point of {what} must be [x, y]")
-            x, y = (self.number(n, "a coordinate") for n in pair.value)
+            x, y = (self.number(n, "a coordinate", least=-1e6, most=1e6) for n in pair.value)
             if of_picture and not (0 <= x <= 1 and 0 <= y <= 1):
                 raise self.wrong(
                     pair, f"[{x:g}, {y:g}] of {what} is not in the picture; write ratios, 0 to 1"
@@ -397,6 +416,12 @@ class _Reader:
         return tuple(found)
 
 
+def _is_null(node: _YamlNode) -> bool:
+    return node.tag == "tag:yaml.org,2002:null"
+
+
+_MOST = {"settle": 3600, "gap": 3600, "still": 100, "near": 1000, "near_for": 86400}
+"""The largest values, in the option's unit; what is larger is a slip."""
 _TIMES = ("from", "until")
 _OPTIONS: Mapping[str, str] = {
     "point": "point",
@@ -441,24 +466,37 @@ def warnings_of(zones: Zones) -> list[str]:
     """What is allowed in zones.yaml and is probably not meant."""
     found: list[str] = []
     for shape in zones.shapes:
+        if shape.kind == "zone" and _meets_itself(shape.points):
+            found.append(
+                f"{zones.source}:{shape.line}: the border of the zone {shape.name} touches itself. "
+                "Check the order of its corners"
+            )
         if shape.kind == "line":
+            named = [d != n for d, n in zip(shape.directions, Shape.directions, strict=True)]
+            if any(named) and not all(named):
+                other, name = (("to_left", "left"), ("to_right", "right"))[named.index(False)]
+                found.append(
+                    f"{zones.source}:{shape.line}: only one direction of the line {shape.name} "
+                    f"has a name; the other one is called {Shape.directions[named.index(False)]}. "
+                    f"Write {other} or {name}, too"
+                )
             for axis in (0, 1):
                 values = {p[axis] for p in shape.points}
                 if values <= {0.0} or values <= {1.0}:
                     found.append(
                         f"{zones.source}:{shape.line}: the line {shape.name} lies on the border of "
-                        "the picture: nobody can cross it. Move it into the picture"
+                        "the picture, where no crossing can be seen. Move it into the picture"
                     )
             if zones.options.point == "bottom" and all(p[1] < 0.02 for p in shape.points):
                 found.append(
                     f"{zones.source}:{shape.line}: the line {shape.name} lies at the top of the "
-                    "picture, where no feet are: nobody can cross it"
+                    "picture, where no feet are, so that no crossing can be seen"
                 )
             length = sum(math.dist(a, b) for a, b in pairwise(shape.points))
             if length < 0.01:
                 found.append(
                     f"{zones.source}:{shape.line}: the line {shape.name} is shorter than a "
-                    "hundredth of the picture: almost nobody can cross it"
+                    "hundredth of the picture: hardly any path crosses it"
                 )
     return found
 
@@ -468,21 +506,26 @@ def _area(points: Sequence[Point]) -> float:
     return sum(a[0] * b[1] - b[0] * a[1] for a, b in pairs) / 2
 
 
-def _crosses_itself(points: Sequence[Point]) -> bool:
-    edges = list(zip(points, [*points[1:], points[0]], strict=True))
-    n = len(edges)
+def _meets_itself(points: Sequence[Point], *, across: bool = False) -> bool:
+    """Whether two pieces of a border that are not neighbours touch, or cross (``across``)."""
+    corners = [a for a, b in zip(points, [*points[1:], points[0]], strict=True) if a != b]
+    edges = list(zip(corners, [*corners[1:], *corners[:1]], strict=True))
+    most = -1e-12 if across else 1e-12
 
     def side(a: Point, b: Point, p: Point) -> float:
         return (b[0] - a[0]) * (p[1] - a[1]) - (b[1] - a[1]) * (p[0] - a[0])
 
-    for i in range(n):
-        for j in range(i + 2, n):
-            if i == 0 and j == n - 1:
-                continue
-            (a, b), (c, d) = edges[i], edges[j]
-            if side(a, b, c) * side(a, b, d) < 0 and side(c, d, a) * side(c, d, b) < 0:
-                return True
-    return False
+    def overlap(axis: int, *ends: Point) -> bool:
+        a, b, c, d = (p[axis] for p in ends)
+        return min(a, b) <= max(c, d) and min(c, d) <= max(a, b)
+
+    return any(
+        side(a, b, c) * side(a, b, d) <= most
+        and side(c, d, a) * side(c, d, b) <= most
+        and all(overlap(axis, a, b, c, d) for axis in (0, 1))
+        for (i, (a, b)), (j, (c, d)) in combinations(enumerate(edges), 2)
+        if 1 < j - i < len(edges) - 1
+    )
 
 
 # -- tables ---------------------------------------------------------------------------------------

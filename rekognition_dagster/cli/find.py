@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import re
 import sys
-from datetime import date, datetime, time
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,22 @@ if TYPE_CHECKING:
 
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _ROWS = 60
+_DAY_S = 86400
+
+
+class TimeOfDay(click.ParamType):
+    """A time of day as seconds since midnight; 24:00 is the end of the day."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The seconds."""
+        found = re.fullmatch(r"(\d?\d):(\d\d)(?::(\d\d))?", str(value))
+        hour, minute, second = (int(n or 0) for n in found.groups()) if found else (0, 60, 0)
+        seconds = hour * 3600 + minute * 60 + second
+        if minute > 59 or second > 59 or seconds > _DAY_S:
+            self.fail(f"{value} is no time of day; write e.g. 14:30", param, ctx)
+        return seconds
 
 
 @click.command()
@@ -32,9 +48,10 @@ _ROWS = 60
 @click.option(
     "--between",
     nargs=2,
-    type=click.DateTime(["%H:%M", "%H:%M:%S"]),
+    type=TimeOfDay(),
     metavar="FROM UNTIL",
-    help="Times of day by the camera's clock: 14:00 15:00.",
+    help="Times of day by the camera's clock: 14:00 15:00; past midnight 22:00 06:00; the whole "
+    "day 00:00 24:00.",
 )
 @click.option("--zone", help="Who was in this zone.")
 @click.option("--line", help="Who crossed this line.")
@@ -75,7 +92,7 @@ def find(
     on: str | None,
     since: datetime | None,
     until: datetime | None,
-    between: tuple[datetime, datetime] | None,
+    between: tuple[int, int] | None,
     zone: str | None,
     line: str | None,
     crossed: str | None,
@@ -105,11 +122,9 @@ def find(
     import duckdb
 
     from rekognition_dagster.answers import write_answer
-    from rekognition_dagster.cli.query import existing_lake
+    from rekognition_dagster.cli.query import open_lake
     from rekognition_dagster.cli.refresh import check_range
     from rekognition_dagster.finding import Moments, find_moments, find_sql
-    from rekognition_dagster.lake import Lake
-    from rekognition_dagster.lake.cameras import Cameras
 
     if on and (since or until):
         raise click.UsageError("name --on, or --since and --until")
@@ -118,13 +133,14 @@ def find(
         raise click.UsageError("--blur is for --clips and --sheet")
     if sheet and sheet.suffix.lower() != ".png":
         raise click.BadParameter(f"{sheet}: write a .png", param_hint="--sheet")
+    _check_times(between)
     day, weekday = _day(on)
     what = Moments(
         camera=camera,
         since=day or (since.date() if since else None),
         until=day or (until.date() if until else None),
         weekday=weekday,
-        between=_times(between),
+        between=between,
         zone=zone,
         line=line,
         crossed=crossed,
@@ -132,7 +148,7 @@ def find(
         with_face=with_face,
         limit=limit,
     )
-    lake = Lake(existing_lake(url), cameras=Cameras.from_env(os.environ))
+    lake = open_lake(url)
     try:
         with lake.connect() as connection:
             sql = find_sql(lake, connection, what)
@@ -186,5 +202,15 @@ def _day(text: str | None) -> tuple[date | None, str | None]:
         ) from None
 
 
-def _times(between: tuple[datetime, datetime] | None) -> tuple[time, time] | None:
-    return (between[0].time(), between[1].time()) if between else None
+def _check_times(between: tuple[int, int] | None) -> None:
+    """Refuse a beginning at the end of a day, and times without anything between them."""
+    first, last = between or (0, _DAY_S)
+    if first == _DAY_S:
+        raise click.BadParameter(
+            "24:00 is the end of a day; begin at 00:00", param_hint="--between"
+        )
+    if first == last:
+        at = f"{first // 3600:02}:{first // 60 % 60:02}"
+        raise click.BadParameter(
+            f"{at} to {at} is no time; the whole day is 00:00 24:00", param_hint="--between"
+        )

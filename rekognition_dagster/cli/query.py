@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,11 @@ import click
 
 from rekognition_dagster.cli import options
 from rekognition_dagster.cli.endings import fail
+from rekognition_dagster.environment import PREFIX
 from rekognition_dagster.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from rekognition_dagster.lake import Lake
     from rekognition_dagster.lake.storage import Storage
 
 _LAKES = ("lake", ".rekognition-dagster/lake")
@@ -49,13 +52,11 @@ def query(sql: str, url: str | None, form: str) -> None:
     import duckdb
 
     from rekognition_dagster.answers import write_answer
-    from rekognition_dagster.lake import Lake
-    from rekognition_dagster.lake.cameras import Cameras
     from rekognition_dagster.lake.storage import lake_errors
 
     if not sql.strip():
         raise click.BadParameter("it is empty", param_hint="SQL")
-    lake = Lake(existing_lake(url), cameras=Cameras.from_env(os.environ))
+    lake = open_lake(url)
     with lake_errors(lake.storage, "", "read"):
         if not any(_is_table(lake.storage, f) for f in lake.storage.folders()):
             raise ConfigurationError(
@@ -82,6 +83,34 @@ def query(sql: str, url: str | None, form: str) -> None:
 
 def _is_table(storage: Storage, folder: str) -> bool:
     return folder.isidentifier() and any(d.startswith("date=") for d in storage.folders(folder))
+
+
+def open_lake(url: str | None) -> Lake:
+    """Open a lake that exists, with the settings of cameras in the environment.
+
+    Raises:
+        ConfigurationError: There is no lake, or a setting is wrong.
+    """
+    from rekognition_dagster.lake import Lake
+    from rekognition_dagster.lake.cameras import Cameras
+
+    check_day("ZONES_SINCE")
+    return Lake(existing_lake(url), cameras=Cameras.from_env(os.environ))
+
+
+def check_day(name: str) -> None:
+    """Refuse a variable that is no day.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    value = os.environ.get(f"{PREFIX}{name}")
+    try:
+        date.fromisoformat(value or "2026-01-31")
+    except ValueError:
+        raise ConfigurationError(
+            f"{PREFIX}{name}: {value!r} is no day; write e.g. 2026-01-31"
+        ) from None
 
 
 def existing_lake(url: str | None) -> str:

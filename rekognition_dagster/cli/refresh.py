@@ -23,7 +23,12 @@ DAY = click.DateTime(["%Y-%m-%d"])
 @options.lake
 @options.zones
 @click.option("--no-zones", is_flag=True, help="There are no zones: remove what the lake has.")
-@click.option("--since", type=DAY, help="The first day; as far as there are videos by default.")
+@click.option(
+    "--since",
+    type=DAY,
+    help="The first day; as far back as there are videos "
+    "by default. [env: REKOGNITION_DAGSTER_ZONES_SINCE]",
+)
 @click.option("--until", type=DAY, help="The last day.")
 def refresh(
     url: str | None,
@@ -42,13 +47,14 @@ def refresh(
       rekognition-dagster refresh --lake lake --zones zones.yaml --since 2026-01-01
     """
     from rekognition_dagster.analytics.refresh import refresh as compute
-    from rekognition_dagster.analytics.zones import read_zones
-    from rekognition_dagster.cli.query import existing_lake
-    from rekognition_dagster.lake import Lake
-    from rekognition_dagster.lake.cameras import Cameras
+    from rekognition_dagster.analytics.zones import read_zones, warnings_of
+    from rekognition_dagster.cli.query import open_lake
 
+    lake = open_lake(url)
+    setting = os.environ.get("REKOGNITION_DAGSTER_ZONES_SINCE")
+    if since is None and setting:
+        since = datetime.fromisoformat(setting)
     check_range(since, until)
-    lake = Lake(existing_lake(url), cameras=Cameras.from_env(os.environ))
     _check_cameras(lake)
     if not zones and not no_zones:
         zones = "zones.yaml" if Path("zones.yaml").is_file() else None
@@ -57,7 +63,10 @@ def refresh(
     days: Counter[str] = Counter()
     rows: Counter[str] = Counter()
     first, last = (moment.date() if moment else None for moment in (since, until))
-    for done in compute(lake, read_zones(None if no_zones else zones), since=first, until=last):
+    ours = read_zones(None if no_zones else zones)
+    for warning in warnings_of(ours):
+        click.echo(f"warning: {warning}", err=True)
+    for done in compute(lake, ours, since=first, until=last):
         days[done.model.name] += 1
         rows[done.model.name] += done.rows
     for name in sorted(days):

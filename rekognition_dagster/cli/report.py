@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,16 +65,14 @@ def report(
       rekognition-dagster report --camera north --from 2026-01-01 --to 2026-01-31
     """
     from rekognition_dagster.cli.progress import progress_bars
-    from rekognition_dagster.cli.query import existing_lake
-    from rekognition_dagster.lake import Lake
-    from rekognition_dagster.lake.cameras import Cameras
+    from rekognition_dagster.cli.query import open_lake
     from rekognition_dagster.report import Scope, build_report, write_report
     from rekognition_dagster.report.facts import latest_day
 
     if on and (since or until):
         raise click.UsageError("name --date, or --from and --to")
     check_range(since, until)
-    lake = Lake(existing_lake(url), cameras=Cameras.from_env(os.environ))
+    lake = open_lake(url)
     first, last = (d.date() if d else None for d in ((on, on) if on else (since, until)))
     if last is None:
         last = latest_day(lake, camera)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from datetime import datetime
 from pathlib import Path
@@ -112,9 +111,7 @@ def _read(place: str | None) -> Zones:
 
 def _lake(url: str | None) -> Lake | None:
     """The lake that is named, or that is here."""
-    from rekognition_dagster.cli.query import existing_lake
-    from rekognition_dagster.lake import Lake
-    from rekognition_dagster.lake.cameras import Cameras
+    from rekognition_dagster.cli.query import existing_lake, open_lake
 
     try:
         place = existing_lake(url)
@@ -122,7 +119,7 @@ def _lake(url: str | None) -> Lake | None:
         if url is not None:
             raise
         return None
-    return Lake(place, cameras=Cameras.from_env(os.environ))
+    return open_lake(place)
 
 
 def _cameras(lake: Lake) -> dict[str, str]:
@@ -136,7 +133,7 @@ def _cameras(lake: Lake) -> dict[str, str]:
 
 
 def _unmatched(zones: Zones, cameras: list[str]) -> list[str]:
-    """Warnings of cameras that no video is of."""
+    """Warnings of cameras without videos."""
     import fnmatch
 
     found: dict[str, None] = {}
@@ -145,8 +142,8 @@ def _unmatched(zones: Zones, cameras: list[str]) -> list[str]:
             if not any(fnmatch.fnmatchcase(c, pattern) for c in cameras):
                 known = ", ".join(cameras[:10])
                 found[
-                    f"{zones.source}:{one.line}: no video is of the camera {pattern}; there are "
-                    f"{known}"
+                    f"{zones.source}:{one.line}: there is no video of the camera {pattern}; "
+                    f"there are {known}"
                 ] = None
     return list(found)
 

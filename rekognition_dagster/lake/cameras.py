@@ -61,18 +61,22 @@ class Cameras:
             ConfigurationError: One is wrong; the text names the variable.
         """
         prefix = "REKOGNITION_DAGSTER_"
-        pattern = environment.get(f"{prefix}CAMERA_PATTERN")
+        pattern = environment.get(f"{prefix}CAMERA_PATTERN") or None
         timezones = environment.get(f"{prefix}CAMERA_TIMEZONES")
+        timezone = environment.get(f"{prefix}TIMEZONE") or "UTC"
+        given = {
+            "CAMERA_PATTERN": lambda: cls(pattern),
+            "CAMERA_TIMEZONES": lambda: cls(None, _by_camera(timezones or "{}")),
+            "TIMEZONE": lambda: cls(None, {}, timezone),
+        }
+        for name, check in given.items():
+            try:
+                check()
+            except ValueError as error:
+                raise ConfigurationError(f"{prefix}{name}: {error}") from None
         if not pattern and not timezones:
             return None
-        try:
-            found = json.loads(timezones or "{}")
-            timezone = environment.get(f"{prefix}TIMEZONE") or "UTC"
-            return cls(pattern or None, {str(k): str(v) for k, v in found.items()}, timezone)
-        except (ValueError, AttributeError) as error:
-            raise ConfigurationError(
-                f"{prefix}CAMERA_PATTERN, {prefix}CAMERA_TIMEZONES or {prefix}TIMEZONE: {error}"
-            ) from None
+        return cls(pattern, _by_camera(timezones or "{}"), timezone)
 
     @cached_property
     def key_pattern(self) -> KeyPattern | None:
@@ -165,6 +169,17 @@ class Cameras:
             f"{part('camera') or 'NULL::VARCHAR'} AS camera, ({text})::VARCHAR AS _text, "
             f"{instant} AS _instant"
         )
+
+
+def _by_camera(text: str) -> dict[str, str]:
+    """Time zones by camera, from JSON."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f'{text!r} is no JSON object; write e.g. {{"north": "Europe/Zurich"}}')
+    return {str(camera): str(name) for camera, name in found.items()}
 
 
 _TIME = (("%H", "NULL"), ("%M", "'00'"), ("%S", "'00'"))

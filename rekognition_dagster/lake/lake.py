@@ -86,7 +86,13 @@ class Lake:
     def cameras(self) -> Cameras:
         """How the camera and the time of recording are found."""
         if self._cameras is None:
-            self._cameras = Cameras.from_json(self.storage.read(cameras.PATH))
+            try:
+                self._cameras = Cameras.from_json(self.storage.read(cameras.PATH))
+            except ValueError as error:
+                raise LakeError(
+                    f"{self.storage.uri(cameras.PATH)}: {error}. Set "
+                    "REKOGNITION_DAGSTER_CAMERA_PATTERN and run `rekognition-dagster refresh`"
+                ) from None
             self._stored_cameras = True
         return self._cameras
 
@@ -95,8 +101,10 @@ class Lake:
     def store_cameras(self) -> None:
         """Store the settings of cameras, unless the lake has them."""
         ours = self.cameras
-        if not self._stored_cameras and Cameras.from_json(self.storage.read(cameras.PATH)) != ours:
-            self.storage.write(cameras.PATH, ours.to_json())
+        if not self._stored_cameras:
+            there = self.storage.read(cameras.PATH) or Cameras().to_json()
+            if there != ours.to_json():
+                self.storage.write(cameras.PATH, ours.to_json())
         self._stored_cameras = True
 
     def path(self, table: str, video: Video, *, part: str = "") -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -87,5 +86,144 @@ TABLES: Mapping[str, Table] = {
 }
 """Every table that the pipeline writes, by name; analytics tables come from their SQL."""
 
-ANALYTICS = tuple(sorted(p.stem for p in Path(__file__).parents[1].glob("analytics/*.sql")))
-"""Tables of the models that come with the package; others are registered when first written."""
+_BOX = 'STRUCT("left" DOUBLE, top DOUBLE, width DOUBLE, height DOUBLE)'
+_DAY = {
+    "people": "BIGINT",
+    "person_seconds": "DOUBLE",
+    "most": "BIGINT",
+    "busiest_at": "TIMESTAMPTZ",
+    "arrivals": "BIGINT",
+    "visits": "BIGINT",
+    "crossings": "BIGINT",
+    "encounters": "BIGINT",
+    "begun_mid_picture": "BIGINT",
+    "interpolated_share": "DOUBLE",
+}
+ANALYTICS: Mapping[str, Mapping[str, str]] = {
+    "activity_by_day": {
+        "camera": "VARCHAR",
+        "day": "DATE",
+        "recorded_s": "DOUBLE",
+        **_DAY,
+    },
+    "activity_by_hour": {
+        "camera": "VARCHAR",
+        "hour_at": "TIMESTAMPTZ",
+        "hour_local": "TIMESTAMP",
+        "recorded_s": "DOUBLE",
+        **_DAY,
+    },
+    "activity_by_minute": {
+        "video": "VARCHAR",
+        "minute": "BIGINT",
+        "people": "BIGINT",
+        "faces": "BIGINT",
+        "camera": "VARCHAR",
+        "minute_at": "TIMESTAMPTZ",
+    },
+    "encounters": {
+        "camera": "VARCHAR",
+        "video": "VARCHAR",
+        "person_a": "BIGINT",
+        "person_b": "BIGINT",
+        "began_at": "TIMESTAMPTZ",
+        "ended_at": "TIMESTAMPTZ",
+        "began_local": "TIMESTAMP",
+        "began_ms": "BIGINT",
+        "ended_ms": "BIGINT",
+        "seconds": "DOUBLE",
+        "nearest": "DOUBLE",
+        "unit": "VARCHAR",
+        "interpolated_share": "DOUBLE",
+    },
+    "heat": {
+        "camera": "VARCHAR",
+        "day": "DATE",
+        "cell_x": "BIGINT",
+        "cell_y": "BIGINT",
+        "person_seconds": "DOUBLE",
+        "flow_x": "DOUBLE",
+        "flow_y": "DOUBLE",
+        "interpolated_share": "DOUBLE",
+    },
+    "line_crossings": {
+        "camera": "VARCHAR",
+        "line": "VARCHAR",
+        "direction": "VARCHAR",
+        "video": "VARCHAR",
+        "person_index": "BIGINT",
+        "crossed_at": "TIMESTAMPTZ",
+        "crossed_local": "TIMESTAMP",
+        "crossed_ms": "BIGINT",
+        "speed": "DOUBLE",
+        "unit": "VARCHAR",
+        "interpolated_share": "DOUBLE",
+    },
+    "occupancy": {
+        "camera": "VARCHAR",
+        "zone": "VARCHAR",
+        "period_minutes": "BIGINT",
+        "starts_at": "TIMESTAMPTZ",
+        "starts_local": "TIMESTAMP",
+        "recorded_s": "DOUBLE",
+        "people": "BIGINT",
+        "person_seconds": "DOUBLE",
+        "mean": "DOUBLE",
+        "most": "BIGINT",
+        "arrivals": "BIGINT",
+        "begun_mid_picture": "BIGINT",
+        "joined": "BIGINT",
+        "interpolated_share": "DOUBLE",
+    },
+    "person_paths": {
+        "video": "VARCHAR",
+        "person_index": "BIGINT",
+        "first_seen_ms": "BIGINT",
+        "last_seen_ms": "BIGINT",
+        "dwell_ms": "BIGINT",
+        "detections": "BIGINT",
+        "path_length": "DOUBLE",
+        "mean_bounding_box": _BOX,
+        "camera": "VARCHAR",
+        "first_seen_at": "TIMESTAMPTZ",
+        "last_seen_at": "TIMESTAMPTZ",
+        "first_seen_local": "TIMESTAMP",
+        "last_seen_local": "TIMESTAMP",
+    },
+    "video_summary": {
+        "video": "VARCHAR",
+        "duration_ms": "BIGINT",
+        "people": "BIGINT",
+        "person_detections": "BIGINT",
+        "face_detections": "BIGINT",
+        "most_faces_at_once": "BIGINT",
+        "busiest_ms": "BIGINT",
+        "most_people_at_once": "BIGINT",
+        "camera": "VARCHAR",
+        "recorded_at": "TIMESTAMPTZ",
+        "recorded_local": "TIMESTAMP",
+        "busiest_at": "TIMESTAMPTZ",
+    },
+    "zone_visits": {
+        "camera": "VARCHAR",
+        "zone": "VARCHAR",
+        "video": "VARCHAR",
+        "person_index": "BIGINT",
+        "entered_at": "TIMESTAMPTZ",
+        "left_at": "TIMESTAMPTZ",
+        "entered_local": "TIMESTAMP",
+        "left_local": "TIMESTAMP",
+        "entered_ms": "BIGINT",
+        "left_ms": "BIGINT",
+        "dwell_s": "DOUBLE",
+        "stood_still_s": "DOUBLE",
+        "distance": "DOUBLE",
+        "speed": "DOUBLE",
+        "unit": "VARCHAR",
+        "inside_at_start": "BOOLEAN",
+        "inside_at_end": "BOOLEAN",
+        "interpolated_share": "DOUBLE",
+    },
+}
+"""Columns of the models that come with the package, and their SQL types: files of an older form
+may lack some. Tables of other models are registered when they are first written."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from rekognition_dagster.errors import LakeError
 from rekognition_dagster.lake import compaction
 from rekognition_dagster.lake.compaction import Day, Staged
 from rekognition_dagster.lake.damage import REMEDY, damaged
-from rekognition_dagster.lake.macros import MACROS
+from rekognition_dagster.lake.macros import macros_of
 from rekognition_dagster.lake.names import (
     escaped,
     is_compacted,
@@ -33,7 +35,7 @@ from rekognition_dagster.lake.names import (
     schema_path,
 )
 from rekognition_dagster.lake.storage import Storage, lake_errors
-from rekognition_dagster.lake.tables import TABLES
+from rekognition_dagster.lake.tables import ANALYTICS, TABLES
 
 log = logging.getLogger(__name__)
 
@@ -130,22 +132,28 @@ def _read(storage: Storage, paths: Sequence[str], where: str = "") -> list[str]:
 
 def _union(storage: Storage, table: str, pieces: Sequence[str]) -> str:
     """Return all rows of some SELECTs, with every documented column even where there are none."""
-    if table in TABLES:
-        columns = "".join(
-            f'NULL::{_sql_type(f.type)} AS "{f.name}", ' for f in TABLES[table].schema
-        )
-        documented = [f"SELECT {columns}{_NO_DATE} WHERE false"]
-    elif storage.exists(schema_path(table)):
+    documented, columns = [], _documented(table)
+    if table not in TABLES and (registered := storage.read(schema_path(table))) is not None:
         path = _quoted(_pattern_root(storage) + schema_path(table))
         documented = [
             f"SELECT *, {_NO_DATE} FROM read_parquet({path}, hive_partitioning = false) WHERE false"
         ]
-    elif pieces:  # a table from before schemas were registered
-        pieces, documented = [*pieces, f"SELECT {_NO_DATE} WHERE false"], []
-    else:
+        # of an older form, if it lacks some; a user's model of that name has types of its own
+        there = pq.read_schema(io.BytesIO(registered)).names
+        columns = {name: type_ for name, type_ in columns.items() if name not in there}
+    elif not columns and not pieces:
         raise LakeError(f"the lake {storage.url} has no table {table!r}")
+    nulls = "".join(f'NULL::{type_} AS "{name}", ' for name, type_ in columns.items())
+    documented.append(f"SELECT {nulls}{_NO_DATE} WHERE false")
     union = " UNION ALL BY NAME ".join([*documented, *pieces])
     return f"(SELECT * EXCLUDE ({_DATE}) REPLACE ({_DATE} AS date) FROM ({union}))"
+
+
+def _documented(table: str) -> Mapping[str, str]:
+    """The columns that a table has in any case, and their SQL types."""
+    if table in TABLES:
+        return {f.name: _sql_type(f.type) for f in TABLES[table].schema}
+    return ANALYTICS.get(table, {})
 
 
 _NO_DATE = f"NULL::DATE AS date, NULL::DATE AS {_DATE}"
@@ -202,7 +210,8 @@ class Views:
 
     def named(self, text: str) -> list[str]:
         """The tables that a statement may read."""
-        macros = [m for name, m in MACROS.items() if re.search(rf"\b{name}\b", text, re.I)]
+        macros = macros_of(self.tables)
+        macros = [m for name, m in macros.items() if re.search(rf"\b{name}\b", text, re.I)]
         text = " ".join([text, *(t for m in macros for t in m.tables)])
         found = [t for t in self.tables if re.search(rf"\b{t}\b", text, re.IGNORECASE)]
         return list(self.tables) if not found and _LISTS_TABLES.search(text) else found
@@ -213,7 +222,7 @@ class Views:
             if table not in self.made:
                 self._make(connection, table)
                 self.made.add(table)
-        for name, macro in MACROS.items():
+        for name, macro in macros_of(self.tables).items():
             if name not in self.macros and self.made.issuperset(macro.tables):
                 with contextlib.suppress(duckdb.BinderException):  # a user's table of that name
                     connection.execute(macro.statement)

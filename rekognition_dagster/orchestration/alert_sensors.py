@@ -23,6 +23,7 @@ _JOBS = (
     "steering",
     "plan",
     "alerts",
+    "daily_report",
 )
 _SCHEDULED = ("nightly", "compaction", "hourly_status")
 _HELP = {

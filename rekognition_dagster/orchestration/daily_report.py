@@ -28,7 +28,7 @@ def build_daily_report(deployment: Deployment) -> dg.Definitions:
     settings = deployment.settings
     has_tables = any(model.name == TABLE for model in deployment.daily_models)
     has_extra = all(importlib.util.find_spec(name) for name in _NEEDED)
-    if not (settings.daily_report and has_tables and has_extra):
+    if settings.daily_report == "off" or not (has_tables and has_extra):
         return dg.Definitions()
     spec = deployment.asset(
         "upkeep",
@@ -152,4 +152,3 @@ def _plain(text: str) -> str:
     for character in "\\`*_{}[]()<>#+!|~":
         text = text.replace(character, f"\\{character}")
     return text[:60]
-

@@ -10,6 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
@@ -28,6 +29,10 @@ from rekognition_dagster.state.tables import WORK
 DAYS_TAG = "rekognition/days"
 """On a run that the sensor launched: for which state of results, zones and models."""
 _TRIES = 5
+_LONGEST_WAIT_S = 3600.0
+"""Results that keep coming delay a run for so long."""
+_ZONES_S = 180.0
+"""Zones in S3 are read again after so long."""
 _ACTIVE = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -140,47 +145,98 @@ def _build_sensor(deployment: Deployment, job: dg.JobDefinition) -> dg.SensorDef
     )
     def refresh(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         now = time.time()
-        before = json.loads(context.cursor) if context.cursor else {}
-        wanted = _fingerprint(deployment, context.instance)
-        if wanted is None:
+        before: dict[str, Any] = json.loads(context.cursor) if context.cursor else {}
+        results = _results(deployment, context.instance)
+        if not results.count and not before:
             return dg.SkipReason("There are no results yet")
+        zones = _zones(settings.zones, before.get("zones"), now)
+        rules = _rules(deployment, zones)
+        cursor = {**before, "zones": zones}
         runs = context.instance.get_runs(dg.RunsFilter(job_name=job.name), limit=1)
         if runs and runs[0].status in _ACTIVE:
-            return dg.SkipReason("A run is at work")
+            return _skipped("A run is at work", cursor)
+        wanted = _digest([results.text, rules])
         tries = 0
         if before.get("wanted") == wanted:
             failed = bool(runs) and runs[0].status is not dg.DagsterRunStatus.SUCCESS
             if not failed:
-                return dg.SkipReason("Nothing is behind")
+                return _skipped("Nothing is behind", cursor)
             tries = int(before["tries"]) + 1
             if tries >= _TRIES or now < before["at"] + settings.retry_minutes * 60 * 2 ** (
                 tries - 1
             ):
-                return dg.SkipReason(f"The last run failed; try {tries} of {_TRIES} comes later")
+                text = f"The last run failed; try {tries} of {_TRIES} comes later"
+                return _skipped(text, cursor)
+        elif before.get("rules", rules) == rules:
+            cursor.setdefault("waits_since", now)
+            quiet_at = results.latest + settings.days_quiet_minutes * 60
+            due_at = min(quiet_at, cursor["waits_since"] + _LONGEST_WAIT_S)
+            if now < due_at:
+                text = f"Results keep coming; a run comes in {(due_at - now) / 60:.0f} minutes"
+                return _skipped(text, {**cursor, "rules": rules})
         request = dg.RunRequest(run_key=f"{wanted}-{now:.0f}-{tries}", tags={DAYS_TAG: wanted})
-        cursor = json.dumps({"wanted": wanted, "tries": tries, "at": now})
-        return dg.SensorResult(run_requests=[request], cursor=cursor)
+        launched = {"wanted": wanted, "rules": rules, "zones": zones, "tries": tries, "at": now}
+        return dg.SensorResult(run_requests=[request], cursor=json.dumps(launched))
 
     return refresh
 
 
-def _fingerprint(deployment: Deployment, instance: dg.DagsterInstance) -> str | None:
-    """A text that changes when results, zones, cameras or models do; None without results."""
+def _skipped(text: str, cursor: dict[str, Any]) -> dg.SensorResult:
+    return dg.SensorResult(skip_reason=text, cursor=json.dumps(cursor))
+
+
+@dataclass(frozen=True)
+class _Results:
+    """Which results of people there are.
+
+    Args:
+        count: Videos that have some.
+        latest: When the latest came, in seconds since 1970.
+    """
+
+    count: int
+    latest: float
+
+    @property
+    def text(self) -> str:
+        """Changes when results come, are replaced, or go."""
+        return f"{self.count} {self.latest}"
+
+
+def _results(deployment: Deployment, instance: dg.DagsterInstance) -> _Results:
     is_ours = sa.and_(WORK.c.operation == PERSON_TRACKING.name, WORK.c.results_job_id.is_not(None))
     with deployment.state(instance).read() as connection:
         query = sa.select(sa.func.count(), sa.func.max(WORK.c.results_at)).where(is_ours)
         count, latest = connection.execute(query).one()
-    if not count:
-        return None
+    return _Results(count, latest or 0.0)
+
+
+def _rules(deployment: Deployment, zones: Sequence[Any]) -> str:
+    """A text that changes when zones, cameras or models do."""
     settings = deployment.settings
-    content = [
-        count,
-        latest,
-        repr(read_zones(settings.zones)),
-        repr(settings.cameras),
-        settings.zones_since,
-        [m.code_version for m in deployment.daily_models],
-    ]
+    return _digest(
+        [
+            zones[:2],
+            repr(settings.cameras),
+            settings.zones_since,
+            [m.code_version for m in deployment.daily_models],
+        ]
+    )
+
+
+def _zones(place: str | None, before: Sequence[Any] | None, now: float) -> list[Any]:
+    """The place of the zones, a digest of them, and when they were read.
+
+    They are read from S3 every few minutes only: a request in each tick of each deployment costs
+    money.
+    """
+    is_remote = str(place).startswith("s3://")
+    if is_remote and before and before[0] == place and now < before[2] + _ZONES_S:
+        return list(before)
+    return [place, _digest(repr(read_zones(place))), now]
+
+
+def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 

@@ -25,6 +25,7 @@ from rekognition_dagster.orchestration.compaction import (
     build_compaction_schedule,
 )
 from rekognition_dagster.orchestration.completions import build_completion_sensor
+from rekognition_dagster.orchestration.daily_report import build_daily_report
 from rekognition_dagster.orchestration.days import build_days
 from rekognition_dagster.orchestration.discovery import build_discovery_sensor
 from rekognition_dagster.orchestration.dispatch import build_dispatch_sensor
@@ -190,7 +191,7 @@ def build_analytics(
             )
     """
     deployment = _deployment(settings, models, translator)
-    by_day = build_days(deployment)
+    by_day = dg.Definitions.merge(build_days(deployment), build_daily_report(deployment))
     if not deployment.ordered_models:
         return by_day
     job = build_analytics_job(deployment)

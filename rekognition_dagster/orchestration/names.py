@@ -175,6 +175,7 @@ _GROUPS = {
     "video": "videos",
     "nightly_batch": "nightly",
     "pipeline_status": "nightly",
+    "daily_report": "nightly",
     "dead_letters": "nightly",
     "lake_compaction": "lake",
 }

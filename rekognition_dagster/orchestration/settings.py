@@ -281,6 +281,16 @@ class Settings(dg.Model, dg.Resolvable):
         default="0 5 * * *",
         description="Cron schedule of the compaction: the lake's small files are merged.",
     )
+    daily_report: str = Field(
+        default="0 6 * * *",
+        description="Cron schedule of the report of each day, or off. It needs the extra report.",
+    )
+    report_pictures: bool = Field(
+        default=True, description="Whether the report opens videos for heat maps and stills."
+    )
+    report_blur: Literal["people", "faces", "none"] = Field(
+        default="people", description="What is covered in the report's stills."
+    )
     timezone: str = Field(
         default="UTC",
         description="Time zone of the schedules, and of cameras without one of their own.",
@@ -371,6 +381,13 @@ class Settings(dg.Model, dg.Resolvable):
         " As far as there are videos by default.",
         examples=["2026-01-01"],
     )
+    days_quiet_minutes: float = Field(
+        default=10,
+        ge=0,
+        allow_inf_nan=False,
+        description="Tables per day are computed when no results have come for so long, and once"
+        " an hour while they keep coming.",
+    )
     owners: list[str] = Field(
         default=[],
         description="Owners of the assets: e-mail addresses, or team:NAME.",
@@ -417,9 +434,11 @@ class Settings(dg.Model, dg.Resolvable):
         except KeyError as error:
             raise ValueError(error.args[0]) from None
 
-    @field_validator("nightly", "compaction")
+    @field_validator("nightly", "compaction", "daily_report")
     @classmethod
-    def _valid_cron(cls, cron: str) -> str:
+    def _valid_cron(cls, cron: str, info: ValidationInfo) -> str:
+        if cron == "off" and info.field_name == "daily_report":
+            return cron
         try:
             dg.ScheduleDefinition(name="check", cron_schedule=cron, job_name="check")
         except dg.DagsterInvalidDefinitionError:

@@ -118,6 +118,7 @@ class LocalStack:
             "AWS_EC2_METADATA_DISABLED": "true",
             **_no_proxy(),
             "REKOGNITION_DAGSTER_SENSOR_INTERVAL": "5",
+            "REKOGNITION_DAGSTER_DAYS_QUIET_MINUTES": "0",
             **self._settings,
             "REKOGNITION_DAGSTER_NAME": self.name,
             "REKOGNITION_DAGSTER_BUCKET": self.bucket,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timezone
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from walks import compute, rows, straight, walked, write_walks
 
@@ -15,6 +17,7 @@ from rekognition_dagster.analytics.zones import parse_zones
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.lake import Lake
 from rekognition_dagster.lake.cameras import Cameras
+from rekognition_dagster.lake.lake import DayPart
 from rekognition_dagster.videos import Video
 
 ZONE = """
@@ -113,6 +116,28 @@ def test_occupancy_counts_the_most_at_once_and_who_came(tmp_path: Path) -> None:
     )
     # in the zone: 30 s, and from 13.2 to 20.8; in the picture one came in from its side
     assert found == [("counter", 2, 2, 1, 1, 37.6), (None, 3, 2, 2, 1, 58.0)]
+
+
+def test_occupancy_says_how_far_to_trust_it(tmp_path: Path) -> None:
+    lake = walked(tmp_path)
+    people = [
+        straight((0, 0.5, 0.5), (20, 0.5, 0.5)),
+        # lost for ten seconds, and joined again
+        [*straight((0, 0.45, 0.5), (10, 0.45, 0.5)), *straight((20, 0.45, 0.5), (30, 0.45, 0.5))],
+        straight((0, 0.1, 0.5), (20, 0.1, 0.5)),
+    ]
+    key = "north/2026-01-31/120000.mp4"
+    write_walks(lake, key, people, filled=[(0, 0.0, 9.95), (2, 0.0, 20.0)])
+    compute(lake, ZONE.format(camera="north", bottom=0.6))
+    found = rows(
+        lake,
+        "SELECT zone, period_minutes, people, joined, round(interpolated_share, 2) "
+        "FROM occupancy ORDER BY ALL",
+    )
+    # of 201, 202 and 201 detections 100, none and all
+    expected = [("counter", n, 2, 1, 0.25) for n in (1, 60)]
+    assert found == [*expected, *((None, n, 3, 1, 0.5) for n in (1, 60))]
+    assert rows(lake, "SELECT round(interpolated_share, 2) FROM activity_by_day") == [(0.5,)]
 
 
 def test_an_empty_video_is_zero_people_and_a_day_without_videos_nothing(tmp_path: Path) -> None:
@@ -218,6 +243,74 @@ def test_a_model_per_day_that_cannot_work_is_refused(tmp_path: Path, sql: str, w
         compute(lake, "", [SqlModel("mine", sql)])
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "\n\n-- A row a day.\n-- per: day of day\n",
+        "-- A row a day.\n-- Per: Day of day\n",
+        "-- A row a day.\n\n  --per : day of day.\n\n",
+    ],
+)
+def test_a_header_is_read_as_people_write_it(header: str) -> None:
+    model = SqlModel("mine", f"{header}SELECT camera, day FROM minutes")
+    assert model.day_column == "day"
+    assert model.description.startswith("A row a day.\n")
+
+
+@pytest.mark.parametrize(
+    ("sql", "wrong"),
+    [
+        ("SELECT camera,\n  dya AS day\nFROM minutes", r'mine.sql:5\) is wrong: .*"dya" not found'),
+        ("SELECT camera, day FRM minutes", r"mine.sql:4\) is wrong: Parser Error: syntax error"),
+        ("SELECT camera, day\nFROM minuets", r"mine.sql:5\) is wrong: .*minuets does not exist"),
+        ("SELECT camera, 'x'::DATE AS day\nFROM minutes", r"mine.sql:4\) is wrong: .*'x'|\"x\""),
+    ],
+)
+def test_a_mistake_in_a_model_names_it_and_its_file_and_line(
+    tmp_path: Path, sql: str, wrong: str
+) -> None:
+    lake = walked(tmp_path)
+    write_walks(lake, "north/2026-01-31/120000.mp4", [STANDS])
+    path = tmp_path / "mine.sql"
+    path.write_text(f"\n-- Mine.\n-- per: day of day\n{sql}\n")
+    with pytest.raises(ConfigurationError, match=r"^the model mine \(/.*" + wrong):
+        compute(lake, "", [SqlModel.read(path)])
+
+
+def test_the_documented_columns_are_those_of_the_models_and_null_in_older_files(
+    tmp_path: Path,
+) -> None:
+    import pyarrow.parquet as pq
+
+    from rekognition_dagster.analytics import compute_standard
+    from rekognition_dagster.lake.tables import ANALYTICS
+
+    lake = walked(tmp_path)
+    video = write_walks(lake, "north/2026-01-31/120000.mp4", [STANDS, STANDS])
+    compute_standard(lake, [video])
+    compute(lake, ZONE.format(camera="north", bottom=0.6))
+    assert sorted(ANALYTICS) == sorted(m.name for m in load_models())
+    for table, columns in ANALYTICS.items():
+        registered = pq.read_schema(Path(lake.url) / ".tables" / f"{table}.parquet")
+        assert registered.names == list(columns)
+        found = dict(rows(lake, f"SELECT column_name, column_type FROM (DESCRIBE {table})"))
+        assert {
+            c: found[c].replace("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ") for c in columns
+        } == (columns)
+    for path in (*Path(lake.url).glob("*/date=*/*"), *Path(lake.url).glob(".tables/*")):
+        table = path.stem if path.parent.name == ".tables" else path.parts[-3]
+        if table in ANALYTICS:
+            former = pq.ParquetFile(path).read()
+            kept = {"video", "camera", "person_index"}.intersection(former.column_names)
+            pq.write_table(former.select(sorted(kept)), path)
+    for table, columns in ANALYTICS.items():
+        found = rows(lake, f"SELECT {', '.join(columns)} FROM {table}")
+        assert table == "line_crossings" or found
+    for call in ("people_between('*'", "visits_between('*', '*'", "crossings_between('*', '*'"):
+        rows(lake, f"FROM {call}, TIMESTAMP '2026-01-31', TIMESTAMP '2026-02-01')")
+    list(refresh(lake, parse_zones("")))
+
+
 def test_the_day_of_a_damaged_file_is_computed_again(tmp_path: Path) -> None:
     lake = walked(tmp_path)
     write_walks(lake, "north/2026-01-31/120000.mp4", [STANDS])
@@ -226,6 +319,24 @@ def test_the_day_of_a_damaged_file_is_computed_again(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:50])
     assert written(compute(lake)) == {("activity_by_day", "2026-01-31", "north")}
     assert rows(lake, "SELECT count(*) FROM activity_by_day") == [(1,)]
+
+
+def test_a_day_s_file_in_s3_keeps_what_others_write_at_the_same_time(bucket: str) -> None:
+    lakes = [Lake(f"s3://{bucket}/lake") for _ in range(3)]
+    day, cameras = date(2026, 1, 31), ["north", "south", None]
+
+    def write(lake: Lake, camera: str | None) -> None:
+        rows = pa.table({"camera": pa.array([camera], pa.string()), "people": [1]})
+        for n in range(2):
+            lake.write_day("crowds", day, {camera: DayPart(rows, f"{camera} {n}")})
+
+    with ThreadPoolExecutor(3) as threads:
+        for done in [threads.submit(write, *pair) for pair in zip(lakes, cameras, strict=True)]:
+            done.result()
+    assert lakes[0].days("crowds") == {day: {c: f"{c} 1" for c in cameras}}
+    found = rows(lakes[0], "SELECT camera, people FROM crowds ORDER BY camera")
+    assert found == [("north", 1), ("south", 1), (None, 1)]
+    assert [f for f in lakes[0].storage.files() if ".lock" in f] == []
 
 
 def test_a_video_of_unknown_time_is_in_no_day(tmp_path: Path) -> None:

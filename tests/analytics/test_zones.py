@@ -56,7 +56,11 @@ def test_the_ground_s_corners_are_mapped_where_the_file_says() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("settle: 0.7", "setle: 0.7", r"zones.yaml:2: the file has no setle; there are cameras"),
+        (
+            "settle: 0.7",
+            "setle: 0.7",
+            r"zones.yaml:2: unknown name setle in the file; did you mean settle\?",
+        ),
         ("settle: 0.7", "settle: -1", r":2: settle must be a number from 0"),
         ("settle: 0.7", "point: head", r":2: point is head; write bottom or centre"),
         ("[0.4, 0.1]", "[0.4, 1.1]", r":8: \[0.4, 1.1\] of the zone counter is not in the picture"),
@@ -64,15 +68,30 @@ def test_the_ground_s_corners_are_mapped_where_the_file_says() -> None:
         ("[0.4, 0.1]", "[0.25, 0.25]", r":8: the zone counter has no area"),
         ("[0.4, 0.1]", "0.4", r":8: a point of the zone counter must be \[x, y\]"),
         ("[0.4, 0.1]", "[0.4, x]", r":8: a coordinate must be a number"),
-        ("settle: 0.2", "setle: 0.2", r":9: the zone door has no setle"),
+        (
+            "settle: 0.2",
+            "setle: 0.2",
+            r":9: unknown name setle in the zone door; did you mean settle",
+        ),
         ("[0.9, 0.5]]", "[0.1, 0.5]]", r":11: the line entrance has the same point twice"),
         ("to_right: in", "to_right: to street", r":11: both directions of entrance are called"),
         ("until: 2026-03-01T12:00", "until: 2025-01-01", r":6: until is not after from"),
         ("from: 2026-01-01", "from: yesterday", r":5: from must be a day or a time"),
-        ("camera: [north", "cam: [north", r":4: an entry of cameras has no cam"),
+        (
+            "camera: [north",
+            "cam: [north",
+            r":4: unknown name cam in an entry of cameras; did you mean camera",
+        ),
         ("[0.8, 0.3]", "[0.1, 0.65]", r":13: ground: three of the four points lie on a line"),
-        ("metres:", "meters:", r":14: ground has no meters"),
+        ("metres:", "meters:", r":14: unknown name meters in ground; did you mean metres"),
         ("counter:", "'door':", r":9: door is there twice"),
+        ("settle: 0.7", "settle: 1e9", r":2: settle must be a number from 0 to 3600"),
+        ("settle: 0.2", "settle: 1e9", r":9: settle must be a number from 0 to 3600"),
+        ("[5, 0]", "[1e200, 0]", r":14: a coordinate must be a number from -1e\+06 to 1e\+06"),
+        ("counter:", "~:", r":8: a name must be a text; ~ is nothing in YAML, quote it"),
+        ("[north", "[null", r":4: camera must be a text; null is nothing in YAML"),
+        ("street,", "~,", r":11: left must be a text; ~ is nothing"),
+        ("counter", "cou\x00nter", r"zones.yaml:8: this is no YAML: special characters"),
         ("settle: 0.7", "settle: [", r"zones.yaml:\d+: this is no YAML"),
     ],
 )
@@ -82,10 +101,66 @@ def test_a_mistake_names_its_line(old: str, new: str, message: str) -> None:
         parse_zones(GOOD.replace(old, new, 1))
 
 
-def test_a_border_that_crosses_itself_is_refused() -> None:
-    bow = "[[0.1, 0.1], [0.4, 0.4], [0.4, 0.1], [0.1, 0.5]]"
+COUNTER = "[[0.1, 0.1], [0.4, 0.1], [0.4, 0.4]]"
+
+
+@pytest.mark.parametrize(
+    "bow",
+    [
+        "[[0.1, 0.1], [0.4, 0.4], [0.4, 0.1], [0.1, 0.5]]",
+        "[[0.1, 0.1], [0.4, 0.4], [0.4, 0.1], [0.1, 0.4]]",  # as much on one side as on the other
+        "[[0.1, 0.1], [0.4, 0.4], [0.4, 0.1], [0.1, 0.4], [0.1, 0.1]]",
+    ],
+)
+def test_a_border_that_crosses_itself_is_refused(bow: str) -> None:
     with pytest.raises(ConfigurationError, match=r":8: the border of the zone counter crosses"):
-        parse_zones(GOOD.replace("[[0.1, 0.1], [0.4, 0.1], [0.4, 0.4]]", bow))
+        parse_zones(GOOD.replace(COUNTER, bow))
+
+
+def test_a_border_that_touches_itself_is_a_warning() -> None:
+    eight = "[[0.1, 0.1], [0.3, 0.3], [0.5, 0.1], [0.5, 0.5], [0.3, 0.3], [0.1, 0.5]]"
+    (found,) = warnings_of(parse_zones(GOOD.replace(COUNTER, eight)))
+    assert found.startswith("zones.yaml:8: the border of the zone counter touches itself")
+    closed = COUNTER.replace("]]", "], [0.1, 0.1]]")
+    assert warnings_of(parse_zones(GOOD.replace(COUNTER, closed))) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "warning"),
+    [
+        ("to_right: in", "is called to left. Write to_left or left, too"),
+        ("left: street", "is called to right. Write to_right or right, too"),
+        ("left: a, right: b", None),
+    ],
+)
+def test_a_direction_that_is_named_on_one_side_only_is_a_warning(
+    names: str, warning: str | None
+) -> None:
+    text = GOOD.replace("left: street, right: shop, to_right: in", names)
+    found = warnings_of(parse_zones(text))
+    assert [f.partition("; the other one ")[2] for f in found] == ([warning] if warning else [])
+    assert all(f.startswith("zones.yaml:11: only one direction of the line ent") for f in found)
+
+
+def test_what_is_left_empty_is_nothing() -> None:
+    empty = """
+cameras:
+  - camera: north
+    zones:
+    lines: ~
+    ground: null
+"""
+    assert parse_zones(empty).shapes == ()
+    assert parse_zones("cameras:\n").shapes == ()
+
+
+def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "zones.yaml"
+    path.write_bytes(GOOD.replace("door", "T\u00fcr").encode("latin-1"))
+    with pytest.raises(ConfigurationError, match=r"zones.yaml:9: this is not UTF-8. Save"):
+        read_zones(path)
+    path.write_bytes(GOOD.replace("door", "T\u00fcr").encode("utf-8-sig"))
+    assert read_zones(path).shapes[1].name == "T\u00fcr"
 
 
 def test_a_name_may_come_again_at_another_time_only() -> None:
@@ -104,9 +179,9 @@ def test_a_name_may_come_again_at_another_time_only() -> None:
 @pytest.mark.parametrize(
     ("points", "warning"),
     [
-        ("[[0, 0.1], [0, 0.9]]", "nobody can cross it"),
+        ("[[0, 0.1], [0, 0.9]]", "no crossing can be seen"),
         ("[[0.1, 0.01], [0.9, 0.01]]", "no feet are"),
-        ("[[0.5, 0.5], [0.501, 0.5]]", "almost nobody"),
+        ("[[0.5, 0.5], [0.501, 0.5]]", "hardly any path"),
     ],
 )
 def test_a_line_that_cannot_be_crossed_is_a_warning(points: str, warning: str) -> None:
@@ -120,3 +195,16 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert read_zones(None).shapes == ()
     with pytest.raises(ConfigurationError, match="there is no such file"):
         read_zones(tmp_path / "zones.yaml")
+
+
+def test_a_file_in_s3_is_read(bucket: str) -> None:
+    import boto3
+
+    s3 = boto3.client("s3")
+    s3.put_object(Bucket=bucket, Key="site/zones.yaml", Body=GOOD.encode())
+    s3.put_object(Bucket=bucket, Key="zones.yaml", Body=b"cameras: 3")
+    assert len(read_zones(f"s3://{bucket}/site/zones.yaml").shapes) == 3
+    with pytest.raises(ConfigurationError, match=rf"s3://{bucket}/zones.yaml:1: cameras must be"):
+        read_zones(f"s3://{bucket}/zones.yaml")
+    with pytest.raises(ConfigurationError, match=r"no.yaml: there is no such file"):
+        read_zones(f"s3://{bucket}/no.yaml")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ cameras:
 IN = straight((0, 0.1, 0.5), (4, 0.5, 0.5), (20, 0.5, 0.5))
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a lake of two cameras and a file of zones."""
-    lake = walked(tmp_path, "Europe/Zurich")
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("built")
+    lake = walked(folder, "Europe/Zurich")
     videos = [
         write_walks(lake, "north/2026-02-03/135955.mp4", [IN]),
         write_walks(lake, "north/2026-02-04/120000.mp4", [IN]),
@@ -34,9 +35,16 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ]
     _add_bicycle(lake, videos[1])
     compute_standard(lake, videos)
-    (tmp_path / "zones.yaml").write_text(ZONES)
+    (folder / "zones.yaml").write_text(ZONES)
+    run("refresh", "--lake", str(folder / "lake"), "--zones", str(folder / "zones.yaml"))
+    return folder
+
+
+@pytest.fixture
+def place(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a lake of two cameras and a file of zones."""
+    shutil.copytree(built, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    run("refresh", "--lake", "lake", "--zones", "zones.yaml")
     return tmp_path
 
 
@@ -95,12 +103,99 @@ def test_labels_and_faces_narrow_what_is_found(place: Path) -> None:
         (["--camera", "nroth"], "there is no camera nroth in"),
         (["--zone", "shelf"], "there is no zone shelf in .*; there are counter"),
         (["--crossed", "up"], "there is no direction up in .*; there are in"),
+        (["--label", "Unknwon"], "there is no label Unknwon in .*; there are Bicycle"),
+        (["--zone", "counter", "--label", "Unknwon"], "there is no label Unknwon in"),
     ],
 )
 def test_what_there_is_not_is_named(place: Path, arguments: list[str], error: str) -> None:
     import re
 
     assert re.search(error, run("find", "--lake", "lake", *arguments, status=1))
+
+
+def test_people_are_found_where_no_analytics_per_video_are(place: Path) -> None:
+    arguments = ("--on", "2026-02-03")
+    before = found(*arguments)
+    assert len(before) == 2
+    for path in (place / "lake" / "person_paths").rglob("*.parquet"):
+        if "/date=2026-02-03/" in str(path):
+            path.unlink()  # of some videos
+            break
+    assert found(*arguments) == before
+    shutil.rmtree(place / "lake" / "person_paths")
+    (place / "lake" / ".tables" / "person_paths.parquet").unlink()
+    assert found(*arguments) == before
+    assert found("--with-face") == []
+    sql = "FROM people_between('*', TIMESTAMP '2026-02-03', TIMESTAMP '2026-02-04')"
+    rows = json.loads(run("query", sql, "--lake", "lake", "--format", "json"))
+    assert sorted(r["camera"] for r in rows) == ["north", "south"]
+
+
+def test_a_camera_without_visits_has_none(place: Path) -> None:
+    assert found("--camera", "south", "--zone", "counter") == []
+    assert found("--camera", "south", "--crossed", "in") == []
+    assert found("--camera", "south", "--label", "bicycle") == []
+
+
+@pytest.mark.parametrize(
+    ("times", "count"),
+    [
+        (("13:59", "24:00"), 1),
+        (("00:00", "24:00"), 2),
+        (("00:00", "13:30:30"), 1),
+        (("14:00:30", "24:00"), 0),
+        (("23:00", "00:00"), 0),
+    ],
+)
+def test_a_day_ends_at_24(place: Path, times: tuple[str, str], count: int) -> None:
+    assert len(found("--zone", "counter", "--between", *times)) == count
+
+
+@pytest.mark.parametrize(
+    ("times", "error"),
+    [
+        (("14:00", "14:00"), "14:00 to 14:00 is no time; the whole day is 00:00 24:00"),
+        (("24:00", "08:00"), "24:00 is the end of a day"),
+        (("14:00", "24:01"), "24:01 is no time of day; write e.g. 14:30"),
+        (("2pm", "15:00"), "2pm is no time of day; write e.g. 14:30"),
+    ],
+)
+def test_times_that_are_none_are_refused(place: Path, times: tuple[str, str], error: str) -> None:
+    assert error in run("find", "--lake", "lake", "--between", *times, status=2)
+
+
+@pytest.mark.parametrize("command", ["find", "refresh", "query", "zones"])
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("CAMERA_TIMEZONES", "{north", "CAMERA_TIMEZONES: '{north' is no JSON object; write e.g. "),
+        ("CAMERA_TIMEZONES", '["UTC"]', "is no JSON object; write e.g. "),
+        ("CAMERA_TIMEZONES", '{"north": "Mars"}', "CAMERA_TIMEZONES: 'Mars' is not a time zone"),
+        ("TIMEZONE", "Mars", "REKOGNITION_DAGSTER_TIMEZONE: 'Mars' is not a time zone"),
+        ("CAMERA_PATTERN", "{cam}/x.mp4", "CAMERA_PATTERN: '{cam}/x.mp4' has an unknown part"),
+        ("CAMERA_PATTERN", "{site}/x.mp4", "CAMERA_PATTERN: '{site}/x.mp4' has no {camera}"),
+        ("ZONES_SINCE", "soon", "ZONES_SINCE: 'soon' is no day; write e.g. 2026-01-31"),
+    ],
+)
+def test_settings_of_cameras_that_are_wrong_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, name: str, value: str, error: str
+) -> None:
+    (tmp_path / "lake").mkdir()
+    (tmp_path / "zones.yaml").write_text(ZONES)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(f"REKOGNITION_DAGSTER_{name}", value)
+    arguments = {"query": ["query", "FROM videos"], "zones": ["zones", "check"]}
+    text = run(*arguments.get(command, [command]), "--lake", "lake", status=1)
+    assert error in text
+    assert name in text
+
+
+def test_refresh_goes_back_as_far_as_the_setting_says(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "zones.yaml").write_text(ZONES.replace("counter", "desk"))
+    monkeypatch.setenv("REKOGNITION_DAGSTER_ZONES_SINCE", "2026-02-04")
+    assert "zone_visits: 1 rows of 1 days" in run("refresh", "--lake", "lake")
 
 
 def test_macros_ask_the_same_in_sql(place: Path) -> None:
@@ -122,7 +217,7 @@ def test_zones_are_checked_against_the_lake_s_cameras(place: Path) -> None:
     assert "north: zone counter, line door" in output
     (place / "zones.yaml").write_text(ZONES.replace("north", "nroth"))
     output = run("zones", "check", "--lake", "lake")
-    assert "zones.yaml:4: no video is of the camera nroth; there are north, south" in output
+    assert "zones.yaml:4: there is no video of the camera nroth; there are north, south" in output
     (place / "zones.yaml").write_text(ZONES.replace("[0.6, 0.4]", "[0.6]"))
     output = run("zones", "check", "--lake", "lake", status=1)
     assert "zones.yaml:4: a point of the zone counter must be [x, y]" in output

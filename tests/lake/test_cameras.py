@@ -107,6 +107,7 @@ def test_of_a_time_that_a_clock_shows_twice_the_upload_decides(tmp_path: Path) -
     ("pattern", "key"),
     [
         ("{camera}-{at:%s}.mp4", "north-1769869800.mp4"),
+        ("{camera}-{at:%s}.mp4", "north-1769869800.MP4"),
         ("{camera}-{at:%Y%m%dT%H%M%S%z}.mp4", "north-20260131T143000Z.mp4"),
         ("{camera}-{at:%Y%m%dT%H%M%S%z}.mp4", "north-20260131T153000+0100.mp4"),
         ("{camera}-{at:%y%m%d-%H%M}.mp4", "north-260131-1430.mp4"),
@@ -127,6 +128,17 @@ def test_a_changed_pattern_counts_for_all_videos_at_once_and_for_every_reader(
     assert recorded(changed) == [("north", None, None)]
     changed.store_cameras()
     assert recorded(Lake(lake.url)) == [("north", None, None)]
+
+
+def test_a_stored_pattern_that_is_wrong_is_named_and_replaced(tmp_path: Path) -> None:
+    from rekognition_dagster.errors import LakeError
+
+    lake = written(tmp_path, Cameras(PATTERN), ["north/2026-01-31/143000.mp4"])
+    lake.storage.write(".tables/cameras.json", b'["{cam}/{date}", [], "UTC"]')
+    with pytest.raises(LakeError, match=r"cameras.json: .* unknown part {cam}.* Set REKOGNITION"):
+        recorded(Lake(lake.url))
+    Lake(lake.url, cameras=Cameras(PATTERN)).store_cameras()
+    assert recorded(Lake(lake.url)) == [("north", 1769869800.0, "key")]
 
 
 def test_files_from_before_have_no_container_s_time(tmp_path: Path) -> None:

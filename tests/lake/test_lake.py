@@ -214,15 +214,15 @@ def test_the_catalogue_reads_the_lakes_files_only(tmp_path: Path) -> None:
 
 def test_a_table_of_a_model_is_known_once_it_was_written(lake: Lake) -> None:
     schema = pa.schema([("video", pa.string()), ("visits", pa.int32()), ("date", pa.string())])
-    with lake.writer("zone_visits", VIDEO, schema=schema) as writer:
+    with lake.writer("door_visits", VIDEO, schema=schema) as writer:
         writer.write([{"video": VIDEO.uri, "visits": 2, "date": "?"}])
     again = Lake(lake.url)
-    assert again.tables()[-1] == "zone_visits"
+    assert again.tables()[-1] == "door_visits"
     with again.connect() as connection:
-        found = connection.sql("SELECT video, visits, date::VARCHAR FROM zone_visits")
+        found = connection.sql("SELECT video, visits, date::VARCHAR FROM door_visits")
         assert found.fetchall() == [(VIDEO.uri, 2, "2026-01-31")]
     with again.connect(videos=[OTHER]) as connection:
-        found = connection.sql("FROM zone_visits")
+        found = connection.sql("FROM door_visits")
         assert (found.columns, found.fetchall()) == (["video", "visits", "date"], [])
     with pytest.raises(LakeError, match="cannot be called"):
         again.writer("a/b", VIDEO, schema=schema)

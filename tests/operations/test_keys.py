@@ -24,6 +24,11 @@ from rekognition_dagster.videos import Video, check_date_pattern, day_of
         ("{camera}-{at:%s}.mp4", "c-1769869800.mp4", {"%s": "1769869800"}),
         ("{camera}/{date:%d.%m.%y}", "c/31.01.26/x.mp4", {"%y": "26", "%d": "31"}),
         ("{camera}/{date:%Y-%m-%d}", "north/2026-1-31/a.mp4", None),
+        ("{camera}/{date}.mp4", "north/2026-01-31.MP4", {"camera": "north"}),
+        ("{camera}/{date}.MP4", "north/2026-01-31.mp4", {"camera": "north"}),
+        ("{camera}/{date}-x.MP4", "north/2026-01-31-X.mp4", None),
+        ("{camera}/{date}.mp4", "north/2026-01-31.mov", None),
+        ("{any}/{camera}/{any}/{date}", "a/north/b/2026-01-31/x.mp4", {"camera": "north"}),
     ],
 )
 def test_a_pattern_finds_its_parts(pattern: str, key: str, values: dict[str, str] | None) -> None:
@@ -41,6 +46,9 @@ def test_a_pattern_finds_its_parts(pattern: str, key: str, values: dict[str, str
         ("{date:day}", "has no directive"),
         ("{camera}/{at:%Y%m%dT%H%M%SZ}.mp4", "write %z in place of Z"),
         ("north", "no pattern over keys"),
+        ("{foo}", r"unknown part {foo}. There are {camera}, {site}, {any}, {date}, {time}, "),
+        ("{cam}/{date}", r"'{cam}/{date}' has an unknown part {cam}; did you mean {camera}\?"),
+        ("{camera}/{dat}/{hour}", r"{dat}; did you mean {date}\?"),
     ],
 )
 def test_a_wrong_pattern_is_refused(pattern: str, wrong: str) -> None:

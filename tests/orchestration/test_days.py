@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from pathlib import Path
+from unittest.mock import Mock
 
+import boto3
 import dagster as dg
 import pytest
 from deployment import Deployment
 from walks import PATTERN
 
 from rekognition_dagster.errors import ConfigurationError
+from rekognition_dagster.orchestration import days
+from rekognition_dagster.state.tables import WORK
 
 ZONES = """
 cameras:
@@ -32,7 +37,13 @@ def watched(deployment: Deployment, tmp_path: Path) -> Deployment:
     """A deployment with results of two cameras and two days."""
     zones = tmp_path / "zones.yaml"
     zones.write_text(ZONES.format(camera="north"))
-    deployment.set(camera_pattern=PATTERN, zones=str(zones), timezone="Europe/Zurich")
+    deployment.set(
+        camera_pattern=PATTERN,
+        zones=str(zones),
+        timezone="Europe/Zurich",
+        days_quiet_minutes=0,
+        deleted="forget",
+    )
     deployment.complete(*KEYS)
     deployment.run_requested("results_refresh")
     return deployment
@@ -64,6 +75,67 @@ def test_one_run_computes_all_days_and_then_only_those_of_changed_zones(
     watched.materialize("heat", ["2026-01-30", "2026-01-31"])
     assert days_of(watched, "heat") == {"2026-01-30": 2, "2026-01-31": 2}
     assert days_of(watched, "encounters") == both
+
+
+def test_a_day_is_computed_when_its_videos_have_come_or_once_an_hour(
+    watched: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    clock = {"minutes": 0.0}
+    monkeypatch.setattr(days, "time", Mock(time=lambda: now + clock["minutes"] * 60))
+    watched.set(days_quiet_minutes=10)
+
+    def requested(minutes: float) -> int:
+        clock["minutes"] = minutes
+        return len(watched.tick("days_refresh").run_requests)
+
+    def come(minutes: float) -> int:
+        with watched.state.write() as connection:
+            connection.execute(WORK.update().values(results_at=now + minutes * 60))
+        return requested(minutes)
+
+    assert [requested(m) for m in (5, 11, 12)] == [0, 1, 0]
+    # they keep coming
+    assert [come(m) for m in (20, 29, 79, 81)] == [0, 0, 0, 1]
+    assert [come(82), requested(91), requested(93)] == [0, 0, 1]
+    # an edit of the zones does not wait
+    assert come(111) == 0
+    Path(str(watched.settings.zones)).write_text(ZONES.format(camera="south"))
+    assert requested(111) == 1
+
+
+def test_a_deleted_video_alone_makes_its_day_computed_again(watched: Deployment) -> None:
+    watched.run_requested("days_refresh")
+    sql = "SELECT camera, day::VARCHAR FROM activity_by_day ORDER BY ALL"
+    assert len(watched.rows(sql)) == 3
+    s3 = boto3.client("s3")
+    for keys, left in ((KEYS[1:2], 2), (KEYS[:1] + KEYS[2:], 0)):
+        for key in keys:
+            s3.delete_object(Bucket=str(watched.settings.bucket), Key=key)
+        watched.tick("video_discovery")
+        (run,) = watched.run_requested("days_refresh")
+        assert run.success
+        assert len(watched.rows(sql)) == left
+        assert watched.run_requested("days_refresh") == []
+
+
+def test_zones_in_s3_are_read_every_few_minutes_only(
+    watched: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3, bucket = boto3.client("s3"), str(watched.settings.bucket)
+    s3.put_object(Bucket=bucket, Key="z/zones.yaml", Body=ZONES.format(camera="north").encode())
+    watched.set(zones=f"s3://{bucket}/z/zones.yaml")
+    (run,) = watched.run_requested("days_refresh")
+    assert run.success
+    assert watched.rows("SELECT DISTINCT zone FROM occupancy WHERE zone IS NOT NULL") == [("all",)]
+    s3.put_object(Bucket=bucket, Key="z/zones.yaml", Body=ZONES.format(camera="south").encode())
+    assert watched.tick("days_refresh").skip_message == "Nothing is behind"
+    now = time.time()
+    monkeypatch.setattr(days, "time", Mock(time=lambda: now + 200))
+    (run,) = watched.run_requested("days_refresh")
+    assert run.success
+    sql = "SELECT DISTINCT camera FROM occupancy WHERE zone IS NOT NULL"
+    assert watched.rows(sql) == [("south",)]
 
 
 def test_a_mistake_in_the_zones_is_shown_by_the_sensor(watched: Deployment) -> None:
