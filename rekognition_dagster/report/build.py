@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rekognition_dagster.errors import VideoError
+from rekognition_dagster.errors import ConfigurationError, VideoError
 from rekognition_dagster.report import charts
 from rekognition_dagster.report.facts import Facts, Row, Scope, gather
 from rekognition_dagster.report.page import CameraPart, Moment, Page
@@ -177,7 +177,7 @@ class _Films:
                     for m in wanted:
                         image = stills.moment(film, m.row["timestamp_ms"], self._blur)
                         m.image = stills.picture(image)
-            except VideoError as error:
+            except (VideoError, ConfigurationError) as error:
                 self._notes.append(f"No picture: {error}")
         if heat:
             image = stills.heat_map(heat, background)

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from rekognition_dagster.errors import ConfigurationError
+from rekognition_dagster.operations import FACE_DETECTION, LABEL_DETECTION, Operation
 
 if TYPE_CHECKING:
     from rekognition_dagster.lake import Lake
@@ -109,7 +110,7 @@ def gather(lake: Lake, scope: Scope) -> Facts:
     facts = Facts()
     with lake.connect() as connection:
         ask = _Ask(connection, scope)
-        if "videos" not in there:
+        if "videos" not in there or not ask("SELECT 1 FROM videos LIMIT 1"):
             facts.notes.append("The lake has no videos yet.")
             return facts
         _check_camera(ask, lake.url)
@@ -124,15 +125,20 @@ def gather(lake: Lake, scope: Scope) -> Facts:
                 "person_tracking, then run rekognition-dagster refresh."
             )
         if scope.faces:
-            facts.faces = ask(_FACES) if "face_detections" in there else None
-            if facts.faces is None:
-                facts.notes.append("The lake has no face_detections: no faces were looked for.")
+            facts.faces = _found(ask, _FACES, FACE_DETECTION, facts.notes)
         if scope.labels:
-            facts.labels = ask(_LABELS) if "label_detections" in there else None
-            if facts.labels is None:
-                facts.notes.append("The lake has no label_detections: no labels were looked for.")
-        facts.missing = ask(_MISSING if "jobs" in there else _MISSING_JOBS)
+            facts.labels = _found(ask, _LABELS, LABEL_DETECTION, facts.notes)
+        facts.missing = ask(_MISSING)
     return facts
+
+
+def _found(ask: _Ask, sql: str, operation: Operation, notes: list[str]) -> list[Row] | None:
+    """The rows of a query; None, with a note, where the videos were never analyzed for them."""
+    rows = ask(sql)
+    if not rows and not ask(_SUCCEEDED, operation=operation.name):
+        notes.append(f"{operation.name} has not been run on these videos.")
+        return None
+    return rows
 
 
 def _gather_people(facts: Facts, ask: _Ask) -> None:
@@ -363,9 +369,11 @@ GROUP BY ALL ORDER BY seconds DESC, label LIMIT 20
 """
 _MISSING = f"""
 WITH latest AS (
-    SELECT video, operation, arg_max(status, completed_at) AS status,
-        arg_max(status_message, completed_at) AS status_message
-    FROM jobs GROUP BY ALL
+    SELECT * FROM jobs
+    QUALIFY row_number() OVER (
+        PARTITION BY video, operation
+        ORDER BY coalesce(completed_at, started_at) DESC NULLS LAST, job_id
+    ) = 1
 )
 SELECT v.camera, v.video, coalesce(j.operation, 'person_tracking') AS operation,
     CASE
@@ -378,9 +386,9 @@ LEFT JOIN latest AS j ON j.video = v.video
 WHERE j.status IS NULL OR j.status <> 'SUCCEEDED' OR v.warning IS NOT NULL
 ORDER BY v.camera, v.video, operation
 """
-_MISSING_JOBS = f"""
-SELECT camera, video, 'person_tracking' AS operation, 'not analyzed' AS reason
-FROM ({_VIDEOS}) ORDER BY camera, video
+_SUCCEEDED = f"""
+SELECT 1 FROM jobs JOIN ({_VIDEOS}) AS v ON v.video = jobs.video
+WHERE jobs.operation = $operation AND jobs.status = 'SUCCEEDED' LIMIT 1
 """
 
 
