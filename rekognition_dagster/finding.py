@@ -181,12 +181,10 @@ def _people(lake: Lake, connection: LakeConnection, camera: str, times: tuple[st
     has_paths = "person_paths" in lake.tables()
     since, until = times
     rows = connection.execute(
-        "SELECT DISTINCT v.video FROM videos AS v JOIN jobs AS j ON j.video = v.video "
-        "WHERE j.operation = 'person_tracking' AND j.rows > 0 "
-        f"AND coalesce(v.camera, '') GLOB {camera} AND v.recorded_local < {until} AND "
-        "timezone(v.timezone, v.recorded_at + to_milliseconds(coalesce(v.duration_ms, 86400000))) "
-        f">= {since}"
-        + (" AND v.video NOT IN (SELECT video FROM person_paths)" if has_paths else "")
+        f"SELECT v.video FROM videos AS v WHERE coalesce(v.camera, '') GLOB {camera} "
+        f"AND v.recorded_local < {until} AND timezone(v.timezone, "
+        f"v.recorded_at + to_milliseconds(coalesce(v.duration_ms, 86400000))) >= {since}"
+        + (" AND NOT EXISTS (FROM person_paths AS p WHERE p.video = v.video)" * has_paths)
     ).fetchall()
     pieces = [f"FROM people_between({camera}, {since}, {until})"] if has_paths else []
     if rows or not has_paths:
@@ -233,8 +231,10 @@ def _check(lake: Lake, connection: LakeConnection, what: Moments, tables: list[s
         if name is None or set(name) & _WILD:
             continue
         same = "lower({0}) = lower(?)" if kind == "label" else "{0} = ?"
-        query = f"SELECT 1 FROM {table} WHERE {same.format(column)} LIMIT 1"
-        if connection.execute(query, [name]).fetchone():
+        # the table that is read in any case comes first
+        own = [tables[-1]] if kind == "camera" and tables[-1] in _WITH_CAMERA else []
+        query = f"SELECT 1 FROM {{}} WHERE {same.format(column)} LIMIT 1"
+        if any(connection.execute(query.format(t), [name]).fetchone() for t in [*own, table]):
             continue
         rows = connection.execute(f"SELECT DISTINCT {column} FROM {table}").fetchall()
         names = _nearest(name, [str(n) for (n,) in rows if n is not None])
@@ -245,6 +245,7 @@ def _check(lake: Lake, connection: LakeConnection, what: Moments, tables: list[s
 
 
 _SHOWN = 20
+_WITH_CAMERA = ("zone_visits", "line_crossings")
 _WILD = frozenset("*?[")
 _NONE = {
     "camera": "none; set REKOGNITION_DAGSTER_CAMERA_PATTERN and run refresh",

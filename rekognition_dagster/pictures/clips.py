@@ -126,6 +126,7 @@ def _copy(filmed: Filmed, from_ms: int, until_ms: int, output: Path) -> int | No
         source.seek(stamp, stream=stream)  # audio comes before its pictures, too
         with new_video(output) as container:
             copies = {s.index: container.add_stream_from_template(s) for s in (stream, *audio)}
+            latest = begin
             for packet in packets_of(source, [stream, *audio]):
                 time = _time(packet, offset_ms)
                 if time < begin:
@@ -134,7 +135,10 @@ def _copy(filmed: Filmed, from_ms: int, until_ms: int, output: Path) -> int | No
                 decoded = float((packet.dts or 0) * packet.time_base * 1000) + offset_ms
                 if is_picture and decoded >= until_ms + _INTERLEAVED_MS:
                     break
-                if decoded < until_ms if is_picture else time < until_ms:
+                # a picture that is decoded before others that are shown before it: they, too
+                is_wanted = decoded < until_ms or time < latest if is_picture else time < until_ms
+                if is_wanted:
+                    latest = max(latest, time) if is_picture else latest
                     shift_packet(packet, offset_ms - begin)
                     packet.stream = copies[packet.stream.index]
                     container.mux(packet)

@@ -44,7 +44,7 @@ class Style:
     def of(cls, image: Image) -> Style:
         """Return the sizes for a picture, shape (height, width, 3)."""
         shorter = min(image.shape[:2])
-        return cls(max(1, round(shorter / 400)), max(0.35, shorter / 1600))
+        return cls(max(2, round(shorter / 400)), max(0.35, shorter / 1600))
 
     def write(self, image: Image, text: str, at: Sequence[float], color: sv.Color) -> None:
         """Write a text around a point, moved so that all of it is in the picture."""

@@ -15,6 +15,8 @@ import pytest
 from rekognition_dagster.engine import BlackFrames, analyze, open_workers
 from rekognition_dagster.engine.frame import Frame
 from rekognition_dagster.engine.segments.boundaries import Boundaries
+from rekognition_dagster.engine.segments.fold import Segments
+from rekognition_dagster.engine.segments.observation import Observation
 from rekognition_dagster.engine.segments.timecode import timecode
 
 from . import scripted
@@ -195,6 +197,21 @@ def test_cuts_are_found_at_any_frame_rate_and_across_gaps() -> None:
         assert [(b.frame, b.time_ms, b.before_ms) for b in found] == [
             (n, times[n], times[n - 1]) for n in (20, 40)
         ]
+
+
+def test_a_pause_ends_a_shot_and_a_time_lapse_has_none() -> None:
+    images = [small_of(image) for image in scene(1, 40)]
+    paused = [40 * n + (600_000 if n >= 20 else 0) + (60_000 if n >= 30 else 0) for n in range(40)]
+    for times, expected in (
+        (paused, [(0, 19, 760), (20, 29, 360), (30, 39, 360)]),
+        ([15_000 * n for n in range(40)], [(0, 39, 585_000)]),
+    ):
+        made = Segments(25.0, BlackFrames())
+        rows = [r for n, t in enumerate(times) for r in made.add(t, Observation(images[n], 0.0))]
+        rows += made.end()
+        assert [
+            (r["start_frame_number"], r["end_frame_number"], r["duration_ms"]) for r in rows
+        ] == expected
 
 
 # -- black frames ---------------------------------------------------------------------------------

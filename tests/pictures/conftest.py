@@ -96,9 +96,9 @@ def read(path: Path) -> tuple[list[int], list[np.ndarray]]:
     return times, [f.to_ndarray(format="rgb24") for f in frames]
 
 
-def colored(image: np.ndarray) -> np.ndarray:
+def colored(image: np.ndarray, least: int = 30) -> np.ndarray:
     """Where a picture, grey by itself, has a colour; the trail and texts included."""
-    return np.ptp(image.astype(int), axis=2) > 60
+    return np.ptp(image.astype(int), axis=2) > least
 
 
 def edges(image: np.ndarray, row: float) -> tuple[float, float]:

@@ -49,6 +49,7 @@ def test_a_copy_begins_at_the_keyframe_before_and_is_the_same_pictures(
     assert 5000 - 2800 - 40 <= times[-1] <= 5000 - 2800 + 400
     originals = read(filmed.path)[1]
     assert all((a == b).all() for a, b in zip(images, originals[70:], strict=False))
+    assert times == [40 * n for n in range(len(times))]
 
 
 def test_an_exact_one_begins_and_ends_at_its_frames(filmed: Filmed, tmp_path: Path) -> None:

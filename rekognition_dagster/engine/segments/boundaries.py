@@ -1,4 +1,4 @@
-"""Where a shot begins: cuts, fades through a blank picture, and dissolves.
+"""Where a shot begins: cuts, fades through a blank picture, dissolves, and pauses.
 
 A cut is a step between two frames that is large, larger than the steps around it, and lasting: what
 follows is like nothing before it, so a flash or somebody who passes close by is none. A run of
@@ -38,6 +38,8 @@ _CUT_OFF = 0.35  # difference between two frames across which no dissolve is sou
 _UNLIKE = 0.6  # times that difference, by which the middle may differ from the mixture
 _PURE = 0.15  # share of the other picture up to which a frame is one of them
 _APART_MS = 400.0  # between a dissolve and another boundary
+_PAUSE_MS = 10_000.0  # between two frames, after which the camera was started again
+_PAUSE_STEPS = 10  # and usual steps, for a time lapse has no pauses
 _HOLD_MS = _DISSOLVES_MS[-1] + 2 * _APART_MS
 _FEWEST_MS = 1.0
 
@@ -118,6 +120,8 @@ class Boundaries:
         now = _Seen(number, time_ms, before_ms, picture, step)
         if before is not None and step >= _CUT_OFF:
             self._search_dissolve(before)
+        if time_ms - before_ms > _PAUSE_MS and self._is_pause(time_ms - before_ms):
+            self._note(now, 100.0)
         self._seen.append(now)
         self._follow_blank(before, now)
         self._undecided.append(now)
@@ -146,6 +150,11 @@ class Boundaries:
         span = self._seen[-1].time_ms - self._seen[0].time_ms
         step = max(_FEWEST_MS, span / max(1, len(self._seen) - 1))
         return int(np.clip(round(_AROUND_MS / step), _FEWEST_AROUND, _MOST_AROUND))
+
+    def _is_pause(self, step_ms: float) -> bool:
+        """Return whether a step in time is far longer than the usual one."""
+        steps = [seen.time_ms - seen.before_ms for seen in islice(self._seen, 1, None)]
+        return bool(steps) and step_ms > _PAUSE_STEPS * float(np.median(steps))
 
     def _decide(self, now: _Seen, around: int) -> None:
         """Note a cut before a frame, once the frames after it are there."""
@@ -236,7 +245,7 @@ class Boundaries:
     # -- in order ----------------------------------------------------------------------------------
 
     def _note(self, first: _Seen, confidence: float) -> None:
-        if first.number > 0:
+        if first.number > 0 and all(b.frame != first.number for b in self._found):
             found = Boundary(first.number, first.time_ms, first.before_ms, confidence)
             self._found.append(found)
 
