@@ -224,7 +224,8 @@ class Deployment:
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """An answer from the lake."""
-        return self.lake.connect().sql(sql).fetchall()
+        with self.lake.connect() as connection:
+            return connection.sql(sql).fetchall()
 
     def queued(self) -> int:
         """Messages on the queue, seen or not."""

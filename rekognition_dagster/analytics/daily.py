@@ -370,7 +370,7 @@ def movement_of(
     tables = {t for m, _ in ordered for t in m.mentions(_results(lake, ordered))}
     with lake.connect(sorted(tables), [video]) as connection:
         _prepare(connection, recordings, zones)
-        _create(connection, ordered)
+        _create(connection, ordered, tables)
         return [connection.sql(f'FROM "{name}"').to_arrow_table() for name in names]
 
 

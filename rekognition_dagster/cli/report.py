@@ -67,7 +67,7 @@ def report(
     from rekognition_dagster.cli.progress import progress_bars
     from rekognition_dagster.cli.query import open_lake
     from rekognition_dagster.report import Scope, build_report, write_report
-    from rekognition_dagster.report.facts import latest_day
+    from rekognition_dagster.report.facts import recorded_days
 
     if on and (since or until):
         raise click.UsageError("name --date, or --from and --to")
@@ -75,9 +75,10 @@ def report(
     lake = open_lake(url)
     first, last = (d.date() if d else None for d in ((on, on) if on else (since, until)))
     if last is None:
-        last = latest_day(lake, camera)
-        if last is None:
+        known = recorded_days(lake, camera)
+        if known is None:
             raise ConfigurationError(f"{lake.url} has no video whose time of recording is known")
+        last = known[1]
     scope = Scope(min(first or last, last), last, camera, faces, labels)
     with progress_bars() as progress:
         if refresh:

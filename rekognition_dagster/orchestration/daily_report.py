@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from rekognition_dagster.lake import Lake
+from rekognition_dagster.operations import FACE_DETECTION, LABEL_DETECTION, PERSON_TRACKING
 from rekognition_dagster.orchestration.names import Deployment
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ _NEEDED = ("altair", "vl_convert", "jinja2", "cv2")
 def build_daily_report(deployment: Deployment) -> dg.Definitions:
     """The asset and its schedule; nothing where the setting or the extra ``report`` is missing."""
     settings = deployment.settings
-    has_tables = any(model.name == TABLE for model in deployment.daily_models)
+    has_people = PERSON_TRACKING in settings.operation_list
+    has_tables = has_people and any(model.name == TABLE for model in deployment.daily_models)
     has_extra = all(importlib.util.find_spec(name) for name in _NEEDED)
     if settings.daily_report == "off" or not (has_tables and has_extra):
         return dg.Definitions()
@@ -51,10 +53,10 @@ def build_daily_report(deployment: Deployment) -> dg.Definitions:
 
         day = date.fromisoformat(context.partition_key)
         lake = deployment.resource(context, "lake").open()
-        blur = settings.report_blur
+        blur, run = settings.report_blur, settings.operation_list
         report = build_report(
             lake,
-            Scope(day, day, faces=True, labels=True),
+            Scope(day, day, faces=FACE_DETECTION in run, labels=LABEL_DETECTION in run),
             pictures=settings.report_pictures,
             blur=None if blur == "none" else blur,
             client=deployment.resource(context, "video_bucket").downloader(),
@@ -67,7 +69,6 @@ def build_daily_report(deployment: Deployment) -> dg.Definitions:
     job = dg.define_asset_job(
         deployment.scoped("daily_report"),
         selection=[spec.key],
-        partitions_def=deployment.days,
         executor_def=dg.in_process_executor,
         description="Writes the report of a day. Launched by the schedule of the same name.",
     )

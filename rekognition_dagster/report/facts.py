@@ -154,17 +154,15 @@ def _gather_people(facts: Facts, ask: _Ask) -> None:
     facts.moments = _exact(ask, ask(_MOMENTS))
 
 
-def latest_day(lake: Lake, camera: str = "*") -> date | None:
-    """The last day on which a camera recorded, by its clock; None where no time is known."""
-    if "videos" not in lake.tables():
-        return None
+def recorded_days(lake: Lake, camera: str = "*") -> tuple[date, date] | None:
+    """The first and the last day on which a camera recorded, by its clock, if any is known."""
     query = (
-        "SELECT max(recorded_local)::DATE FROM videos WHERE coalesce(camera, '') GLOB $camera "
-        "AND recorded_at_source IS NOT NULL"
+        "SELECT min(recorded_local)::DATE, max(recorded_local)::DATE FROM videos "
+        "WHERE coalesce(camera, '') GLOB $camera"
     )
     with lake.connect(["videos"]) as connection:
-        ((day,),) = connection.execute(query, {"camera": camera}).fetchall()
-    return day
+        ((first, last),) = connection.execute(query, {"camera": camera}).fetchall()
+    return None if last is None else (first, last)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ _POLL_S = 0.5
 _LOADED_S = 120.0
 _STALLED_S = 600.0
 _PROBLEMS_EVERY = 10
+_DRAWN_MS = 60_000
 
 QUESTIONS = (
     (
@@ -96,7 +97,9 @@ def run_demo(home: Path, paths: Sequence[Path], console: Console) -> bool:
             f"S3, SNS, SQS on {stack.endpoint()}, Rekognition on {stack.endpoint('rekognition')}"
         )
         outcome = analyse(stack, sources, console, report)
-        print_findings(stack, outcome, console)
+        good = [video for video, stage in outcome.stages.items() if not stage.failures]
+        pictures = make_pictures(stack, good, report) if good else []
+        print_findings(stack, outcome, console, pictures)
     return bool(outcome.failures)
 
 
@@ -225,6 +228,47 @@ def _is_working(stage: Stage) -> bool:
     return begun > ended
 
 
+def make_pictures(
+    stack: LocalStack, videos: Sequence[Video], report: Callable[[str], None]
+) -> list[Path]:
+    """Write a report about the lake, and each video with people drawn on its first minute.
+
+    Args:
+        stack: The running stack.
+        videos: Those to draw.
+        report: Called with a line of text for each file.
+
+    Returns:
+        The files, the report first.
+    """
+    from rekognition_dagster.analytics.refresh import refresh
+    from rekognition_dagster.analytics.zones import read_zones
+    from rekognition_dagster.pictures.drawing import draw
+    from rekognition_dagster.pictures.moments import filmed
+    from rekognition_dagster.pictures.overlay import Look
+    from rekognition_dagster.report import Scope, build_report, write_report
+    from rekognition_dagster.report.facts import recorded_days
+
+    settings, client = stack.pipeline_settings(), stack.session().client("s3")
+    lake, folder = settings.open_lake(), stack.home / "pictures"
+    for _ in refresh(lake, read_zones(settings.zones)):
+        pass
+    made: list[Path] = []
+    if (days := recorded_days(lake)) is not None:
+        page = build_report(lake, Scope(*days), client=client)
+        made.append(write_report(page, folder / "report.html"))
+        report(f"wrote {made[-1]}")
+    for video in videos:
+        output = folder / f"{_name(video)}.people.mp4"
+        try:
+            with filmed(lake, video.uri, client, []) as film:
+                made.append(draw(film, Look(faces=True), output, until_ms=_DRAWN_MS))
+            report(f"wrote {output}")
+        except VideoError as error:
+            report(f"not drawn: {error}")
+    return made
+
+
 # -- videos ---------------------------------------------------------------------------------------
 
 
@@ -300,7 +344,9 @@ def _progress(console: Console, steps: int) -> Any:
         yield lambda done, text: bar.update(task, completed=done, description=text)
 
 
-def print_findings(stack: LocalStack, outcome: Outcome, console: Console) -> None:
+def print_findings(
+    stack: LocalStack, outcome: Outcome, console: Console, pictures: Sequence[Path] = ()
+) -> None:
     """Print what was found, how long it took, and where everything is."""
     lake = stack.lake
     good = [v for v, s in outcome.stages.items() if not s.failures]
@@ -316,6 +362,8 @@ def print_findings(stack: LocalStack, outcome: Outcome, console: Console) -> Non
         console.print(
             f"{outcome.total_s:.1f} s from the last upload to the last Parquet file\n", markup=False
         )
+    for name, path in zip(["report", *["people drawn"] * len(pictures)], pictures, strict=False):
+        console.print(f"{name:<14}{path}", markup=False, soft_wrap=True)
     console.print(
         f"Parquet       {lake.url}\n"
         f"DuckDB file   {stack.catalogue}\n"

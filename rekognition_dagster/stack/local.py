@@ -117,6 +117,9 @@ class LocalStack:
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_EC2_METADATA_DISABLED": "true",
             **_no_proxy(),
+            "REKOGNITION_DAGSTER_CAMERA_PATTERN": os.environ.get(
+                "REKOGNITION_DAGSTER_CAMERA_PATTERN", "{camera}"
+            ),
             "REKOGNITION_DAGSTER_SENSOR_INTERVAL": "5",
             "REKOGNITION_DAGSTER_DAYS_QUIET_MINUTES": "0",
             **self._settings,

@@ -127,6 +127,7 @@ def test_every_asset_of_the_deployment_is_there() -> None:
         "occupancy",
         "heat",
         "encounters",
+        "daily_report",
         "nightly_batch",
         "dead_letters",
         "lake_compaction",

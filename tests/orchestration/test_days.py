@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from datetime import date, datetime, timezone
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -15,6 +16,7 @@ from walks import PATTERN
 
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.orchestration import days
+from rekognition_dagster.orchestration.daily_report import behind
 from rekognition_dagster.state.tables import WORK
 
 ZONES = """
@@ -152,3 +154,27 @@ def test_without_people_there_are_no_assets_per_day(deployment: Deployment) -> N
     deployment.set(operations=["face_detection"])
     names = {key.to_user_string() for key in deployment.repository.asset_graph.get_all_asset_keys()}
     assert "zone_visits" not in names
+
+
+def test_a_report_is_written_for_days_whose_tables_are_newer(watched: Deployment) -> None:
+    watched.run_requested("days_refresh")
+    lake = watched.settings.open_lake()
+    assert [str(day) for day in behind(lake, date(2026, 2, 1))] == ["2026-01-30", "2026-01-31"]
+    assert list(behind(lake, date(2026, 3, 1))) == []
+    watched.materialize("daily_report", ["2026-01-31"])
+    page = lake.storage.read("reports/2026-01-31.html")
+    assert page is not None
+    assert b"Saturday, 31 January 2026" in page
+    assert [str(day) for day in behind(lake, date(2026, 2, 1))] == ["2026-01-30"]
+    key = dg.AssetKey(["daily_report"])
+    (record,) = watched.instance.fetch_materializations(key, limit=9).records
+    metadata = record.asset_materialization.metadata  # type: ignore[union-attr]
+    assert metadata["people"].value == 4  # two at each of two cameras
+    summary = str(metadata["summary"].value)
+    assert "| north |" in summary
+    assert len(summary) < 1000
+    schedule = watched.definitions.resolve_schedule_def("daily_report")
+    when = datetime(2026, 2, 1, 6, tzinfo=timezone.utc)
+    with dg.build_schedule_context(watched.instance, scheduled_execution_time=when) as context:
+        (request,) = schedule.evaluate_tick(context).run_requests or []
+    assert request.partition_key == "2026-01-30"

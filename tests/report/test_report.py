@@ -19,7 +19,7 @@ from rekognition_dagster.cli import main
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.lake import Lake
 from rekognition_dagster.report import Scope, build_report
-from rekognition_dagster.report.facts import dwell_bins, latest_day
+from rekognition_dagster.report.facts import dwell_bins, recorded_days
 
 
 def tables_of(html: str) -> dict[str, list[list[str]]]:
@@ -103,7 +103,7 @@ def test_a_lake_without_tables_per_day_names_the_command(tmp_path: Path) -> None
     write_walks(lake, "north/2026-02-03/090000.mp4", [straight((0, 0.1, 0.5), (9, 0.9, 0.5))])
     (note,) = build_report(lake, Scope(DAY, DAY)).page.notes
     assert "run rekognition-dagster refresh" in note
-    assert latest_day(lake) == DAY
+    assert recorded_days(lake) == (DAY, DAY)
 
 
 def test_an_unknown_camera_is_named_with_those_there_are(day: Lake) -> None:
@@ -126,6 +126,7 @@ def test_pictures_show_no_people_and_what_is_gone_is_named(filmed_day: Lake) -> 
     north, south = page.cameras
     assert north.heat is not None
     assert (north.heat.width, north.heat.height) == (640, 480)
+    assert len(north.heat.preview().uri) < 40_000
     assert [m.image is not None for m in north.moments] == [True, False]
     assert south.heat is not None
     assert south.moments[0].image is None
