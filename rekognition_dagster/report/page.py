@@ -146,6 +146,7 @@ class Page:
             lstrip_blocks=True,
         )
         environment.filters |= {
+            "people": lambda n: f"{n:,} {'person' if n == 1 else 'people'}",
             "whole": lambda n: f"{n:,.0f}",
             "percent": lambda n: "unknown" if n is None else f"{100 * n:.0f} %",
             "length": duration,

@@ -118,7 +118,7 @@ class LocalStack:
             "AWS_EC2_METADATA_DISABLED": "true",
             **_no_proxy(),
             "REKOGNITION_DAGSTER_CAMERA_PATTERN": os.environ.get(
-                "REKOGNITION_DAGSTER_CAMERA_PATTERN", "{camera}"
+                "REKOGNITION_DAGSTER_CAMERA_PATTERN", "{any}/{camera}"
             ),
             "REKOGNITION_DAGSTER_SENSOR_INTERVAL": "5",
             "REKOGNITION_DAGSTER_DAYS_QUIET_MINUTES": "0",
