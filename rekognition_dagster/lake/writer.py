@@ -134,7 +134,7 @@ class TableWriter:
             pa.PythonFile(file, mode="w"),
             self.schema,
             compression="none" if plain else "zstd",
-            use_dictionary=False if plain else _repeating(self.schema),  # pyright: ignore[reportArgumentType]
+            use_dictionary=False if plain else _repeating(self.schema.remove_metadata()),  # pyright: ignore[reportArgumentType]
             sorting_columns=pq.SortingColumn.from_ordering(self.schema, self.order)
             if self.order
             else None,
