@@ -59,7 +59,7 @@ def draw(
 
     \b
       rekognition-dagster draw lobby.mp4 -o drawn.mp4
-      rekognition-dagster draw lobby.mp4 --from 1:30 --to 2:00 --blur faces -o drawn.png
+      rekognition-dagster draw lobby.mp4 --to 0:30 --blur faces -o drawn.png
     """
     from rekognition_dagster.backfill import fetch, locate
     from rekognition_dagster.lake import Lake

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rekognition_dagster.engine.decode import ahead, depth_for, open_video
 from rekognition_dagster.engine.frame import Image
+from rekognition_dagster.errors import VideoError
 from rekognition_dagster.operations import FACE_DETECTION, LABEL_DETECTION, PERSON_TRACKING
 from rekognition_dagster.pictures.encoding import Audio, Encoder, new_video, write_picture
 from rekognition_dagster.pictures.frames import frames_between, still
@@ -54,8 +57,9 @@ class Filmed:
         rows = rows_of(
             self.lake, self.video, tables, from_ms=max(0, from_ms - _AROUND_MS), until_ms=until
         )
-        return Timeline(rows, self._sample_ms())
+        return Timeline(rows, self._sample_ms)
 
+    @cached_property
     def _sample_ms(self) -> float | None:
         with self.lake.connect(["videos"], [self.video]) as connection:
             query = "SELECT max(duration_ms / nullif(frames_analyzed, 0)) FROM videos"
@@ -101,7 +105,7 @@ def draw(
         The path written.
 
     Raises:
-        VideoError: The video cannot be opened.
+        VideoError: The video cannot be opened, or ends before.
         LakeError: The lake cannot be read.
         OSError: The file cannot be written.
         ValueError: The output's suffix is neither of the two.
@@ -110,7 +114,14 @@ def draw(
     if suffix not in (".mp4", ".png"):
         raise ValueError(f"cannot draw to {output}: write a .png or .mp4")
     metadata, offset_ms = filmed.metadata()
-    end = until_ms if until_ms is not None else max(metadata.duration_ms, from_ms + 1)
+    end = min(until_ms or math.inf, metadata.duration_ms or math.inf)
+    end = from_ms + 1 if math.isinf(end) else round(end)
+    if end <= from_ms:
+        raise VideoError(
+            filmed.video.uri,
+            f"has no frames from {from_ms / 1000:g} s on; it ends at {end / 1000:g} s",
+            "Choose another part",
+        )
     tell = progress or (lambda _: None)
     if suffix == ".png":
         tiles = []

@@ -151,7 +151,7 @@ def _tile(filmed: Filmed, moment: Found, blur: Blur | None) -> Image:
     Overlay(filmed.timeline(look, time_ms, time_ms + 1), look).paint(image, time_ms)
     when = f"{moment.from_local:%Y-%m-%d %H:%M:%S}" if moment.from_local else clock(moment.from_ms)
     who = f"person {moment.person}" if has_person else None
-    return captioned(image, "  ".join(filter(None, (moment.camera, when, who, moment.place))))
+    return captioned(image, " · ".join(filter(None, (moment.camera, when, who, moment.place))))
 
 
 def _names(moments: Sequence[Found]) -> list[str]:

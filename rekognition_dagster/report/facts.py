@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from itertools import pairwise
@@ -209,18 +209,25 @@ def _check_camera(ask: _Ask, url: str) -> None:
     )
 
 
-def _exact(ask: _Ask, moments: Iterable[Row]) -> list[Row]:
+def _exact(ask: _Ask, moments: Sequence[Row]) -> list[Row]:
     """Find the video of each busiest minute, and the moment in it at which most people were."""
-    found: list[Row] = []
-    for moment in moments:
-        rows = ask(
-            _EXACT,
-            of=moment["camera"],
-            starts=moment["starts_at"],
-            ends=moment["starts_at"] + timedelta(minutes=1),
-        )
-        found += [{**moment, **row} for row in rows]
-    return found
+    if not moments:
+        return []
+    minutes = {
+        "of": [m["camera"] for m in moments],
+        "starts": [m["starts_at"] for m in moments],
+        "number": list(range(len(moments))),
+    }
+    parts = ask(_PARTS, **minutes)
+    # literals let DuckDB leave out the row groups of other videos
+    videos = ", ".join(sorted({_quoted(p["video"]) for p in parts})) or "''"
+    columns = {name: [p[name] for p in parts] for name in ("number", "video", "from_ms")}
+    rows = {row["number"]: row for row in ask(_EXACT.format(videos=videos), **columns)}
+    return [{**m, **rows[n]} for n, m in enumerate(moments) if n in rows]
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 _OF = "coalesce(camera, '') GLOB $camera"
@@ -316,37 +323,44 @@ QUALIFY row_number() OVER (PARTITION BY camera ORDER BY most DESC, starts_at)
     <= {MOMENTS_PER_CAMERA}
 ORDER BY most DESC, camera, starts_at
 """
+_PARTS = """
+WITH minutes AS (
+    SELECT unnest($of) AS camera, unnest($starts) AS starts, unnest($number) AS number
+)
+SELECT m.number, v.video, epoch_ms(m.starts) - epoch_ms(v.recorded_at) AS from_ms
+FROM minutes AS m
+JOIN videos AS v
+    ON
+        v.camera IS NOT DISTINCT FROM m.camera
+        AND v.recorded_at < m.starts + INTERVAL 1 MINUTE
+        AND v.recorded_at + to_milliseconds(coalesce(v.duration_ms, 86400000)) > m.starts
+"""
 _EXACT = """
-WITH recorded AS (
-    SELECT
-        video,
-        recorded_at,
-        timezone,
-        epoch_ms($starts) - epoch_ms(recorded_at) AS from_ms,
-        epoch_ms($ends) - epoch_ms(recorded_at) AS until_ms
-    FROM videos
-    WHERE
-        camera IS NOT DISTINCT FROM $of
-        AND recorded_at < $ends
-        AND recorded_at + to_milliseconds(coalesce(duration_ms, 86400000)) > $starts
+WITH parts AS (
+    SELECT unnest($number) AS number, unnest($video) AS video, unnest($from_ms) AS from_ms
 ),
 counted AS (
-    SELECT d.video, d.timestamp_ms, count(DISTINCT d.person_index) AS people
+    SELECT p.number, d.video, d.timestamp_ms, count(DISTINCT d.person_index) AS people
     FROM person_detections AS d
-    JOIN recorded AS r ON r.video = d.video AND d.timestamp_ms >= r.from_ms
-        AND d.timestamp_ms < r.until_ms
-    WHERE d.video IN (SELECT video FROM recorded)
+    JOIN parts AS p
+        ON
+            p.video = d.video
+            AND d.timestamp_ms >= p.from_ms
+            AND d.timestamp_ms < p.from_ms + 60000
+    WHERE d.video IN ({videos})
     GROUP BY ALL
 )
 SELECT
+    c.number,
     c.video,
     c.timestamp_ms,
     c.people,
-    timezone(r.timezone, r.recorded_at + to_milliseconds(c.timestamp_ms)) AS at_local
+    timezone(v.timezone, v.recorded_at + to_milliseconds(c.timestamp_ms)) AS at_local
 FROM counted AS c
-JOIN recorded AS r ON r.video = c.video
-ORDER BY c.people DESC, c.video, c.timestamp_ms
-LIMIT 1
+JOIN videos AS v ON v.video = c.video
+QUALIFY row_number() OVER (
+    PARTITION BY c.number ORDER BY c.people DESC, c.video, c.timestamp_ms
+) = 1
 """
 _VIDEOS = """
 SELECT * FROM videos

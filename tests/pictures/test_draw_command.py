@@ -43,6 +43,11 @@ def test_a_video_is_analyzed_once_and_drawn_with_zones(place: Path) -> None:
     third = run("draw", "street.mp4", "--zones", "zones.yaml", "-o", "sheet.png")
     assert "has no zone or line of the camera" in third.stderr
     assert cv2.imread("sheet.png") is not None
+    (place / "zones.yaml").unlink()
+    for output in ("late.png", "late.mp4"):
+        late = run("draw", "street.mp4", "--from", "2", "-o", output)
+        assert_told(late, "has no frames from 2 s on; it ends at 0.4 s")
+        assert not (place / output).exists()
 
 
 @pytest.mark.parametrize(

@@ -176,5 +176,5 @@ def test_hours_take_no_more_memory_than_minutes(film: Film, tmp_path: Path) -> N
         return most
 
     peak(1)  # what is loaded once
-    few, many = peak(5), peak(120)
+    few, many = peak(3), peak(60)
     assert many < 1.5 * few

@@ -396,6 +396,7 @@ def _cheapest(rows: npt.NDArray, columns: npt.NDArray, costs: npt.NDArray) -> li
     # every row gets one column, so a constant changes nothing; an absent pair has weight zero
     weights += 1 - weights.min()
     where = np.concatenate([r, nobody]), np.concatenate([c, len(afters) + nobody])
+    where = tuple(indices.astype(np.int32) for indices in where)  # as older scipy wants them
     table = csr_array((weights, where), shape=(count, len(afters) + count))
     chosen = dict(zip(*min_weight_full_bipartite_matching(table), strict=True))
     return [k for k, (i, j) in enumerate(zip(r, c, strict=True)) if chosen[i] == j]
