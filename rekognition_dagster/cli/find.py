@@ -116,7 +116,6 @@ def find(
     \b
       rekognition-dagster find --camera north --on tuesday --between 14:00 15:00 --zone door
       rekognition-dagster find --crossed in --with-face --since 2026-01-01 --format csv
-      rekognition-dagster find --label Bicycle --on 2026-01-31
       rekognition-dagster find --zone door --clips clips --sheet door.png --blur faces
     """
     import duckdb

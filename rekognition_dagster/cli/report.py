@@ -62,7 +62,7 @@ def report(
 
     \b
       rekognition-dagster report --date 2026-01-31 -o report.html
-      rekognition-dagster report --camera north --from 2026-01-01 --to 2026-01-31
+      rekognition-dagster report --from 2026-01-01 --to 2026-01-31 --no-pictures
     """
     from rekognition_dagster.cli.progress import progress_bars
     from rekognition_dagster.cli.query import open_lake

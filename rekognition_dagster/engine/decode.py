@@ -309,6 +309,16 @@ class OpenVideo:
             self.last_ms = last = time
         self._check_whole(last or 0)
 
+    def keyframe_before(self, time_ms: int) -> Frame:
+        """Return the last keyframe at or before a time, or one before it; to be called once.
+
+        Raises:
+            Uncut: There is none near, or it cannot be decoded.
+        """
+        for frame in self._before(time_ms):
+            return frame
+        raise Uncut("no keyframe")
+
     def cut(
         self, begin_ms: int, end_ms: int, sample_fps: float | None = None, *, every: bool = False
     ) -> Iterator[Frame]:

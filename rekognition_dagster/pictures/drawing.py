@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,6 +58,17 @@ class Filmed:
             self.lake, self.video, tables, from_ms=max(0, from_ms - _AROUND_MS), until_ms=until
         )
         return Timeline(rows, self._sample_ms)
+
+    def timeline_at(self, look: Look, times_ms: Sequence[int]) -> Timeline:
+        """Return the rows that are needed to paint frames at some times, in order."""
+        spans: list[tuple[int, int]] = []
+        for time_ms in times_ms:
+            first, last = max(0, time_ms - _AROUND_MS), time_ms + _AROUND_MS
+            if spans and first <= spans[-1][1]:
+                first = spans.pop()[0]
+            spans.append((first, last))
+        tables = [t for t in tables_for(look) if self.lake.has(t, self.video)]
+        return Timeline(rows_of(self.lake, self.video, tables, around=spans), self._sample_ms)
 
     @cached_property
     def _sample_ms(self) -> float | None:

@@ -52,6 +52,22 @@ def frames_between(
             return
 
 
+def glance(source: str | Path, time_ms: int, name: str | None = None) -> Frame:
+    """Decode one frame near a time: the keyframe before it, where the file allows that.
+
+    Raises:
+        VideoError: The video cannot be opened, or no frame of it decoded.
+    """
+    if time_ms > 0:
+        try:
+            with open_video(source, name) as video:
+                if video.container_format.startswith(SEEKABLE):
+                    return video.keyframe_before(time_ms)
+        except Uncut:
+            pass
+    return still(source, time_ms, name)
+
+
 def still(source: str | Path, time_ms: int, name: str | None = None) -> Frame:
     """Decode the first frame at or after a time, else the last one.
 

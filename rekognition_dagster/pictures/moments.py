@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,8 +111,22 @@ def show(
     return shown
 
 
+def facts_of(lake: Lake, uris: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return which version of some videos was analyzed."""
+    sql = f"SELECT video, {', '.join(_FACTS)} FROM videos WHERE video IN (SELECT unnest(?))"
+    with lake.connect(["videos"]) as connection:
+        rows = connection.execute(sql, [list(uris)]).fetchall()
+    return {row[0]: dict(zip(_FACTS, row[1:], strict=True)) for row in rows}
+
+
 @contextmanager
-def filmed(lake: Lake, uri: str, client: Any, notes: list[str]) -> Iterator[Filmed]:
+def filmed(
+    lake: Lake,
+    uri: str,
+    client: Any,
+    notes: list[str],
+    facts: Mapping[str, Any] | None = None,
+) -> Iterator[Filmed]:
     """Fetch a video, in the version that was analyzed where the bucket keeps it.
 
     Args:
@@ -120,14 +134,13 @@ def filmed(lake: Lake, uri: str, client: Any, notes: list[str]) -> Iterator[Film
         uri: Which.
         client: A boto3 ``s3`` client; None is one of the default session.
         notes: Gets what somebody who sees it should know.
+        facts: Of the version that was analyzed, as :func:`facts_of` has them; asked for by default.
 
     Raises:
         VideoError: It is gone, or may not be read.
     """
-    with lake.connect(["videos"]) as connection:
-        sql = f"SELECT {', '.join(_FACTS)} FROM videos WHERE video = ?"
-        rows = connection.execute(sql, [uri]).fetchall()
-    facts = dict(zip(_FACTS, rows[0], strict=True)) if rows else {}
+    if facts is None:
+        facts = facts_of(lake, [uri]).get(uri, {})
     video = Video.from_uri(uri, **facts)
     if video.version and locate(video, client).version != video.version:
         notes.append(f"{uri} has changed since it was analyzed; moments may be elsewhere")

@@ -6,7 +6,7 @@ What they say of a moment between two of them is in :mod:`timeline`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from rekognition_dagster.operations import FACE_DETECTION, LABEL_DETECTION, PERSON_TRACKING
@@ -58,6 +58,7 @@ def rows_of(
     *,
     from_ms: int = 0,
     until_ms: int | None = None,
+    around: Sequence[tuple[int, int]] = (),
 ) -> Iterator[Row]:
     """Stream a video's rows in the order of time.
 
@@ -67,6 +68,7 @@ def rows_of(
         tables: The tables that are read.
         from_ms: From this time.
         until_ms: Until this time, itself excluded.
+        around: Only these spans, in order and apart; in the place of the two.
 
     Raises:
         LakeError: The lake cannot be read.
@@ -80,8 +82,12 @@ def rows_of(
         )[0]
         end = latest + 1 if until_ms is None else min(until_ms, latest + 1)
         select = " UNION ALL ".join(text for table in sorted(tables) for text in _selects(table))
-        for start in range(max(0, from_ms), end, _WINDOW_MS):
-            window = f"timestamp_ms >= {start} AND timestamp_ms < {min(end, start + _WINDOW_MS)}"
+        spans = around or [
+            (start, min(end, start + _WINDOW_MS))
+            for start in range(max(0, from_ms), end, _WINDOW_MS)
+        ]
+        for first, last in spans:
+            window = f"timestamp_ms >= {first} AND timestamp_ms < {last}"
             found = connection.execute(
                 f"{select.format(window=window)} ORDER BY time_ms, kind, key"
             )

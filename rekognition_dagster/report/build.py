@@ -66,7 +66,7 @@ def build_report(
     page.charts = _overview(facts, scope)
     by_camera = {name: _of(getattr(facts, name)) for name in _PARTS}
     shown = _shown(facts.moments)
-    films = _Films(lake, client, page.notes, blur) if pictures else None
+    films = _Films(lake, facts.moments, client, page.notes, blur) if pictures else None
     page.blur = blur if pictures else None
     for number, totals in enumerate(facts.cameras):
         own = {name: rows.get(totals["camera"], []) for name, rows in by_camera.items()}
@@ -151,11 +151,21 @@ def _by_direction(rows: Sequence[Row]) -> list[Row]:
 class _Films:
     """Opens each camera's video once, for its background and its stills."""
 
-    def __init__(self, lake: Lake, client: Any, notes: list[str], blur: Blur | None) -> None:
+    def __init__(
+        self,
+        lake: Lake,
+        moments: Sequence[Row],
+        client: Any,
+        notes: list[str],
+        blur: Blur | None,
+    ) -> None:
+        from rekognition_dagster.pictures.moments import facts_of
+
         self._lake = lake
         self._client = client
         self._notes = notes
         self._blur: Blur | None = blur
+        self._facts = facts_of(lake, sorted({str(moment["video"]) for moment in moments}))
 
     def add_to(self, part: CameraPart, heat: Sequence[Row], shown: set[tuple[str, int]]) -> None:
         """Add pictures to a camera's part."""
@@ -171,7 +181,8 @@ class _Films:
             if background is not None and not wanted:
                 continue
             try:
-                with filmed(self._lake, uri, self._client, self._notes) as film:
+                known = self._facts.get(uri)
+                with filmed(self._lake, uri, self._client, self._notes, known) as film:
                     if background is None:
                         background = stills.without_people(film)
                     for m in wanted:

@@ -203,10 +203,10 @@ def _duckdb_error() -> type[Exception]:
 def _check_camera(ask: _Ask, url: str) -> None:
     if "*" in ask.scope.camera or ask("SELECT 1 FROM videos WHERE camera = $camera LIMIT 1"):
         return
-    names = [str(r["camera"]) for r in ask("SELECT DISTINCT camera FROM videos ORDER BY 1")]
-    raise ConfigurationError(
-        f"there is no camera {ask.scope.camera} in {url}; there are {', '.join(names[:20])}"
-    )
+    sql = "SELECT DISTINCT camera FROM videos WHERE camera IS NOT NULL ORDER BY 1"
+    names = ", ".join(str(row["camera"]) for row in ask(sql)[:20])
+    names = names or "none; set REKOGNITION_DAGSTER_CAMERA_PATTERN"
+    raise ConfigurationError(f"there is no camera {ask.scope.camera} in {url}; there are {names}")
 
 
 def _exact(ask: _Ask, moments: Sequence[Row]) -> list[Row]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from rekognition_dagster.engine.frame import Image
 from rekognition_dagster.pictures.cover import cover
-from rekognition_dagster.pictures.frames import still
+from rekognition_dagster.pictures.frames import glance, still
 from rekognition_dagster.pictures.overlay import Look, Overlay
 from rekognition_dagster.pictures.sheet import spread
 from rekognition_dagster.report.facts import Row
@@ -43,15 +43,17 @@ def without_people(filmed: Filmed) -> Image | None:
         RGB, 640 pixels wide; None where no frame can be decoded.
     """
     length = filmed.metadata()[0].duration_ms
+    found: dict[int, Image] = {}
+    for time_ms in spread(0, max(length, 1), _FRAMES):
+        frame = glance(filmed.path, time_ms, filmed.video.uri)
+        found[frame.timestamp_ms] = small(frame.image)
     frames: list[np.ndarray] = []
     masks: list[np.ndarray] = []
-    for time_ms in spread(0, max(length, 1), _FRAMES):
-        frame = still(filmed.path, time_ms, filmed.video.uri)
-        image = small(frame.image)
+    timeline = filmed.timeline_at(Look(), sorted(found))
+    for at, image in sorted(found.items()):
+        boxes = timeline.covered(at, "people")
         if frames and image.shape != frames[0].shape:
             continue  # the video's size changes
-        at = frame.timestamp_ms
-        boxes = filmed.timeline(Look(), at, at + 1).covered(at, "people")
         height, width = image.shape[:2]
         mask = np.zeros((height, width), bool)
         for left, top, right, bottom in boxes:
@@ -66,11 +68,13 @@ def without_people(filmed: Filmed) -> Image | None:
 
 def _median(frames: np.ndarray, masks: np.ndarray) -> Image:
     """The median of frames where they are not masked, of shapes (n, h, w, 3) and (n, h, w)."""
-    hidden = np.broadcast_to(masks[..., None], frames.shape)
-    median = np.ma.median(np.ma.masked_array(frames, hidden), axis=0).filled(0)
-    image: Any = np.ascontiguousarray(median.astype(np.uint8))
-    if (never := masks.all(axis=0)).any():
-        image[never] = np.median(frames, axis=0).astype(np.uint8)[never]
+    image: Any = np.median(frames, axis=0).astype(np.uint8)
+    some = masks.any(axis=0)
+    never = masks.all(axis=0)
+    some &= ~never
+    hidden = np.broadcast_to(masks[:, some, None], (len(masks), int(some.sum()), 3))
+    image[some] = np.ma.median(np.ma.masked_array(frames[:, some], hidden), axis=0).filled(0)
+    if never.any():
         stats: Any = cv2.connectedComponentsWithStats(np.asarray(never, np.uint8))[2]
         height, width = image.shape[:2]
         cover(
