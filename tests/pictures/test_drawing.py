@@ -177,4 +177,4 @@ def test_hours_take_no_more_memory_than_minutes(film: Film, tmp_path: Path) -> N
 
     peak(1)  # what is loaded once
     few, many = peak(3), peak(60)
-    assert many < 1.5 * few
+    assert many < few + 500_000  # an hour's 14,400 rows take several megabytes
