@@ -127,11 +127,13 @@ def _metadata(lake: Lake, day: date, report: "Report") -> dict[str, Any]:
         metadata["notes"] = dg.MetadataValue.md("\n".join(f"- {note}" for note in page.notes[:20]))
     if image := next((camera.heat for camera in page.cameras if camera.heat), None):
         title = f"Where people were: {page.cameras[0].name}"
-        metadata["picture"] = dg.MetadataValue.md(f"![{_plain(title)}]({image.preview().uri})")
+        metadata["picture"] = dg.MetadataValue.md(image.markdown(title))
     return metadata
 
 
 def _head(report: "Report") -> str:
+    from rekognition_dagster.report.page import plain_markdown
+
     page, total = report.page, report.page.totals
     lines = [
         f"**{total['people']:,} people** at {total['cameras']} cameras",
@@ -140,16 +142,9 @@ def _head(report: "Report") -> str:
         "| --- | --- | --- |",
     ]
     for row in page.facts.cameras[:8]:
-        name = _plain(row["camera"] or "no camera known")
+        name = plain_markdown(row["camera"] or "no camera known")
         lines.append(f"| {name} | {row['people']:,} | {row['most']} |")
     if (busiest := total["busiest"]) is not None:
         when: datetime = busiest["at_local"]
         lines += ["", f"Busiest: {busiest['people']} people, {when:%H:%M:%S}"]
     return "\n".join(lines)
-
-
-def _plain(text: str) -> str:
-    """A name that Markdown takes for nothing else."""
-    for character in "\\`*_{}[]()<>#+!|~":
-        text = text.replace(character, f"\\{character}")
-    return text[:60]

@@ -89,7 +89,7 @@ def _build_assets(deployment: Deployment) -> dg.AssetsDefinition:
         for key in context.selected_asset_keys:
             ours = [c for c in done if c.model.name == models[key].name]
             if ours:
-                yield dg.MaterializeResult(asset_key=key, metadata=_metadata(ours))
+                yield dg.MaterializeResult(asset_key=key, metadata=_metadata(ours, lake))
 
     return analytics_by_day
 
@@ -115,7 +115,7 @@ def _build_job(deployment: Deployment) -> dg.JobDefinition:
                 dg.AssetMaterialization(
                     _key(deployment, done.model),
                     partition=done.day.isoformat(),
-                    metadata=_metadata([done]),
+                    metadata=_metadata([done], lake),
                 )
             )
         deployment.resource(context, "lake").refresh_catalogue()
@@ -257,13 +257,29 @@ def _computed(deployment: Deployment, lake: Lake, stale: Stale) -> Iterator[Comp
     return compute_stale(lake, deployment.daily_models, zones, stale)
 
 
-def _metadata(done: Sequence[Computed]) -> dict[str, Any]:
+def _metadata(done: Sequence[Computed], lake: Lake) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "dagster/partition_row_count": sum(c.rows for c in done),
         "dagster/column_schema": column_schema(done[0].schema, done[0].model.column_descriptions),
         "cameras": len({camera for c in done for camera in c.cameras}),
     }
-    return metadata | ({"path": done[0].path} if len(done) == 1 else {})
+    if len(done) == 1:
+        metadata["path"] = done[0].path
+        if done[0].model.name == "heat" and done[0].rows:
+            metadata |= _heat_maps(lake, done[0].day)
+    return metadata
+
+
+def _heat_maps(lake: Lake, day: date) -> dict[str, Any]:
+    """Heat maps of the day's busiest cameras; none without the extra that paints them."""
+    try:
+        from rekognition_dagster.report.build import heat_pictures
+    except ImportError:
+        return {}
+    return {
+        f"heat map/{camera}": dg.MetadataValue.md(picture.markdown(f"Heat map of {camera}"))
+        for camera, picture in heat_pictures(lake, day).items()
+    }
 
 
 def _key(deployment: Deployment, model: AnalyticsModel) -> dg.AssetKey:

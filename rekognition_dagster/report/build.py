@@ -6,14 +6,14 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rekognition_dagster.errors import ConfigurationError, VideoError
 from rekognition_dagster.report import charts
-from rekognition_dagster.report.facts import Facts, Row, Scope, gather
-from rekognition_dagster.report.page import CameraPart, Moment, Page
+from rekognition_dagster.report.facts import Facts, Row, Scope, ask_heat, gather
+from rekognition_dagster.report.page import CameraPart, Moment, Page, Picture
 
 if TYPE_CHECKING:
     from rekognition_dagster.lake import Lake
@@ -73,6 +73,18 @@ def build_report(
         page.cameras.append(_camera(totals, own, films, shown))
         tell(0.1 + 0.9 * (number + 1) / len(facts.cameras))
     return Report(page, page.html())
+
+
+def heat_pictures(lake: Lake, day: date, most: int = 3) -> dict[str, Picture]:
+    """Return heat maps of the busiest cameras of a day, by camera, without any frame of a video."""
+    from rekognition_dagster.report import stills
+
+    by_camera = _of(ask_heat(lake, Scope(day, day)))
+    busiest = sorted(by_camera, key=lambda c: -sum(r["person_seconds"] for r in by_camera[c]))
+    return {
+        camera or "no camera known": stills.picture(stills.heat_map(by_camera[camera], None))
+        for camera in busiest[:most]
+    }
 
 
 def write_report(report: Report, output: Path) -> Path:

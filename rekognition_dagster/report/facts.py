@@ -154,6 +154,14 @@ def _gather_people(facts: Facts, ask: _Ask) -> None:
     facts.moments = _exact(ask, ask(_MOMENTS))
 
 
+def ask_heat(lake: Lake, scope: Scope) -> list[Row]:
+    """See :attr:`Facts.heat`; none where the lake has no such table."""
+    if "heat" not in lake.tables():
+        return []
+    with lake.connect(["heat"]) as connection:
+        return _Ask(connection, scope)(_HEAT)
+
+
 def recorded_days(lake: Lake, camera: str = "*") -> tuple[date, date] | None:
     """The first and the last day on which a camera recorded, by its clock, if any is known."""
     query = (

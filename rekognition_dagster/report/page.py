@@ -40,6 +40,10 @@ class Picture:
         """An address that contains the picture."""
         return f"data:image/jpeg;base64,{base64.b64encode(self.jpeg).decode()}"
 
+    def markdown(self, title: str) -> str:
+        """A small one in Markdown, as Dagster shows it."""
+        return f"![{plain_markdown(title)}]({self.preview().uri})"
+
     def preview(self) -> Picture:
         """A small one, of some kilobytes."""
         import cv2
@@ -158,6 +162,13 @@ class Page:
         return environment.get_template("page.html").render(
             page=self, facts=self.facts, scope=self.scope, most_rows=_MOST_TABLE_ROWS
         )
+
+
+def plain_markdown(text: str) -> str:
+    """A name that Markdown takes for nothing else."""
+    for character in "\\`*_{}[]()<>#+!|~":
+        text = text.replace(character, f"\\{character}")
+    return text[:120]
 
 
 def clock(time_ms: int) -> str:

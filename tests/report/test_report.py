@@ -19,6 +19,7 @@ from rekognition_dagster.cli import main
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.lake import Lake
 from rekognition_dagster.report import Scope, build_report
+from rekognition_dagster.report.build import heat_pictures
 from rekognition_dagster.report.facts import dwell_bins, recorded_days
 
 
@@ -148,3 +149,12 @@ def test_the_command_makes_a_file(day: Lake, tmp_path: Path, monkeypatch) -> Non
     assert list(Path("out").iterdir()) == [Path("out/day.html")]
     assert run("--date", "2026-02-03", "--from", "2026-02-01").exit_code == 2
     assert "2 cameras, Tuesday, 03 February 2026" in run().stdout
+
+
+def test_heat_maps_of_a_day_are_those_of_its_busiest_cameras(day: Lake) -> None:
+    found = heat_pictures(day, DAY, most=1)
+    assert list(found) == ["north"]
+    text = found["north"].markdown("a|b")
+    assert text.startswith("![a\\|b](data:image/jpeg;base64,")
+    assert len(text) < 40_000
+    assert heat_pictures(day, date(2030, 1, 1)) == {}
