@@ -175,6 +175,10 @@ def test_a_report_is_written_for_days_whose_tables_are_newer(watched: Deployment
     assert len(summary) < 1000
     schedule = watched.definitions.resolve_schedule_def(watched.ours.scoped("daily_report"))
     when = datetime(2026, 2, 1, 6, tzinfo=timezone.utc)
-    with dg.build_schedule_context(watched.instance, scheduled_execution_time=when) as context:
+    with dg.build_schedule_context(
+        watched.instance,
+        scheduled_execution_time=when,
+        repository_def=watched.definitions.get_repository_def(),
+    ) as context:
         (request,) = schedule.evaluate_tick(context).run_requests or []
     assert request.partition_key == "2026-01-30"
