@@ -153,9 +153,9 @@ def _with_zones(look: Look, lake: Lake, video: Video, place: str | None) -> Look
     ours = zones.of(camera, at)
     if not ours.shapes:
         known = ", ".join(sorted({c for s in zones.shapes for c in s.cameras}))
+        whose = f"the camera {camera}" if camera else "this video, which has no known camera"
         click.echo(
-            f"note: {zones.source} has no zone or line of the camera {camera or 'of this video'}; "
-            f"it has some of {known}",
+            f"note: {zones.source} has no zone or line of {whose}; it has some of {known}",
             err=True,
         )
         return look

@@ -10,7 +10,7 @@ import click
 
 from rekognition_dagster.cli.deployments import home_option, opened
 from rekognition_dagster.cli.progress import counter
-from rekognition_dagster.errors import RekognitionDagsterError
+from rekognition_dagster.errors import ConfigurationError, RekognitionDagsterError
 from rekognition_dagster.terminal import text_table, width_of
 
 
@@ -33,6 +33,10 @@ def plan(home: Path | None, engine: bool, form: str) -> None:
 
     with opened(home, may_be_new=True) as (deployment, state), counter("keys listed") as tell:
         settings = deployment.settings
+        if not settings.source_list:
+            raise ConfigurationError(
+                "no bucket is set: set REKOGNITION_DAGSTER_BUCKET or REKOGNITION_DAGSTER_SOURCES"
+            )
         client = aws.client("s3", assume_role=settings.assume_role)
         lake = settings.open_lake()
         plans = plan_of(deployment, state, client, lake, tell)
@@ -51,7 +55,7 @@ def plan(home: Path | None, engine: bool, form: str) -> None:
         (
             p.operation,
             p.videos,
-            f"{p.minutes / 60:.1f}",
+            f"{p.minutes / 60:.2f}",
             f"{p.money:.2f}",
             f"{p.hours_of_engine(rate):.1f}" if rate else "not measured",
         )

@@ -75,10 +75,15 @@ def refresh(
         click.echo("everything is up to date")
 
 
-def check_range(since: datetime | None, until: datetime | None) -> None:
-    """Refuse days that end before they begin."""
+def check_range(
+    since: datetime | None,
+    until: datetime | None,
+    first: str = "--since",
+    last: str = "--until",
+) -> None:
+    """Refuse days that end before they begin; ``first`` and ``last`` are the options' names."""
     if since and until and until < since:
-        raise click.UsageError(f"--until {until:%Y-%m-%d} is before --since {since:%Y-%m-%d}")
+        raise click.UsageError(f"{last} {until:%Y-%m-%d} is before {first} {since:%Y-%m-%d}")
 
 
 def _check_cameras(lake: Lake) -> None:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rekognition_dagster.lake.names import DAY
 from rekognition_dagster.lake.storage import Storage
 from rekognition_dagster.lake.tables import TABLES
 
@@ -60,8 +61,9 @@ def _damage_of(source: pa.NativeFile, path: str, whole: bool) -> str | None:
             file.read_row_group(group, use_threads=False)
     except pa.ArrowException as error:
         return f"it is no Parquet file, or damaged: {_one_line(error)}"
-    if "video" not in schema.names or schema.field("video").type != pa.string():
-        return "it is not a file of this lake: it has no text column `video`"
+    key = "camera" if path.endswith(f"/{DAY}") else "video"
+    if key not in schema.names or (key == "video" and schema.field(key).type != pa.string()):
+        return f"it is not a file of this lake: it has no text column `{key}`"
     table = TABLES.get(path.split("/", maxsplit=1)[0])
     if table is not None:
         try:

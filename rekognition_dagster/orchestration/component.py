@@ -24,9 +24,10 @@ class ScaffoldParams(BaseModel):
     """What ``dg scaffold defs`` asks for."""
 
     bucket: str = Field(default="my-videos", description="The bucket that holds the videos.")
-    lake: str = Field(
-        default=".rekognition-dagster/lake",
-        description="Where the tables go: a folder or s3://bucket/prefix.",
+    lake: str | None = Field(
+        default=None,
+        description="Where the tables go: a folder or s3://bucket/prefix; by default a folder of"
+        " the component's name in .rekognition-dagster.",
     )
 
 
@@ -47,7 +48,7 @@ class RekognitionVideoScaffolder(dg.Scaffolder[ScaffoldParams]):
                 "name": request.target_path.name,
                 "asset_prefix": request.target_path.name,
                 "bucket": params.bucket,
-                "lake": params.lake,
+                "lake": params.lake or f".rekognition-dagster/{request.target_path.name}",
                 "operations": ["person_tracking"],
                 "start": "nightly",
             },
@@ -130,6 +131,8 @@ class RekognitionVideoComponent(Settings, dg.Component):
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The deployment's definitions."""
         folder = Path(context.path) / self.analytics if self.analytics else STANDARD_MODELS
+        if not folder.is_dir():
+            raise ConfigurationError(f"{_where(context, ('analytics',))}{folder} is no folder")
         settings = Settings(**{name: getattr(self, name) for name in Settings.model_fields})
         translator = _Translated(self.translation) if self.translation else None
         return build_definitions(settings, models=load_models(folder), translator=translator)

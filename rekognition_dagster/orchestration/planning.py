@@ -169,6 +169,8 @@ def _reason(
         return f"FAILED: {phase[2] or 'no reason is known'}"
     if entry.get("StorageClass") in ARCHIVES:
         return _ARCHIVED
+    if not entry["Size"]:
+        return "empty"
     if one.price and entry["Size"] > MAX_BYTES:
         return _TOO_LARGE
     return None
@@ -178,7 +180,7 @@ def _beyond_budget(budget: Budget, operation: str, minutes: float) -> str | None
     longest = budget.longest(operation)
     if longest is None or minutes <= longest:
         return None
-    return f"longer than a whole limit of the budget, which is {longest:.0f} minutes"
+    return f"longer than a whole limit of the budget ({longest:g} minutes)"
 
 
 def _left(standing: Spent, one: OperationPlan) -> str:

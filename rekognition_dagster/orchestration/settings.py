@@ -437,13 +437,20 @@ class Settings(dg.Model, dg.Resolvable):
     @field_validator("nightly", "compaction", "daily_report")
     @classmethod
     def _valid_cron(cls, cron: str, info: ValidationInfo) -> str:
-        if cron == "off" and info.field_name == "daily_report":
-            return cron
+        can_be_off = info.field_name == "daily_report"
+        if can_be_off and cron.lower() == "off":
+            return "off"
         try:
             dg.ScheduleDefinition(name="check", cron_schedule=cron, job_name="check")
         except dg.DagsterInvalidDefinitionError:
-            raise ValueError(f"{cron!r} is not a cron schedule; write e.g. 0 2 * * *") from None
+            off = ", or off" if can_be_off else ""
+            raise ValueError(f"{cron!r} is no cron schedule; write e.g. 0 2 * * *{off}") from None
         return cron
+
+    @field_validator("daily_report", mode="before")
+    @classmethod
+    def _off_in_yaml(cls, cron: Any) -> Any:
+        return "off" if cron is False else cron  # what YAML makes of a bare off
 
     @field_validator("timezone")
     @classmethod
@@ -604,8 +611,10 @@ class Settings(dg.Model, dg.Resolvable):
     @model_validator(mode="after")
     def _about_operations_that_run(self) -> Settings:
         run = [o.name for o in self.operation_list]
-        for setting in ("services", "parameters"):
-            if idle := [name for name in getattr(self, setting) if name not in run]:
+        about = {name: list(getattr(self, name)) for name in ("services", "parameters", "prices")}
+        about["budget"] = [name for limit in self.budget for name in limit.operations]
+        for setting, names in about.items():
+            if idle := [name for name in dict.fromkeys(names) if name not in run]:
                 raise ValueError(
                     f"{setting} is about {', '.join(idle)}, but the operations that run are "
                     f"{', '.join(run)}"

@@ -66,12 +66,13 @@ def build_report(
     page.charts = _overview(facts, scope)
     by_camera = {name: _of(getattr(facts, name)) for name in _PARTS}
     shown = _shown(facts.moments)
-    films = _Films(lake, facts.moments, client, page.notes, blur) if pictures else None
+    films = _Films(lake, facts.moments if pictures else (), client, blur)
     page.blur = blur if pictures else None
     for number, totals in enumerate(facts.cameras):
         own = {name: rows.get(totals["camera"], []) for name, rows in by_camera.items()}
         page.cameras.append(_camera(totals, own, films, shown))
         tell(0.1 + 0.9 * (number + 1) / len(facts.cameras))
+    page.notes += films.notes
     return Report(page, page.html())
 
 
@@ -134,7 +135,7 @@ def _overview(facts: Facts, scope: Scope) -> list[charts.Chart]:
 def _camera(
     totals: Row,
     own: dict[str, list[Row]],
-    films: _Films | None,
+    films: _Films,
     shown: set[tuple[str, int]],
 ) -> CameraPart:
     part = CameraPart(totals["camera"] or "no camera known", totals)
@@ -148,8 +149,7 @@ def _camera(
         part.charts.append(charts.dwell(own["dwell"]))
         part.stays = [{k: v for k, v in row.items() if k != "camera"} for row in own["stays"]]
     part.moments = [Moment(row) for row in own["moments"]]
-    if films is not None:
-        films.add_to(part, own["heat"], shown)
+    films.add_to(part, own["heat"], shown)
     return part
 
 
@@ -161,23 +161,37 @@ def _by_direction(rows: Sequence[Row]) -> list[Row]:
 
 
 class _Films:
-    """Opens each camera's video once, for its background and its stills."""
+    """Opens each camera's videos once, for its background and its stills; none without moments."""
 
     def __init__(
         self,
         lake: Lake,
         moments: Sequence[Row],
         client: Any,
-        notes: list[str],
         blur: Blur | None,
     ) -> None:
         from rekognition_dagster.pictures.moments import facts_of
 
         self._lake = lake
         self._client = client
-        self._notes = notes
+        self._is_asked = bool(moments)
+        self._said: list[str] = []
+        self._failures: dict[str, list[str]] = {}
+        self._no_s3 = ""
         self._blur: Blur | None = blur
         self._facts = facts_of(lake, sorted({str(moment["video"]) for moment in moments}))
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader should know: each reason once, with how many videos it is about."""
+        found = list(dict.fromkeys(self._said))
+        for reason, uris in self._failures.items():
+            more = f" and {len(uris) - 1} more" if len(uris) > 1 else ""
+            found.append(f"No picture of {uris[0]}{more}: {reason}")
+        return found
+
+    def _failed(self, uri: str, reason: str) -> None:
+        self._failures.setdefault(reason, []).append(uri)
 
     def add_to(self, part: CameraPart, heat: Sequence[Row], shown: set[tuple[str, int]]) -> None:
         """Add pictures to a camera's part."""
@@ -190,25 +204,32 @@ class _Films:
             by_video[moment.row["video"]].append(moment)
         for uri, moments in by_video.items():
             wanted = [m for m in moments if (uri, m.row["timestamp_ms"]) in shown]
-            if background is not None and not wanted:
+            if not self._is_asked or (background is not None and not wanted):
+                continue
+            if self._no_s3 and uri.startswith("s3://"):
+                self._failed(uri, self._no_s3)
                 continue
             try:
                 known = self._facts.get(uri)
-                with filmed(self._lake, uri, self._client, self._notes, known) as film:
+                with filmed(self._lake, uri, self._client, self._said, known) as film:
                     if background is None:
                         background = stills.without_people(film)
                     for m in wanted:
                         image = stills.moment(film, m.row["timestamp_ms"], self._blur)
                         m.image = stills.picture(image)
-            except (VideoError, ConfigurationError) as error:
-                self._notes.append(f"No picture: {error}")
+            except VideoError as error:
+                self._failed(uri, str(error).removeprefix(f"{uri}: "))
+            except ConfigurationError as error:  # which would be so for each
+                self._no_s3 = str(error).removeprefix(f"{uri}: ")
+                self._failed(uri, self._no_s3)
         if heat:
             image = stills.heat_map(heat, background)
             part.heat = stills.picture(image)
+            part.cells = heat
             most = max(row["person_seconds"] for row in heat)
             total = sum(row["person_seconds"] for row in heat)
             part.heat_note = (
                 f"brighter is longer: up to {most:,.0f} of {total:,.0f} person-seconds in one of "
                 f"32 x 18 cells; arrows point the way of people who walk"
-                + ("." if background is not None else "; no frame of the camera could be read.")
+                + ("." if background is not None else ". It lies on no frame of the camera.")
             )

@@ -114,9 +114,10 @@ def gather(lake: Lake, scope: Scope) -> Facts:
             facts.notes.append("The lake has no videos yet.")
             return facts
         _check_camera(ask, lake.url)
+        _note_what_is_no_part(ask, facts.notes)
         if there.issuperset(_TABLES):
             _gather_people(facts, ask)
-            if not (facts.crossings or facts.stays):
+            if facts.cameras and not (facts.crossings or facts.stays):
                 facts.notes.append("No person crossed a line or was in a zone of zones.yaml.")
         else:
             lacking = ", ".join(sorted(set(_TABLES) - there))
@@ -130,6 +131,22 @@ def gather(lake: Lake, scope: Scope) -> Facts:
             facts.labels = _found(ask, _LABELS, LABEL_DETECTION, facts.notes)
         facts.missing = ask(_MISSING)
     return facts
+
+
+def _note_what_is_no_part(ask: _Ask, notes: list[str]) -> None:
+    """Name videos that are on no day, and the days that there are where none of them is meant."""
+    ((count, example),) = (tuple(row.values()) for row in ask(_UNDATED))
+    if count:
+        notes.append(
+            f"{count} video{'s have' if count > 1 else ' has'} no known time of recording and "
+            f"count{'' if count > 1 else 's'} on no day, e.g. {example}. See camera_pattern in the "
+            "configuration."
+        )
+    if not ask(f"{_VIDEOS} LIMIT 1"):
+        ((first, last),) = (tuple(row.values()) for row in ask(_DAYS))
+        there = f"; there are recordings from {first} to {last}" if first else ""
+        when = ask.scope.text
+        notes.append(f"Nothing was recorded on {when}{there}.")
 
 
 def _found(ask: _Ask, sql: str, operation: Operation, notes: list[str]) -> list[Row] | None:
@@ -160,6 +177,16 @@ def ask_heat(lake: Lake, scope: Scope) -> list[Row]:
         return []
     with lake.connect(["heat"]) as connection:
         return _Ask(connection, scope)(_HEAT)
+
+
+def check_camera(lake: Lake, camera: str) -> None:
+    """Refuse a camera that no video is of.
+
+    Raises:
+        ConfigurationError: The text has those there are.
+    """
+    with lake.connect(["videos"]) as connection:
+        _check_camera(_Ask(connection, Scope(date.today(), date.today(), camera)), lake.url)
 
 
 def recorded_days(lake: Lake, camera: str = "*") -> tuple[date, date] | None:
@@ -373,6 +400,14 @@ QUALIFY row_number() OVER (
 _VIDEOS = """
 SELECT * FROM videos
 WHERE coalesce(camera, '') GLOB $camera AND recorded_local::DATE BETWEEN $since AND $until
+"""
+_DAYS = f"""
+SELECT min(recorded_local)::DATE AS first, max(recorded_local)::DATE AS last
+FROM videos WHERE {_OF}
+"""
+_UNDATED = f"""
+SELECT count(*) AS videos, min(video) AS example FROM videos
+WHERE {_OF} AND recorded_local IS NULL
 """
 _FACES = f"""
 SELECT v.camera, count(*) AS faces, count(DISTINCT v.video) AS videos

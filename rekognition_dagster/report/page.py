@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -83,6 +84,7 @@ class CameraPart:
         totals: Of the days.
         heat: Where people were.
         heat_note: What the picture shows.
+        cells: What it is drawn from.
         charts: Charts.
         stays: By zone.
         crossings: By line and direction.
@@ -93,6 +95,7 @@ class CameraPart:
     totals: Row
     heat: Picture | None = None
     heat_note: str = ""
+    cells: Sequence[Row] = ()
     charts: list[Chart] = field(default_factory=list)
     stays: list[Row] = field(default_factory=list)
     crossings: list[Row] = field(default_factory=list)
@@ -156,6 +159,7 @@ class Page:
             "length": duration,
             "csv": csv_uri,
             "cells": cells,
+            "file_name": file_name,
             "clock": clock,
             "moment": lambda t: f"{t:%Y-%m-%d %H:%M:%S}" if t else "",
         }
@@ -169,6 +173,11 @@ def plain_markdown(text: str) -> str:
     for character in "\\`*_{}[]()<>#+!|~":
         text = text.replace(character, f"\\{character}")
     return text[:120]
+
+
+def file_name(*parts: object) -> str:
+    """A name of letters, digits and hyphens."""
+    return re.sub(r"[^\w]+", "-", " ".join(map(str, parts)).lower()).strip("-")
 
 
 def clock(time_ms: int) -> str:

@@ -261,11 +261,25 @@ def test_parameters_of_requests_are_checked_against_the_api() -> None:
         ({"prices": {"face_detection": -1}}, "it is 0 or more"),
         ({"prices": {"face_detection": float("nan")}}, "it is 0 or more"),
         ({"budget": [{"per": "day", "money": float("inf")}]}, "finite number"),
+        (
+            {"budget": [{"per": "day", "minutes": 1, "operations": ["label_detection"]}]},
+            "budget is about label_detection, but the operations that run are",
+        ),
+        ({"prices": {"label_detection": 1}}, "prices is about label_detection"),
+        ({"daily_report": "never"}, "'never' is no cron schedule; write e.g. 0 2 * * *, or off"),
     ],
 )
 def test_a_setting_that_cannot_work_is_refused(wrong: dict[str, Any], text: str) -> None:
     with pytest.raises(ValidationError, match=re.escape(text)):
         Settings(**wrong)
+
+
+def test_the_daily_report_can_be_off_as_yaml_has_it() -> None:
+    for value in (False, "off", "Off"):
+        settings = Settings(daily_report=value)  # type: ignore[arg-type]
+        assert settings.daily_report == "off"
+    graph = build_definitions(settings).resolve_asset_graph()
+    assert dg.AssetKey("daily_report") not in graph.get_all_asset_keys()
 
 
 def test_an_operation_that_is_named_twice_runs_once() -> None:
@@ -432,6 +446,13 @@ def test_a_wrong_attribute_is_named_with_its_line(loaded: Callable, line: str, t
     with pytest.raises(Exception, match="Error while loading component") as caught:
         loaded("bucket: cameras", line)
     assert f"defs.yaml:4: {text}" in str(caught.value.__cause__)
+
+
+def test_a_folder_of_models_that_is_not_there_is_named(loaded: Callable) -> None:
+    with pytest.raises(Exception, match="cameras") as caught:
+        loaded("bucket: cameras", "analytics: nope")
+    assert "defs.yaml:4: analytics: " in str(caught.value.__cause__)
+    assert "nope is no folder" in str(caught.value.__cause__)
 
 
 def test_the_component_documents_every_attribute() -> None:

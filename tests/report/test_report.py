@@ -49,7 +49,7 @@ def test_the_numbers_are_those_of_sql(day: Lake) -> None:
         ["north", "14", "4"],
         ["south", "14", "1"],
     ]
-    assert tables["crossings-by-hour-of-the-day.csv"][1:] == in_sql(
+    assert tables["north-crossings-by-hour-of-the-day.csv"][1:] == in_sql(
         day,
         "SELECT camera, line, direction, hour(crossed_local), count(*) FROM line_crossings "
         f"WHERE date = '{DAY}' GROUP BY ALL ORDER BY ALL",
@@ -95,6 +95,8 @@ def test_a_day_without_videos_is_a_page_too(day: Lake, when: date) -> None:
     report = build_report(day, Scope(when, when))
     assert report.page.totals["people"] == 0
     assert report.page.cameras == []
+    (note,) = report.page.notes
+    assert note.endswith("; there are recordings from 2026-02-01 to 2026-02-03.")
 
 
 def test_a_lake_without_tables_per_day_names_the_command(tmp_path: Path) -> None:
@@ -131,8 +133,11 @@ def test_pictures_show_no_people_and_what_is_gone_is_named(filmed_day: Lake) -> 
     assert [m.image is not None for m in north.moments] == [True, False]
     assert south.heat is not None
     assert south.moments[0].image is None
-    assert "no frame of the camera could be read" in south.heat_note
-    assert any("No picture: s3://cameras/south/2026-02-03/140000.mp4" in n for n in page.notes)
+    assert "It lies on no frame of the camera" in south.heat_note
+    gone = "No picture of s3://cameras/north/2026-02-03/090000.mp4 and 1 more: there is no such"
+    assert any(gone in note or gone.replace(" and 1 more", "") in note for note in page.notes), (
+        page.notes
+    )
 
 
 def test_the_command_makes_a_file(day: Lake, tmp_path: Path, monkeypatch) -> None:
@@ -148,6 +153,12 @@ def test_the_command_makes_a_file(day: Lake, tmp_path: Path, monkeypatch) -> Non
     assert Path("out/day.html").read_text().startswith("<!doctype html>")
     assert list(Path("out").iterdir()) == [Path("out/day.html")]
     assert run("--date", "2026-02-03", "--from", "2026-02-01").exit_code == 2
+    assert (
+        "--to 2026-02-01 is before --from"
+        in run("--from", "2026-02-03", "--to", "2026-02-01").output
+    )
+    assert "there are north, south, west" in run("--camera", "nope").output
+    assert "/proc/x.html cannot be written" in run("-o", "/proc/x.html").output
     assert "2 cameras, Tuesday, 03 February 2026" in run().stdout
 
 
@@ -158,3 +169,26 @@ def test_heat_maps_of_a_day_are_those_of_its_busiest_cameras(day: Lake) -> None:
     assert text.startswith("![a\\|b](data:image/jpeg;base64,")
     assert len(text) < 40_000
     assert heat_pictures(day, date(2030, 1, 1)) == {}
+
+
+def test_a_video_on_no_day_is_named(tmp_path: Path) -> None:
+    lake = walked(tmp_path)
+    write_walks(lake, "north/2026-02-03/090000.mp4", [straight((0, 0.1, 0.5), (9, 0.9, 0.5))])
+    write_walks(lake, "undated.mp4", [straight((0, 0.1, 0.5), (9, 0.9, 0.5))])
+    compute(lake)
+    notes = build_report(lake, Scope(DAY, DAY), pictures=False).page.notes
+    assert any("1 video has no known time of recording and counts on no day" in n for n in notes)
+
+
+def test_videos_that_cannot_be_read_are_one_note(
+    day: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    page = build_report(day, Scope(DAY, DAY)).page
+    (note,) = (n for n in page.notes if n.startswith("No picture"))
+    assert "and 2 more: " in note
+    assert all(camera.heat for camera in page.cameras)
