@@ -120,19 +120,21 @@ class RekognitionVideoComponent(Settings, dg.Component):
                 "{sns_topic_arn: ...} or {email_to: [...], secret: ...}"
             )
         try:
-            return super().load(attributes, context)
+            loaded = super().load(attributes, context)
         except ValidationError as error:
             wrong = (
                 _where(context, e["loc"]) + e["msg"].removeprefix("Value error, ")
                 for e in error.errors()
             )
             raise ConfigurationError("\n".join(wrong)) from None
+        folder = Path(context.path) / (loaded.analytics or "")
+        if not folder.is_dir():
+            raise ConfigurationError(f"{_where(context, ('analytics',))}{folder} is no folder")
+        return loaded
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The deployment's definitions."""
         folder = Path(context.path) / self.analytics if self.analytics else STANDARD_MODELS
-        if not folder.is_dir():
-            raise ConfigurationError(f"{_where(context, ('analytics',))}{folder} is no folder")
         settings = Settings(**{name: getattr(self, name) for name in Settings.model_fields})
         translator = _Translated(self.translation) if self.translation else None
         return build_definitions(settings, models=load_models(folder), translator=translator)
