@@ -50,6 +50,9 @@ _ADDRESSES = {
     "role_arn": _ROLE,
     "assume_role": _ROLE,
     "ui_url": (_URL, "https://dagster.example.org"),
+    "lake": (r"s3://[^/]+(/.*)?|(?!\w+://).+|file://.+", "s3://analytics/lake, or a folder"),
+    "state": (r"sqlite:///.+|postgresql(\+\w+)?://.+", "postgresql://user@host/database"),
+    "prefix": (r"(?!\w+://).*", "lobby/, without the bucket"),
 }
 """What addresses look like, and an example, by setting."""
 _FOREIGN = re.compile(
@@ -138,14 +141,16 @@ class Alerts(dg.Model, dg.Resolvable):
         examples=["arn:aws:sns:eu-central-1:123456789012:video-alerts"],
         pattern=r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[\w.-]+$",
     )
-    email_to: list[str] = Field(
+    email_to: list[Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]] = Field(
         default=[], description="Addresses of people.", examples=[["video@example.org"]]
     )
     email_from: str | None = Field(
         default=None, description="The sender's address; that of the first receiver by default."
     )
     smtp_host: str = Field(default="localhost", description="The mail server.")
-    smtp_port: int | None = Field(default=None, description="Its port; 465, or 587 for STARTTLS.")
+    smtp_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Its port; 465, or 587 for STARTTLS."
+    )
     smtp_type: Literal["SSL", "STARTTLS"] = Field(
         default="SSL", description="How the connection to it is encrypted."
     )
@@ -602,11 +607,26 @@ class Settings(dg.Model, dg.Resolvable):
         at_home = service is not None and service.endpoint_url is not None
         return self.prices.get(operation, 0.0 if at_home else AWS_PRICE)
 
-    @field_validator("topic_arn", "role_arn", "assume_role", "queue_url", "arrivals_queue_url")
+    @field_validator(
+        *("topic_arn", "role_arn", "assume_role", "queue_url", "arrivals_queue_url"),
+        *("lake", "state", "prefix"),
+    )
     @classmethod
     def _usable_address(cls, value: str | None, info: ValidationInfo) -> str | None:
         _check_address(str(info.field_name), value)
         return value
+
+    @model_validator(mode="after")
+    def _places_that_go_together(self) -> Settings:
+        if self.catalogue and self.lake.startswith("s3://"):
+            raise ValueError("catalogue is for a lake in a folder, not for one in S3")
+        buckets = {source.bucket for source in self.source_list}
+        for place in self.first:
+            bucket = place.removeprefix("s3://").partition("/")[0]
+            if place.startswith("s3://") and buckets and bucket not in buckets:
+                known = ", ".join(sorted(buckets))
+                raise ValueError(f"first has {place}, but the videos are in {known}")
+        return self
 
     @model_validator(mode="after")
     def _about_operations_that_run(self) -> Settings:
