@@ -242,7 +242,7 @@ class Stack:
             "REKOGNITION_DAGSTER_MAX_JOBS_IN_FLIGHT": str(QUOTA),
             "REKOGNITION_DAGSTER_SENSOR_INTERVAL": "2",
             "REKOGNITION_DAGSTER_DAYS_QUIET_MINUTES": "0",
-            "REKOGNITION_DAGSTER_DAILY_REPORT": "off",  # it has a schedule, which none of this needs
+            "REKOGNITION_DAGSTER_DAILY_REPORT": "off",  # of a schedule
             "REKOGNITION_DAGSTER_OVERDUE_MINUTES": str(0.5 * self.pace),
             "REKOGNITION_DAGSTER_RETRY_MINUTES": "0.1",
             "REKOGNITION_DAGSTER_STALLED_MINUTES": str(0.5 * self.pace),
