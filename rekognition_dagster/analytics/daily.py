@@ -357,7 +357,7 @@ def movement_of(
         names: Of models per day.
 
     Returns:
-        The rows of each; None for all where nobody tracked the video's people, or where the time of
+        The rows of each; None for all where the video's people were not tracked, or the time of
         its recording is not known.
 
     Raises:

@@ -37,7 +37,7 @@ class Shown:
     Args:
         clips: Those that were written, in the order of the moments' videos.
         stills: On the sheet.
-        notes: What somebody who sees them should know.
+        notes: What a viewer should know.
         errors: Videos that could not be shown.
     """
 
@@ -133,7 +133,7 @@ def filmed(
         lake: The lake with its rows.
         uri: Which.
         client: A boto3 ``s3`` client; None is one of the default session.
-        notes: Gets what somebody who sees it should know.
+        notes: Gets what a viewer should know.
         facts: Of the version that was analyzed, as :func:`facts_of` has them; asked for by default.
 
     Raises:

@@ -1,8 +1,8 @@
 """What a video's rows say of any moment, also of one between two of them.
 
 Where a video was sampled, frames lie between rows. A person's box moves from one row to the next in
-a straight line; a face or a label that belongs to nobody stays where it was until the next sample.
-To cover somebody, more is taken than the rows say: see :meth:`Timeline.covered`.
+a straight line; a face or a label without a person stays where it was until the next sample.
+To cover a person, more is taken than the rows say: see :meth:`Timeline.covered`.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class Timeline:
         return _hull_of(map(_head, boxes) if top else boxes) if boxes else None
 
     def _face_hulls(self, time_ms: int) -> list[Box]:
-        """Return the hulls of faces that belong to nobody, followed by their overlap."""
+        """Return the hulls of faces without a person, followed by their overlap."""
         latest: list[Box] = []
         hulls: list[Box] = []
         for sample in self._samples["face"]:

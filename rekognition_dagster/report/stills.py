@@ -98,7 +98,7 @@ def heat_map(cells: Sequence[Row], background: Image | None, aspect: float = 16 
 
     Args:
         cells: Rows of the table ``heat``, of one camera.
-        background: What the camera sees; a grey picture where nobody knows.
+        background: What the camera sees; a grey picture where that is unknown.
         aspect: Width by height, without a background.
     """
     if background is None:
