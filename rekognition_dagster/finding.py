@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.lake.macros import paths_of, people_select
+from rekognition_dagster.lake.names import literal
 
 if TYPE_CHECKING:
     from rekognition_dagster.lake import Lake
@@ -123,11 +124,12 @@ def _found(lake: Lake, connection: LakeConnection, what: Moments) -> str:
     since = datetime.combine(what.since or _FIRST, time())
     until = datetime.combine((what.until or _LAST) + timedelta(1), time())
     times = f"TIMESTAMP '{since}'", f"TIMESTAMP '{until}'"
-    window = ", ".join(times)
+    camera, window = literal(what.camera), ", ".join(times)
+    zone, line, label = (literal(name or "*") for name in (what.zone, what.line, what.label))
     sources = {
-        "zone_visits": f"visits_between({_q(what.camera)}, {_q(what.zone or '*')}, {window})",
-        "line_crossings": f"crossings_between({_q(what.camera)}, {_q(what.line or '*')}, {window})",
-        "label_detections": f"labels_between({_q(what.camera)}, {_q(what.label or '*')}, {window})",
+        "zone_visits": f"visits_between({camera}, {zone}, {window})",
+        "line_crossings": f"crossings_between({camera}, {line}, {window})",
+        "label_detections": f"labels_between({camera}, {label}, {window})",
     }
     columns = {
         "person_detections": "NULL AS place",
@@ -137,11 +139,11 @@ def _found(lake: Lake, connection: LakeConnection, what: Moments) -> str:
     }
     first = tables[-1]
     if first == _PEOPLE:
-        sources[_PEOPLE] = _people(lake, connection, _q(what.camera), times)
+        sources[_PEOPLE] = _people(lake, connection, camera, times)
     person = "person_index" if first != "label_detections" else "NULL::BIGINT AS person_index"
     conditions = ["true", *_clock(what)]
     if what.crossed is not None:
-        conditions.append(f"direction GLOB {_q(what.crossed)}")
+        conditions.append(f"direction GLOB {literal(what.crossed)}")
     if len(tables) == 2:  # the visit of one who also crossed, within a minute of it
         conditions.append(
             f"EXISTS (FROM {sources['zone_visits']} AS v WHERE v.video = c.video "
@@ -162,13 +164,13 @@ def _found(lake: Lake, connection: LakeConnection, what: Moments) -> str:
     if what.label is not None and first != "label_detections":
         wants.append(
             "EXISTS (SELECT 1 FROM label_detections AS d WHERE d.video IN ({videos}) "
-            f"AND d.video = f.video AND lower(d.name) GLOB lower({_q(what.label)}) "
+            f"AND d.video = f.video AND lower(d.name) GLOB lower({literal(what.label)}) "
             f"AND d.timestamp_ms BETWEEN f.from_ms - {_NEAR_MS} AND f.until_ms + {_NEAR_MS})"
         )
     if wants:
         # literals let DuckDB leave out the row groups of other videos
         rows = connection.execute(f"SELECT DISTINCT video FROM ({found})").fetchall()
-        videos = ", ".join(_q(uri) for (uri,) in rows) or "''"
+        videos = ", ".join(literal(uri) for (uri,) in rows) or "''"
         found = f"SELECT * FROM ({found}) AS f WHERE " + " AND ".join(wants).format(videos=videos)
     return (
         f"FROM (SELECT *, person_index AS person FROM ({found})) "
@@ -188,7 +190,7 @@ def _people(lake: Lake, connection: LakeConnection, camera: str, times: tuple[st
     ).fetchall()
     pieces = [f"FROM people_between({camera}, {since}, {until})"] if has_paths else []
     if rows or not has_paths:
-        videos = ", ".join(_q(uri) for (uri,) in rows) or "''"
+        videos = ", ".join(literal(uri) for (uri,) in rows) or "''"
         pieces.append(people_select(paths_of(f"video IN ({videos})"), camera, since, until))
     return f"({' UNION ALL BY NAME '.join(pieces)})"
 
@@ -263,7 +265,3 @@ def _has_jobs(connection: LakeConnection, kind: str) -> bool:
     """Whether a job looked for labels in some video."""
     query = "SELECT 1 FROM jobs WHERE operation = 'label_detection' LIMIT 1"
     return kind == "label" and connection.execute(query).fetchone() is not None
-
-
-def _q(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

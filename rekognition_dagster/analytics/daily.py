@@ -30,6 +30,7 @@ from rekognition_dagster.analytics.zones import Zones, tables_of
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.lake import TABLES, Lake
 from rekognition_dagster.lake.lake import DayPart
+from rekognition_dagster.lake.names import literal
 from rekognition_dagster.videos import Video
 
 if TYPE_CHECKING:
@@ -446,10 +447,10 @@ def _prepare(connection: DuckDBPyConnection, recordings: Sequence[Recording], zo
         "near": options.near,
         "near_ms": options.near_s * 1000,
     }
-    folder = tempfile.gettempdir().replace("'", "''")
+    folder = literal(f"{tempfile.gettempdir()}/duckdb-analytics")
     connection.execute(
         f"SET TimeZone = 'UTC'; SET preserve_insertion_order = false; "
-        f"SET memory_limit = '{_MEMORY}'; SET temp_directory = '{folder}/duckdb-analytics'; "
+        f"SET memory_limit = '{_MEMORY}'; SET temp_directory = {folder}; "
         + "; ".join(f"SET VARIABLE {name} = {value}" for name, value in variables.items())
     )
     numbered = list(enumerate(recordings))

@@ -14,7 +14,7 @@ from functools import cached_property
 
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.keys import KeyPattern
-from rekognition_dagster.lake.names import REGISTRY
+from rekognition_dagster.lake.names import REGISTRY, literal
 
 PATH = f"{REGISTRY}/cameras.json"
 """Where a lake stores its settings of cameras."""
@@ -137,9 +137,13 @@ class Cameras:
 
     def _timezone_sql(self) -> str:
         cases = "".join(
-            f" WHEN camera GLOB {_q(c)} THEN {_q(z)}" for c, z in self.timezones.items()
+            f" WHEN camera GLOB {literal(c)} THEN {literal(z)}" for c, z in self.timezones.items()
         )
-        return f"CASE{cases} ELSE {_q(self.timezone)} END" if cases else f"{_q(self.timezone)}"
+        return (
+            f"CASE{cases} ELSE {literal(self.timezone)} END"
+            if cases
+            else f"{literal(self.timezone)}"
+        )
 
     def _key_sql(self) -> str:
         """Columns from the key: ``camera``; ``_text``, the camera's clock; ``_instant``, UTC."""
@@ -148,7 +152,7 @@ class Cameras:
             return "NULL::VARCHAR AS camera, NULL::VARCHAR AS _text, NULL::TIMESTAMPTZ AS _instant"
         names = [f"g{n}" for n in range(len(pattern.groups) + 1)]
         key = "regexp_replace(video, '^(s3://[^/]*/|file://)', '')"
-        found = f"regexp_extract({key}, {_q(pattern.expression)}, {names})"
+        found = f"regexp_extract({key}, {literal(pattern.expression)}, {names})"
 
         def part(group: str) -> str | None:
             if group not in pattern.groups:
@@ -158,7 +162,7 @@ class Cameras:
         year = part("%Y") or (f"'20' || {part('%y')}" if part("%y") else "NULL")
         date = f"{year} || '-' || {part('%m') or 'NULL'} || '-' || {part('%d') or 'NULL'}"
         time = " || ':' || ".join(part(g) or d for g, d in _TIME)
-        text = f"{date} || ' ' || {time} || '.' || rpad({part('%f') or _q('0')}, 6, '0')"
+        text = f"{date} || ' ' || {time} || '.' || rpad({part('%f') or literal('0')}, 6, '0')"
         instant = "NULL::TIMESTAMPTZ"
         if part("%s"):
             instant = f"to_timestamp(try_cast({part('%s')} AS BIGINT))"
@@ -197,7 +201,3 @@ def check_timezone(name: str) -> None:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         raise ValueError(f"{name!r} is not a time zone; write e.g. Europe/Zurich") from None
-
-
-def _q(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

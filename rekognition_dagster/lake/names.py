@@ -77,3 +77,8 @@ def escaped(path: str) -> str:
 def _split(path: str) -> tuple[str | None, str, str]:
     pieces = path.split("/")
     return (pieces[0], pieces[1], pieces[2]) if len(pieces) == 3 else (None, "", "")
+
+
+def literal(text: str) -> str:
+    """Return a text as a literal of SQL, for where DuckDB takes no parameter or prunes by none."""
+    return "'" + text.replace("'", "''") + "'"

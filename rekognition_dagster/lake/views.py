@@ -31,6 +31,7 @@ from rekognition_dagster.lake.names import (
     is_day,
     is_own,
     is_small,
+    literal,
     patterns,
     schema_path,
 )
@@ -65,7 +66,7 @@ def everything(storage: Storage, table: str, without: Iterable[str] = ()) -> str
     if skipped or _match_any(globs, set(files).difference(own)):
         pieces += _read(storage, [escaped(f) for f in rest if f not in skipped])
     else:
-        days = ", ".join(_quoted(day) for day in staged)
+        days = ", ".join(literal(day) for day in staged)
         pieces += _read(storage, globs, f"{_FOLDER} NOT IN ({days})" if days else "")
     for day, merged in staged.items():
         pieces += _staged_day(Day(storage, f"{table}/{day}"), merged, skipped)
@@ -93,7 +94,7 @@ def rows_of(
         *_read(
             storage,
             [escaped(f) for f in sorted(merged - skipped)],
-            f"video IN ({', '.join(map(_quoted, uris))})",
+            f"video IN ({', '.join(map(literal, uris))})",
         ),
     ]
     return _union(storage, table, pieces)
@@ -107,7 +108,7 @@ def _staged_day(day: Day, staged: Staged, skipped: set[str]) -> list[str]:
     if skipped or not later:
         return pieces + _read(day.storage, [escaped(f) for f in later if f not in skipped])
     pattern = patterns(day.folder.split("/")[0])[0].rpartition("/")[2]
-    names = ", ".join(_quoted(f.rpartition("/")[2]) for f in staged.merged)
+    names = ", ".join(literal(f.rpartition("/")[2]) for f in staged.merged)
     return pieces + _read(day.storage, [f"{day.folder}/{pattern}"], f"{_NAME} NOT IN ({names})")
 
 
@@ -122,7 +123,7 @@ def _read(storage: Storage, paths: Sequence[str], where: str = "") -> list[str]:
     """
     if not paths:
         return []
-    listed = ", ".join(_quoted(f"{_pattern_root(storage)}{path}") for path in paths)
+    listed = ", ".join(literal(f"{_pattern_root(storage)}{path}") for path in paths)
     return [
         f"SELECT * EXCLUDE (filename), try_cast({_FOLDER}[6:] AS DATE) AS {_DATE} "
         f"FROM read_parquet([{listed}], hive_partitioning = false, union_by_name = true, "
@@ -134,7 +135,7 @@ def _union(storage: Storage, table: str, pieces: Sequence[str]) -> str:
     """Return all rows of some SELECTs, with every documented column even where there are none."""
     documented, columns = [], _documented(table)
     if table not in TABLES and (registered := storage.read(schema_path(table))) is not None:
-        path = _quoted(_pattern_root(storage) + schema_path(table))
+        path = literal(_pattern_root(storage) + schema_path(table))
         documented = [
             f"SELECT *, {_NO_DATE} FROM read_parquet({path}, hive_partitioning = false) WHERE false"
         ]
@@ -170,10 +171,6 @@ def _match_any(globs: Sequence[str], files: Iterable[str]) -> bool:
 def _pattern_root(storage: Storage) -> str:
     """What comes before a glob pattern below the root, for DuckDB."""
     return f"{escaped(storage.root)}/" if storage.is_local else "lake://"
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _sql_type(type_: pa.DataType) -> str:

@@ -11,6 +11,7 @@ import dagster as dg
 import pyarrow as pa
 
 from rekognition_dagster.lake import Lake
+from rekognition_dagster.lake.names import literal
 from rekognition_dagster.orchestration.highlights import clock, markdown_table
 
 _VIDEOS = 10  # named in the metadata of a partition of several
@@ -79,8 +80,7 @@ def rows_metadata(lake: Lake, table: str, rows: Sequence[Rows]) -> dict[str, Any
     metadata |= {name: dg.MetadataValue.md(text) for name, text in texts.items()}
     if columns := one.detail.get("columns"):
         metadata["dagster/column_schema"] = as_schema(columns)
-    quoted = one.video.replace("'", "''")
-    query = f"```sql\nSELECT * FROM {table} WHERE video = '{quoted}'\n```"
+    query = f"```sql\nSELECT * FROM {table} WHERE video = {literal(one.video)}\n```"
     metadata["query"] = dg.MetadataValue.md(query)
     if one.path:
         uri, is_local = lake.storage.uri(one.path), lake.storage.is_local

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from rekognition_dagster.errors import ConfigurationError
+from rekognition_dagster.lake.names import literal
 from rekognition_dagster.operations import FACE_DETECTION, LABEL_DETECTION, Operation
 
 if TYPE_CHECKING:
@@ -255,14 +256,10 @@ def _exact(ask: _Ask, moments: Sequence[Row]) -> list[Row]:
     }
     parts = ask(_PARTS, **minutes)
     # literals let DuckDB leave out the row groups of other videos
-    videos = ", ".join(sorted({_quoted(p["video"]) for p in parts})) or "''"
+    videos = ", ".join(sorted({literal(p["video"]) for p in parts})) or "''"
     columns = {name: [p[name] for p in parts] for name in ("number", "video", "from_ms")}
     rows = {row["number"]: row for row in ask(_EXACT.format(videos=videos), **columns)}
     return [{**m, **rows[n]} for n, m in enumerate(moments) if n in rows]
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 _OF = "coalesce(camera, '') GLOB $camera"
