@@ -11,7 +11,7 @@ import hashlib
 import inspect
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from rekognition_dagster.errors import ConfigurationError, DamagedFileError
 from rekognition_dagster.lake import TABLES, Lake
 from rekognition_dagster.lake.damage import REMEDY
+from rekognition_dagster.lake.tables import ANALYTICS
 from rekognition_dagster.operations import OPERATIONS, Operation
 from rekognition_dagster.videos import Video
 
@@ -68,6 +69,11 @@ class AnalyticsModel(ABC):
         return {}
 
     @property
+    def columns(self) -> Mapping[str, str]:
+        """Columns and their SQL types, as far as they are known before the model runs."""
+        return {}
+
+    @property
     def day_column(self) -> str | None:
         """The column that says to which day a row belongs; None for a model per video."""
         return None
@@ -89,6 +95,11 @@ class AnalyticsModel(ABC):
         """The model and, as far as they are known, the file and line of an error of DuckDB."""
         return f"the model {self.name}"
 
+    def wrong(self, error: Exception) -> ConfigurationError:
+        """An error of DuckDB about this model, for its author."""
+        text = re.sub(r"\s*\n\s*", " ", str(error).partition("\n\nLINE")[0])
+        return ConfigurationError(f"{self.place_of(error)} is wrong: {text}")
+
 
 @dataclass(frozen=True)
 class SqlModel(AnalyticsModel):
@@ -102,10 +113,35 @@ class SqlModel(AnalyticsModel):
             the videos of a camera that touch a day, and the tables of :mod:`daily`. COLUMN is a
             date or a time and says which day a row is of.
         path: The file that has it, for messages.
+
+    Raises:
+        ConfigurationError: It is no SELECT of DuckDB; the text has its file and the line.
     """
 
     sql: str
     path: Path | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self._is_standard:  # those need no check, which would load DuckDB
+            self._check()
+
+    @property
+    def _is_standard(self) -> bool:
+        return self.path is not None and self.path.parent == STANDARD_MODELS
+
+    def _check(self) -> None:
+        import duckdb
+
+        try:
+            statements = duckdb.extract_statements(f"\n{self.sql}")
+        except duckdb.Error as error:
+            raise self.wrong(error) from None
+        selects = (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI)  # a PIVOT is MULTI
+        if len(statements) != 1 or statements[0].type not in selects:
+            raise ConfigurationError(
+                f"the model {self.name} ({self.path or 'SQL'}) is not one SELECT"
+            )
 
     @classmethod
     def read(cls, path: Path) -> SqlModel:
@@ -145,6 +181,11 @@ class SqlModel(AnalyticsModel):
         """The comments beside the columns of the SELECT, each on a line of its own."""
         found = re.findall(r"(\w+),?[ \t]+--[ \t]*(.+)$", self.sql, re.MULTILINE)
         return {name: text.strip() for name, text in found}
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """See :attr:`AnalyticsModel.columns`."""
+        return ANALYTICS.get(self.name, {}) if self._is_standard else {}
 
     @property
     def code_version(self) -> str:
@@ -319,8 +360,7 @@ def create_table(
                 raise
             model.create(connection)
     except (duckdb.ProgrammingError, duckdb.DataError) as error:
-        text = re.sub(r"\s*\n\s*", " ", str(error).partition("\n\nLINE")[0])
-        raise ConfigurationError(f"{model.place_of(error)} is wrong: {text}") from error
+        raise model.wrong(error) from error
 
 
 def compute_standard(lake: Lake, videos: Sequence[Video]) -> dict[str, int]:

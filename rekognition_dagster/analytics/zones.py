@@ -187,6 +187,7 @@ def read_zones(place: str | Path | None) -> Zones:
     else:
         path = Path(text).expanduser()
         content = path.read_bytes() if path.is_file() else None
+        text = text if content is not None else str(path.absolute())
     if content is None:
         raise ConfigurationError(f"{text}: there is no such file. Check the path of the zones")
     return parse_zones(_decoded(content, text), text)

@@ -37,10 +37,6 @@ def build_model_asset(
         "analytics",
         sql,
         deps=[deployment.table_key(r) for r in model.reads],
-        kinds={"duckdb", "parquet"},
-        code_version=sql.code_version,
-        skippable=True,
-        description=sql.description,
     )
 
     @dg.multi_asset(

@@ -44,6 +44,9 @@ _ACTIVE = [
 
 def build_days(deployment: Deployment) -> dg.Definitions:
     """The assets, the job and the sensor; nothing where no people are tracked."""
+    place = deployment.settings.zones
+    if place and not place.startswith("s3://"):
+        read_zones(place)  # a wrong file is refused here, with its line
     if not deployment.daily_models or PERSON_TRACKING not in deployment.settings.operation_list:
         return dg.Definitions()
     job = _build_job(deployment)
@@ -62,10 +65,6 @@ def _build_assets(deployment: Deployment) -> dg.AssetsDefinition:
             "analytics",
             model,
             deps=[results, *(key for key, m in models.items() if m.name in _reads(model, models))],
-            kinds={"duckdb", "parquet"},
-            code_version=model.code_version,
-            skippable=True,
-            description=model.description,
         )
         for model in models.values()
     ]

@@ -15,6 +15,7 @@ from typing import Any, ParamSpec
 import dagster as dg
 
 from rekognition_dagster.analytics import AnalyticsModel, load_models
+from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.operations import Operation, operation
 from rekognition_dagster.orchestration.alert_sensors import build_alert_sensors
 from rekognition_dagster.orchestration.alerts import build_alerts
@@ -96,7 +97,7 @@ def build_definitions(
 
             defs = build_definitions(Settings(bucket="cameras", lake="s3://analytics/lake"))
     """
-    settings = settings or Settings.from_env()
+    settings = _checked(settings)
     how: dict[str, Any] = {"models": models, "translator": translator}
     return dg.Definitions.merge(
         *(build_operation(o, settings, **how) for o in settings.operation_list),
@@ -362,7 +363,7 @@ def build_resources(
             at_home = RekognitionVideoResource(endpoint_url="http://127.0.0.1:8722")
             defs = build_resources(Settings(bucket="cameras"), {"rekognition": at_home})
     """
-    settings = settings or Settings.from_env()
+    settings = _checked(settings)
     made = {
         "rekognition": RekognitionVideoResource(
             topic_arn=settings.topic_arn,
@@ -389,6 +390,8 @@ def build_resources(
         ),
     }
     scoped = Deployment(settings, models=[]).scoped
+    if unknown := sorted(set(replaced or {}) - set(made)):
+        raise ConfigurationError(f"no resource {', '.join(unknown)}; there are {', '.join(made)}")
     resources = {**made, **(replaced or {})}
     return dg.Definitions(resources={scoped(name): each for name, each in resources.items()})
 
@@ -398,8 +401,20 @@ def _deployment(
     models: Sequence[AnalyticsModel] | None,
     translator: RekognitionVideoTranslator | None,
 ) -> Deployment:
+    for model in models or ():
+        if not isinstance(model, AnalyticsModel):
+            raise ConfigurationError(
+                f"{model!r} is no model; pass SqlModel, PythonModel, or what load_models(FOLDER)"
+                " returns"
+            )
     return Deployment(
-        settings or Settings.from_env(),
+        _checked(settings),
         translator or RekognitionVideoTranslator(),
         load_models() if models is None else models,
     )
+
+
+def _checked(settings: Settings | None) -> Settings:
+    if settings is not None and not isinstance(settings, Settings):
+        raise ConfigurationError(f"{settings!r} are no settings; pass Settings(bucket=...)")
+    return settings or Settings.from_env()

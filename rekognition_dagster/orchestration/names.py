@@ -13,6 +13,7 @@ from rekognition_dagster.analytics import AnalyticsModel, in_order, load_models
 from rekognition_dagster.analytics.daily import daily_models
 from rekognition_dagster.lake.cameras import Cameras
 from rekognition_dagster.operations import OPERATIONS, Operation
+from rekognition_dagster.orchestration.metadata import as_schema
 from rekognition_dagster.orchestration.settings import Settings
 from rekognition_dagster.orchestration.translator import (
     AssetKind,
@@ -75,6 +76,8 @@ class Deployment:
         model = about if isinstance(about, AnalyticsModel) else None
         name = _asset_name(kind, about)
         prefix = [self.settings.asset_prefix] if self.settings.asset_prefix else []
+        if model:
+            attributes = {**_of_model(model), **attributes}
         spec = dg.AssetSpec(
             dg.AssetKey([*prefix, name]),
             **{
@@ -179,6 +182,19 @@ _GROUPS = {
     "dead_letters": "nightly",
     "lake_compaction": "lake",
 }
+
+
+def _of_model(model: AnalyticsModel) -> dict[str, Any]:
+    """What is known of a model before it runs, as members of a :class:`dagster.AssetSpec`."""
+    texts = model.column_descriptions
+    columns = [(name, type_, texts.get(name)) for name, type_ in model.columns.items()]
+    return {
+        "kinds": {"duckdb", "parquet"},
+        "code_version": model.code_version,
+        "skippable": True,
+        "description": model.description,
+        "metadata": {"dagster/column_schema": as_schema(columns)} if columns else {},
+    }
 
 
 def _asset_name(kind: AssetKind, about: About) -> str:

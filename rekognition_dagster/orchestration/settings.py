@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 
 from rekognition_dagster.aws import start_shape
 from rekognition_dagster.engine import SampleFps, parse_sample_fps
-from rekognition_dagster.engine.specs import SPECS
+from rekognition_dagster.engine.specs import SPECS, check_spec
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.lake import Lake
 from rekognition_dagster.lake.cameras import Cameras, check_timezone
@@ -476,6 +476,11 @@ class Settings(dg.Model, dg.Resolvable):
             raise ValueError("secret is missing: the mail account's password or the Slack token")
         return alerts
 
+    @field_validator("detector")
+    @classmethod
+    def _well_formed_detector(cls, spec: str | None) -> str | None:
+        return check_spec(spec) if spec else None
+
     @field_validator("owners")
     @classmethod
     def _usable_owners(cls, owners: list[str]) -> list[str]:
@@ -738,17 +743,18 @@ def check_parameters(operation: Operation, members: Mapping[str, Any]) -> None:
         raise ValueError(f"{operation.name} has no {', '.join(unknown)}; it takes {known}")
     from botocore.validate import ParamValidator
 
+    from rekognition_dagster.service.protocol import ApiError, checked
+
     shapes = start_shape(operation).members
     for name, value in members.items():
-        report = ParamValidator().validate(value, shapes[name])
+        report = ParamValidator().validate(value, shapes[name])  # finds unknown members
         if report.has_errors():
             raise ValueError(f"{operation.name}: {name}: {report.generate_report()}")
-        # These two botocore leaves to the service.
-        allowed, most = getattr(shapes[name], "enum", None), shapes[name].metadata.get("max")
-        if allowed and value not in allowed:
-            raise ValueError(f"{operation.name}: {name} is {value}; write {' or '.join(allowed)}")
-        if most is not None and isinstance(value, (int, float)) and value > most:
-            raise ValueError(f"{operation.name}: {name} is {value}; it is {most} at most")
+        try:
+            checked(shapes[name], value, name)
+        except ApiError as error:
+            reason = error.message.removeprefix("1 validation error detected: ")
+            raise ValueError(f"{operation.name}: {reason}") from None
 
 
 def _check_address(name: str, value: str | None) -> None:

@@ -35,6 +35,7 @@ from rekognition_dagster import (
 from rekognition_dagster.analytics import load_models
 from rekognition_dagster.api import NotificationChannel
 from rekognition_dagster.errors import ConfigurationError
+from rekognition_dagster.lake.tables import ANALYTICS
 from rekognition_dagster.operations import FACE_DETECTION, PERSON_TRACKING
 from rekognition_dagster.videos import Source
 
@@ -240,9 +241,20 @@ def test_parameters_of_requests_are_checked_against_the_api() -> None:
     for wrong, text in (
         ({"label_detection": {"MinConfidenc": 80}}, "no MinConfidenc; it takes MinConfidence"),
         ({"label_detection": {"MinConfidence": -1}}, "MinConfidence: Invalid value"),
-        ({"label_detection": {"MinConfidence": 101}}, "MinConfidence is 101; it is 100 at most"),
-        ({"face_detection": {"FaceAttributes": "SOME"}}, "is SOME; write DEFAULT or ALL"),
+        (
+            {"label_detection": {"MinConfidence": 101}},
+            "Member must have value less than or equal to 100",
+        ),
+        (
+            {"face_detection": {"FaceAttributes": "SOME"}},
+            "must satisfy enum value set: [DEFAULT, ALL]",
+        ),
         ({"label_detection": {"Features": "GENERAL_LABELS"}}, "Features: Invalid type"),
+        (
+            {"label_detection": {"Features": ["NOPE"]}},
+            "Value 'NOPE' at 'Features.1.member' failed to satisfy constraint: "
+            "Member must satisfy enum value set: [GENERAL_LABELS]",
+        ),
         ({"person_tracking": {"MinConfidence": 80}}, "it takes no parameters"),
         ({"zebras": {}}, "unknown operation 'zebras'"),
     ):
@@ -258,6 +270,8 @@ def test_parameters_of_requests_are_checked_against_the_api() -> None:
         ({"sources": [{"bucket": "a1"}, {"bucket": "a1"}]}, "s3://a1/ is there twice"),
         ({"sources": [{"bucket": "s3://a/b"}]}, "is no bucket's name"),
         ({"operations": []}, "names no operation"),
+        ({"detector": "magic"}, "unknown detector 'magic'; write embedded"),
+        ({"detector": "tiled:4:magic"}, "unknown detector 'magic'"),
         ({"prices": {"face_detection": -1}}, "it is 0 or more"),
         ({"prices": {"face_detection": float("nan")}}, "it is 0 or more"),
         ({"budget": [{"per": "day", "money": float("inf")}]}, "finite number"),
@@ -461,6 +475,48 @@ def test_a_folder_of_models_that_is_not_there_is_named(loaded: Callable) -> None
         loaded("bucket: cameras", "analytics: nope")
     assert "defs.yaml:4: analytics: " in str(caught.value.__cause__)
     assert "nope is no folder" in str(caught.value.__cause__)
+
+
+def test_a_file_of_zones_is_checked_when_the_code_location_loads(tmp_path: Path) -> None:
+    zones = tmp_path / "zones.yaml"
+    settings = Settings(zones=str(zones))
+    with pytest.raises(ConfigurationError, match=f"{zones}: there is no such file"):
+        build_definitions(settings)
+    zones.write_text("cameras:\n  north:\n    zone: {}\n")
+    with pytest.raises(ConfigurationError, match="zones.yaml:2: cameras must be a list"):
+        build_definitions(settings)
+
+
+@pytest.mark.parametrize(
+    ("sql", "text"),
+    [
+        ("-- Rows.\nSELECT video\nFORM jobs", r'mine.sql:3\) is wrong: .*at or near "jobs"'),
+        ("SELECT 1; SELECT 2", r"mine.sql\) is not one SELECT"),
+        ("DROP TABLE jobs", r"mine.sql\) is not one SELECT"),
+        ("-- to do", r"mine.sql\) is not one SELECT"),
+    ],
+)
+def test_a_users_own_sql_is_checked_when_it_is_read(tmp_path: Path, sql: str, text: str) -> None:
+    (tmp_path / "mine.sql").write_text(sql)
+    with pytest.raises(ConfigurationError, match=text):
+        load_models(tmp_path)
+
+
+def test_columns_of_the_standard_models_are_known_before_they_run() -> None:
+    graph = build_definitions(Settings()).resolve_asset_graph()
+    for name, columns in ANALYTICS.items():
+        schema = graph.get(dg.AssetKey(name)).metadata["dagster/column_schema"]
+        assert {c.name: c.type for c in schema.columns} == columns
+
+
+def test_arguments_of_another_kind_are_refused() -> None:
+    wrong: Any = {"bucket": "cameras"}
+    with pytest.raises(ConfigurationError, match=r"are no settings; pass Settings\(bucket=...\)"):
+        build_definitions(wrong)
+    with pytest.raises(ConfigurationError, match="is no model; pass SqlModel"):
+        build_definitions(Settings(), models=["SELECT 1"])  # type: ignore[list-item]
+    with pytest.raises(ConfigurationError, match="no resource lakes; there are rekognition"):
+        build_definitions(Settings(), resources={"lakes": None})
 
 
 def test_the_component_documents_every_attribute() -> None:

@@ -17,7 +17,7 @@ from typing import Protocol, runtime_checkable
 import supervision as sv
 
 from rekognition_dagster.engine.frame import Frame
-from rekognition_dagster.engine.specs import SPECS
+from rekognition_dagster.engine.specs import OURS, SPECS, check_spec
 from rekognition_dagster.errors import ModelError
 
 # OpenVINO reports its use to its makers where this package can be imported; videos are nobody's
@@ -71,15 +71,13 @@ def open_detector(spec: str | None = None) -> Detector:
     Raises:
         ModelError: The spec is unknown, or what it names is missing or cannot be used.
     """
-    spec = spec or "embedded"
-    kind, _, rest = spec.partition(":")
+    try:
+        kind, _, rest = check_spec(spec or "embedded").partition(":")
+    except ValueError as error:
+        raise ModelError(str(error)) from None
     if kind == "tiled":
         return _tiled(rest)
-    if kind in ("embedded", "openvino", "onnx", "ultralytics"):
-        return _shared(kind, rest, _changed(rest))
-    if not rest:
-        raise ModelError(f"unknown detector {spec!r}; write {SPECS}")
-    return _own(spec, kind, rest)
+    return _shared(kind, rest, _changed(rest)) if kind in OURS else _own(kind, rest)
 
 
 def _tiled(rest: str) -> Detector:
@@ -108,11 +106,7 @@ def _shared(kind: str, rest: str, changed: int) -> Detector:
     if kind == "embedded":
         from rekognition_dagster.engine.detectors.efficientdet import FINE_AREA, EfficientDet
 
-        if rest not in ("", "fine"):
-            raise ModelError(f"unknown detector 'embedded:{rest}'; write {SPECS}")
         return EfficientDet(FINE_AREA) if rest else EfficientDet()
-    if not rest:
-        raise ModelError(f"unknown detector {kind!r}; write {SPECS}")
     if kind == "ultralytics":
         from rekognition_dagster.engine.detectors.ultralytics import UltralyticsDetector
 
@@ -132,9 +126,8 @@ def _changed(name: str) -> int:
         return 0
 
 
-def _own(spec: str, module: str, name: str) -> Detector:
-    if not all(part.isidentifier() for part in module.split(".")) or not name.isidentifier():
-        raise ModelError(f"unknown detector {spec!r}; write {SPECS}")
+def _own(module: str, name: str) -> Detector:
+    spec = f"{module}:{name}"
     try:
         made = getattr(importlib.import_module(module), name)()
     except ModuleNotFoundError as error:
