@@ -106,7 +106,7 @@ def recordings_of(lake: Lake, videos: Sequence[Video] | None = None) -> list[Rec
         days = tuple(first + timedelta(n) for n in range((last - first).days + 1))
         facts = {name: row[name] for name in _FACTS}
         text = repr([row["video"], row["job_id"], row["completed_at"], *facts.values()])
-        digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+        digest = _short(text)
         found.append(Recording(video=video, days=days, rows=row["rows"], digest=digest, **facts))
     return found
 
@@ -199,6 +199,7 @@ def find_stale(
     recordings: Sequence[Recording] | None = None,
     since: date | None = None,
     until: date | None = None,
+    rules_since: date | None = None,
     days: Collection[date] | None = None,
     every: bool = False,
 ) -> Stale:
@@ -211,6 +212,8 @@ def find_stale(
         recordings: Those of the lake, if they were read before.
         since: The first day of interest.
         until: The last.
+        rules_since: Of days before this one, only those whose videos or results changed; not those
+            where only zones or models did.
         days: Only these days.
         every: Return units of these days that are up to date, too.
     """
@@ -239,14 +242,23 @@ def find_stale(
         reads = versions[model.name][1]
         uses = {"shapes": "shapes" in reads, "grounds": "grounds" in reads}
         fresh: dict[Unit, str] = {}
+        stale: dict[Unit, str] = {}
         for (camera, day), parts in texts.items():
             if wanted(day):
-                zone = digest(camera, day, **uses)
-                text = "\n".join([versions[model.name][0], zone, *sorted(parts)])
-                fresh[camera, day] = hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
-        found[model.name] = {u: d for u, d in fresh.items() if every or there.get(u) != d}
+                rules = [versions[model.name][0], digest(camera, day, **uses)]
+                fresh[camera, day] = _short("\n".join(sorted(parts))) + _short("\n".join(rules))
+        for unit, wish in fresh.items():
+            is_old = rules_since is not None and unit[1] < rules_since
+            digits = _DIGITS if is_old else None  # the first are those of the results
+            if every or there.get(unit, "")[:digits] != wish[:digits]:
+                stale[unit] = wish
+        found[model.name] = stale
         found[model.name] |= {u: "" for u in there if u not in texts and wanted(u[1])}
     return Stale({name: units for name, units in found.items() if units})
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
 
 
 def _ordered(models: Iterable[AnalyticsModel]) -> list[tuple[AnalyticsModel, list[str]]]:
@@ -274,7 +286,7 @@ def _versions(
     for model, reads in ordered:
         texts = [model.code_version, *(found[r][0] for r in sorted(reads))]
         found[model.name] = (
-            hashlib.sha256("\n".join(texts).encode()).hexdigest()[:_DIGITS],
+            _short("\n".join(texts)),
             {model.name}.union(*(found[r][1] for r in reads)),
         )
     return found

@@ -102,7 +102,7 @@ def _build_job(deployment: Deployment) -> dg.JobDefinition:
     def compute_days(context: dg.OpExecutionContext) -> None:
         lake = deployment.resource(context, "lake").open()
         since = deployment.settings.zones_since
-        stale = _stale(deployment, lake, since=date.fromisoformat(since) if since else None)
+        stale = _stale(deployment, lake, rules_since=date.fromisoformat(since) if since else None)
         names = [day.isoformat() for day in stale.days]
         for start in range(0, len(names), 400):
             some = names[start : start + 400]
@@ -243,12 +243,13 @@ def _stale(
     deployment: Deployment,
     lake: Lake,
     *,
-    since: date | None = None,
+    rules_since: date | None = None,
     days: Collection[date] | None = None,
     every: bool = False,
 ) -> Stale:
     zones = read_zones(deployment.settings.zones)
-    return find_stale(lake, deployment.daily_models, zones, since=since, days=days, every=every)
+    chosen = {"rules_since": rules_since, "days": days, "every": every}
+    return find_stale(lake, deployment.daily_models, zones, **chosen)
 
 
 def _computed(deployment: Deployment, lake: Lake, stale: Stale) -> Iterator[Computed]:

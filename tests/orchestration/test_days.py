@@ -73,9 +73,16 @@ def test_one_run_computes_all_days_and_then_only_those_of_changed_zones(
     assert days_of(watched, "zone_visits") == {"2026-01-30": 1, "2026-01-31": 2}
     assert days_of(watched, "heat") == both
     assert watched.run_requested("days_refresh") == []
+    # results of an older day count all the same
+    watched.complete("north/2026-01-29/120000.mp4")
+    watched.run_requested("results_refresh")
+    (run,) = watched.run_requested("days_refresh")
+    assert run.success
+    assert days_of(watched, "zone_visits") == {"2026-01-29": 1, "2026-01-30": 1, "2026-01-31": 2}
     # a backfill in the UI computes what is chosen
     watched.materialize("heat", ["2026-01-30", "2026-01-31"])
-    assert days_of(watched, "heat") == {"2026-01-30": 2, "2026-01-31": 2}
+    both["2026-01-29"] = 1
+    assert days_of(watched, "heat") == {"2026-01-29": 1, "2026-01-30": 2, "2026-01-31": 2}
     assert days_of(watched, "encounters") == both
 
 
