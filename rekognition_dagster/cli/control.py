@@ -1,4 +1,7 @@
-"""The commands with which a person steers: ``pause``, ``resume``, ``ignore``, ``prioritize``."""
+"""The commands with which a person steers: ``pause``, ``resume``, ``ignore``, ``prioritize``.
+
+Each names the deployment that it steers.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ def pause(place: str | None, names: tuple[str, ...], home: Path | None) -> None:
         chosen = operations_of(names, deployment.operation_names) if names else []
         control.pause(connection, chosen, _checked(deployment, place), time.time())
         for paused in control.pauses(connection):
-            click.echo(f"paused: {paused.text}")
+            click.echo(f"{state.deployment}: paused: {paused.text}")
 
 
 @click.command()
@@ -60,11 +63,11 @@ def resume(place: str | None, names: tuple[str, ...], home: Path | None) -> None
         ended = control.resume(connection, chosen, _checked(deployment, place))
         left = control.pauses(connection)
     for paused in ended:
-        click.echo(f"resumed: {paused.text}")
+        click.echo(f"{state.deployment}: resumed: {paused.text}")
     for paused in left:
-        click.echo(f"paused still: {paused.text}")
+        click.echo(f"{state.deployment}: paused still: {paused.text}")
     if not ended:
-        click.echo("no pause has ended")
+        click.echo(f"{state.deployment}: no pause has ended")
 
 
 @click.command()
@@ -85,7 +88,9 @@ def ignore(place: str, again: bool, home: Path | None) -> None:
     with opened(home) as (deployment, state), state.write() as connection:
         place = _checked(deployment, place)
         count = (control.unignore if again else control.ignore)(connection, place)
-    click.echo(f"{count} videos are {'taken up again' if again else 'ignored now'}")
+    click.echo(
+        f"{state.deployment}: {count} videos are {'taken up again' if again else 'ignored now'}"
+    )
 
 
 @click.command()
@@ -104,7 +109,7 @@ def prioritize(place: str, names: tuple[str, ...], home: Path | None) -> None:
     with opened(home) as (deployment, state), state.write() as connection:
         chosen = operations_of(names, deployment.operation_names)
         count = control.start_first(connection, chosen, _checked(deployment, place))
-    click.echo(f"{count} starts come first now")
+    click.echo(f"{state.deployment}: {count} starts come first now")
 
 
 def _checked(deployment: Deployment, place: str | None) -> str:

@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -26,19 +27,23 @@ home_option: Callable[[Any], Any] = click.option(
 )
 
 
+Missing = Literal["refuse", "make", "empty"]
+"""What to do about a state that is not there: refuse, make it, or take an empty one meanwhile."""
+
+
 @contextmanager
-def opened(home: Path | None, *, may_be_new: bool = False) -> Iterator[tuple[Deployment, State]]:
+def opened(home: Path | None, *, missing: Missing = "refuse") -> Iterator[tuple[Deployment, State]]:
     """Open the state of a stack's home, or of the deployment that the environment describes.
 
     Args:
         home: The home of a demo or dev; None finds the deployment.
-        may_be_new: Make a state that is not there.
+        missing: What to do where Dagster's home has no state of it.
 
     Raises:
         ConfigurationError: There is no such deployment, or no state of it.
     """
     if stack := stack_home(home):
-        with _of_stack(stack, may_be_new) as found:
+        with _of_stack(stack, missing) as found:
             yield found
         return
     from rekognition_dagster.orchestration.names import Deployment
@@ -63,8 +68,9 @@ def opened(home: Path | None, *, may_be_new: bool = False) -> Iterator[tuple[Dep
             "state's database"
         ) from error
     with instance:
-        _check(Path(instance.root_directory), deployment.settings.name, may_be_new)
-        yield deployment, deployment.state(instance)
+        folder = Path(instance.root_directory)
+        with _state(folder, deployment.settings.name, missing) as state:
+            yield deployment, state
 
 
 def stack_home(home: Path | None) -> Path | None:
@@ -77,11 +83,10 @@ def stack_home(home: Path | None) -> Path | None:
 
 
 @contextmanager
-def _of_stack(home: Path, may_be_new: bool) -> Iterator[tuple[Deployment, State]]:
+def _of_stack(home: Path, missing: Missing) -> Iterator[tuple[Deployment, State]]:
     from rekognition_dagster.orchestration.names import Deployment
     from rekognition_dagster.orchestration.settings import Settings
     from rekognition_dagster.state import open_state
-    from rekognition_dagster.state.store import sqlite_url
 
     home = home.expanduser().absolute()
     dagster = home / "dagster"
@@ -89,18 +94,20 @@ def _of_stack(home: Path, may_be_new: bool) -> Iterator[tuple[Deployment, State]
         raise ConfigurationError(
             f"{home} is no home of a demo or dev: it has no folder dagster. Check --home"
         )
-    deployment = Deployment(Settings.from_env({**os.environ, **_environment(home)}))
+    environment = _environment(home)
+    # the stack's S3 is where its videos are
+    os.environ.update({k: v for k, v in environment.items() if k.startswith("AWS_")})
+    deployment = Deployment(Settings.from_env({**os.environ, **environment}))
     settings = deployment.settings
-    if settings.state is None:
-        _check(dagster, settings.name, may_be_new)
-    yield (
-        deployment,
-        open_state(settings.state or sqlite_url(dagster, settings.name), settings.name),
-    )
+    if settings.state:
+        yield deployment, open_state(settings.state, settings.name)
+        return
+    with _state(dagster, settings.name, missing) as state:
+        yield deployment, state
 
 
 def _environment(home: Path) -> Mapping[str, str]:
-    """Return the settings with which a stack last ran in its home."""
+    """Return the settings, also those of AWS, with which a stack last ran in its home."""
     found = {
         "REKOGNITION_DAGSTER_BUCKET": "videos",
         "REKOGNITION_DAGSTER_LAKE": str(home / "lake"),
@@ -108,24 +115,31 @@ def _environment(home: Path) -> Mapping[str, str]:
     written = home / "environment"
     for line in written.read_text().splitlines() if written.exists() else ():
         name, _, value = line.partition("=")
-        if name.startswith("REKOGNITION_DAGSTER_"):
+        if name.startswith(("REKOGNITION_DAGSTER_", "AWS_")):
             found[name] = "".join(shlex.split(value))
     return found
 
 
-def _check(dagster_home: Path, name: str, may_be_new: bool) -> None:
-    """Refuse a home without a state of this deployment.
+@contextmanager
+def _state(dagster_home: Path, name: str, missing: Missing) -> Iterator[State]:
+    """The state of a deployment in Dagster's home.
 
     Raises:
         ConfigurationError: There is none; the text names those that are there.
     """
     from rekognition_dagster.database import sqlite_path
-    from rekognition_dagster.state.store import sqlite_url
+    from rekognition_dagster.state import State, open_state
+    from rekognition_dagster.state.store import deployments_in, sqlite_url
 
-    path = sqlite_path(sqlite_url(dagster_home, name))
-    if may_be_new or path.exists():
+    url = sqlite_url(dagster_home, name)
+    if missing == "make" or sqlite_path(url).exists():
+        yield open_state(url, name)
         return
-    others = ", ".join(sorted(p.stem for p in path.parent.glob("*.sqlite")))
+    if missing == "empty":
+        with TemporaryDirectory() as folder:
+            yield State(sqlite_url(folder, name), name)
+        return
+    others = ", ".join(deployments_in(dagster_home))
     raise ConfigurationError(
         f"{dagster_home} has no state of the deployment {name} yet"
         + (f", but of {others}: set REKOGNITION_DAGSTER_NAME" if others else "")

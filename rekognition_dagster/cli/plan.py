@@ -23,7 +23,8 @@ def plan(home: Path | None, engine: bool, form: str) -> None:
 
     Lists the buckets and compares them with the state and the lake; starts nothing. Lengths that
     are not known are estimated from sizes. Money is at the prices of the settings. Pauses and
-    budgets that make videos wait are named.
+    budgets that make videos wait are named. For a deployment in YAML, whose settings are not in the
+    environment, launch its job plan in Dagster.
 
     \b
       rekognition-dagster plan
@@ -31,11 +32,12 @@ def plan(home: Path | None, engine: bool, form: str) -> None:
     from rekognition_dagster import aws
     from rekognition_dagster.orchestration.planning import plan as plan_of
 
-    with opened(home, may_be_new=True) as (deployment, state), counter("keys listed") as tell:
+    with opened(home, missing="empty") as (deployment, state), counter("keys listed") as tell:
         settings = deployment.settings
         if not settings.source_list:
             raise ConfigurationError(
-                "no bucket is set: set REKOGNITION_DAGSTER_BUCKET or REKOGNITION_DAGSTER_SOURCES"
+                "no bucket is set: set REKOGNITION_DAGSTER_BUCKET or REKOGNITION_DAGSTER_SOURCES. "
+                "For a deployment in YAML, launch its job plan in Dagster"
             )
         client = aws.client("s3", assume_role=settings.assume_role)
         lake = settings.open_lake()

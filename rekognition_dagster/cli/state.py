@@ -58,7 +58,7 @@ def rebuild(url: str | None, home: Path | None) -> None:
     from rekognition_dagster.cli.query import existing_lake
     from rekognition_dagster.state.rebuild import rebuild as rebuild_state
 
-    with opened(home, may_be_new=True) as (deployment, state):
+    with opened(home, missing="make") as (deployment, state):
         settings = deployment.settings
         lake = settings.open_lake(existing_lake(url or settings.lake))
         entered = rebuild_state(state, lake, settings.partitioning, deployment.state_models)

@@ -118,6 +118,21 @@ def sqlite_url(home: str | Path, deployment: str) -> str:
     return database.sqlite_url(Path(home) / "rekognition" / f"{slug(deployment)}.sqlite")
 
 
+def deployments_in(home: str | Path) -> list[str]:
+    """The deployments that have their state in Dagster's home."""
+    found: list[str] = []
+    for path in sorted((Path(home) / "rekognition").glob("*.sqlite")):
+        engine = sa.create_engine(database.sqlite_url(path))
+        try:
+            with engine.connect() as connection:
+                found.append(fact(connection, _DEPLOYMENT) or path.stem)
+        except SQLAlchemyError:
+            found.append(path.stem)
+        finally:
+            engine.dispose()
+    return found
+
+
 def slug(name: str) -> str:
     """A name of letters, digits and underscores, different for different deployments."""
     plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "deployment"

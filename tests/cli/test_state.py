@@ -214,22 +214,46 @@ def test_the_home_of_a_stack_is_found(command: Command, tmp_path: Path) -> None:
 
 def test_a_pause_is_shown_until_it_is_resumed(command: Command, state: State) -> None:
     paused = command("pause", "--operation", "person-tracking", "lobby/")
-    assert paused.stdout == "paused: person_tracking of lobby/\n"
+    assert paused.stdout == "cameras: paused: person_tracking of lobby/\n"
     assert "paused: person_tracking of lobby/; go on with" in command("status").stdout
     assert command("resume", "yard/").stdout == (
-        "paused still: person_tracking of lobby/\nno pause has ended\n"
+        "cameras: paused still: person_tracking of lobby/\ncameras: no pause has ended\n"
     )
-    assert command("resume").stdout == "resumed: person_tracking of lobby/\n"
+    assert command("resume").stdout == "cameras: resumed: person_tracking of lobby/\n"
     assert "paused" not in command("status").stdout
     refused = command("pause", "--operation", "face-detection")
     assert refused.exit_code == 1
     assert "this deployment does not run face_detection" in refused.stderr
 
 
+def test_a_command_about_a_deployment_without_a_state_names_those_that_have_one(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    (tmp_path / "dagster.yaml").touch()
+    State(sqlite_url(tmp_path, "north-gate"), "north-gate")
+    planned = command("plan", "--no-engine")
+    assert planned.exit_code == 1
+    assert "For a deployment in YAML, launch its job plan in Dagster" in planned.stderr
+    paused = command("pause")
+    assert paused.exit_code == 1
+    assert (
+        "has no state of the deployment rekognition-dagster yet, but of north-gate: "
+        "set REKOGNITION_DAGSTER_NAME" in paused.stderr
+    )
+    monkeypatch.setenv("REKOGNITION_DAGSTER_NAME", "north-gate")
+    assert command("pause").stdout == "north-gate: paused: all operations\n"
+
+
 def test_videos_are_ignored_and_taken_up_again(command: Command, state: State) -> None:
-    assert command("ignore", URI).stdout == "1 videos are ignored now\n"
-    assert command("ignore", "--again", "s3://cameras/").stdout == "1 videos are taken up again\n"
-    assert command("prioritize", "lobby/").stdout == "0 starts come first now\n"  # its job ended
+    assert command("ignore", URI).stdout == "cameras: 1 videos are ignored now\n"
+    assert (
+        command("ignore", "--again", "s3://cameras/").stdout
+        == "cameras: 1 videos are taken up again\n"
+    )
+    assert (
+        command("prioritize", "lobby/").stdout == "cameras: 0 starts come first now\n"
+    )  # its job ended
 
 
 def test_status_shows_what_was_spent(
