@@ -277,13 +277,18 @@ def _digest(code: str) -> str:
 
 
 def load_models(
-    folder: Path = STANDARD_MODELS, names: Collection[str] | None = None
+    folder: str | Path = STANDARD_MODELS, names: Collection[str] | None = None
 ) -> list[SqlModel]:
     """Read the models in a folder's .sql files, by name.
 
     Raises:
-        ConfigurationError: One of ``names`` has no file.
+        ConfigurationError: There is no such folder, one of ``names`` has no file, or a file has
+            no SELECT.
     """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ConfigurationError(f"{folder.absolute()} is no folder; name that of the .sql files")
+    names = [names] if isinstance(names, str) else names
     models = {path.stem: SqlModel.read(path) for path in sorted(folder.glob("*.sql"))}
     if missing := set(names or ()) - set(models):
         raise ConfigurationError(

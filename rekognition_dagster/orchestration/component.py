@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any
 
 import dagster as dg
 from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError
 
 from rekognition_dagster.analytics import STANDARD_MODELS, load_models
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.orchestration.definitions import build_definitions
+from rekognition_dagster.orchestration.mistakes import mistakes_of
 from rekognition_dagster.orchestration.settings import Settings
 from rekognition_dagster.orchestration.translator import (
     RekognitionVideoAssetData,
@@ -42,13 +45,14 @@ class RekognitionVideoScaffolder(dg.Scaffolder[ScaffoldParams]):
     def scaffold(self, request: dg.ScaffoldRequest[ScaffoldParams]) -> None:
         """Write the file."""
         params = request.params or ScaffoldParams()
+        name = re.sub(r"\W+", "_", request.target_path.name)
         dg.scaffold_component(
             request,
             {
-                "name": request.target_path.name,
-                "asset_prefix": request.target_path.name,
+                "name": name,
+                "asset_prefix": name,
                 "bucket": params.bucket,
-                "lake": params.lake or f".rekognition-dagster/{request.target_path.name}",
+                "lake": params.lake or f".rekognition-dagster/{name}",
                 "operations": ["person_tracking"],
                 "start": "nightly",
             },
@@ -105,6 +109,9 @@ class RekognitionVideoComponent(Settings, dg.Component):
         examples=[{"owners": ["team:video"], "tags": {"kind_of_asset": "{{ kind }}"}}],
     )
 
+    _place: str = PrivateAttr("translation: ")
+    """Where the file has the attribute ``translation``."""
+
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Any:
         """Make the component of a file's attributes.
@@ -121,39 +128,79 @@ class RekognitionVideoComponent(Settings, dg.Component):
             )
         try:
             loaded = super().load(attributes, context)
-        except ValidationError as error:
-            wrong = (
-                _where(context, e["loc"]) + e["msg"].removeprefix("Value error, ")
-                for e in error.errors()
-            )
-            raise ConfigurationError("\n".join(wrong)) from None
+        except Exception as error:
+            lines = "\n".join(_wrong(error, given, context))
+            if not lines:
+                raise
+            raise ConfigurationError(lines) from None
         folder = Path(context.path) / (loaded.analytics or "")
         if not folder.is_dir():
             raise ConfigurationError(f"{_where(context, ('analytics',))}{folder} is no folder")
+        loaded._place = _where(context, ("translation",))
         return loaded
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The deployment's definitions."""
         folder = Path(context.path) / self.analytics if self.analytics else STANDARD_MODELS
         settings = Settings(**{name: getattr(self, name) for name in Settings.model_fields})
-        translator = _Translated(self.translation) if self.translation else None
+        translator = _Translated(self.translation, self._place) if self.translation else None
         return build_definitions(settings, models=load_models(folder), translator=translator)
 
 
 class _Translated(RekognitionVideoTranslator):
-    """A translator from an attribute of the component."""
+    """A translator from an attribute of the component.
 
-    def __init__(self, translation: TranslationFn[RekognitionVideoAssetData]) -> None:
+    Args:
+        translation: What Dagster makes of the attribute.
+        where: Its place in the file, for errors.
+    """
+
+    def __init__(self, translation: TranslationFn[RekognitionVideoAssetData], where: str) -> None:
         self._translation = translation
+        self._where = where
 
     def get_asset_spec(self, data: RekognitionVideoAssetData) -> dg.AssetSpec:
         """See :meth:`RekognitionVideoTranslator.get_asset_spec`."""
-        return self._translation(data.spec, data)
+        try:
+            return self._translation(data.spec, data)
+        except Exception as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise ConfigurationError(f"{self._where}of the asset {data.name}: {reason}") from None
+
+
+def _wrong(
+    error: Exception, given: Mapping[str, Any], context: dg.ComponentLoadContext
+) -> Iterator[str]:
+    """What is wrong with attributes, a line each; nothing where the error is about something else.
+
+    Args:
+        error: pydantic's error, or Dagster's after one about a value within an attribute.
+        given: The attributes as the file has them.
+        context: Where the file is.
+    """
+    outer: tuple[str, ...] = ()
+    cause: BaseException | None = error
+    if not isinstance(error, ValidationError):
+        found = re.search(r" - attributes\.([\w.]+)", str(error))
+        outer = tuple(found[1].split(".")) if found else ()
+        cause = error.__context__
+    if not isinstance(cause, ValidationError):
+        return
+    for mistake in mistakes_of(cause, Settings.model_fields):
+        place = (*outer, *mistake.place)
+        template = given.get(str(place[0])) if len(place) == 1 else None
+        text = mistake.text
+        if isinstance(template, str) and "{{" in template:
+            is_set = mistake.value is not None
+            text += f" ({template} is {mistake.value!r})" if is_set else f" ({template} is not set)"
+        elif mistake.value is not None:
+            text += f" (it is {mistake.value!r})"
+        yield _where(context, place) + text
 
 
 def _where(context: dg.ComponentLoadContext, path: tuple[str | int, ...]) -> str:
     """The file, line and name of an attribute, as the beginning of a message about it."""
-    name = ".".join(map(str, path))
+    name = ".".join(map(str, path)) or "attributes"
     tree = context.resolution_context.source_position_tree
     if tree is None:
         return f"{name}: "

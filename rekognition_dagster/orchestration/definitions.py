@@ -142,7 +142,12 @@ def build_operation(
             )
     """
     deployment = _deployment(settings, models, translator)
-    chosen = operation(name) if isinstance(name, str) else name
+    try:
+        chosen = operation(name) if isinstance(name, str) else name
+    except KeyError as error:
+        raise ConfigurationError(error.args[0]) from None
+    if not isinstance(chosen, Operation):
+        raise ConfigurationError(f"{name!r} is no operation; pass the name of one")
     completion = deployment.asset(
         "completion",
         chosen,
@@ -407,6 +412,10 @@ def _deployment(
                 f"{model!r} is no model; pass SqlModel, PythonModel, or what load_models(FOLDER)"
                 " returns"
             )
+    if translator is not None and not isinstance(translator, RekognitionVideoTranslator):
+        raise ConfigurationError(
+            f"{translator!r} is no translator; pass an instance of a RekognitionVideoTranslator"
+        )
     return Deployment(
         _checked(settings),
         translator or RekognitionVideoTranslator(),

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import dagster as dg
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -21,6 +21,7 @@ from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.lake import Lake
 from rekognition_dagster.lake.cameras import Cameras, check_timezone
 from rekognition_dagster.operations import OPERATIONS, Operation, operation
+from rekognition_dagster.orchestration.mistakes import Mistake, mistakes_of
 from rekognition_dagster.service.settings import ENVIRONMENT
 from rekognition_dagster.state.budget import Budget, Limit
 from rekognition_dagster.videos import DATE_PATTERN, Partitioning, Source, check_date_pattern
@@ -47,14 +48,39 @@ _ADDRESSES = {
         r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:\S+",
         "arn:aws:sns:eu-central-1:123456789012:completions",
     ),
+    "sns_topic_arn": (
+        r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[\w.-]+",
+        "arn:aws:sns:eu-central-1:123456789012:video-alerts",
+    ),
     "role_arn": _ROLE,
     "assume_role": _ROLE,
     "ui_url": (_URL, "https://dagster.example.org"),
-    "lake": (r"s3://[^/]+(/.*)?|(?!\w+://).+|file://.+", "s3://analytics/lake, or a folder"),
+    "lake": (
+        r"s3://[^/]+(/.*)?|(?!\w+://)(?!s3[:/]/).+|file://.+",
+        "s3://analytics/lake, or a folder",
+    ),
     "state": (r"sqlite:///.+|postgresql(\+\w+)?://.+", "postgresql://user@host/database"),
     "prefix": (r"(?!\w+://).*", "lobby/, without the bucket"),
 }
 """What addresses look like, and an example, by setting."""
+_ABOVE_ZERO = (
+    "listing_hours",
+    "max_jobs_in_flight",
+    "pages_at_once",
+    "overdue_minutes",
+    "retry_minutes",
+    "stalled_minutes",
+    "max_attempts",
+    "history_days",
+    "sensor_interval",
+    "workers",
+)
+_LEAST = {"visibility_seconds": 20, "days_quiet_minutes": 0}
+"""Bounds of numbers. They are not pydantic's, which Dagster would apply to templates, too."""
+_NAMES = {
+    "name": (r"[a-zA-Z0-9_.\-:+=/]{1,1024}", "letters, digits and _.-:+=/, 1024 at most"),
+    "asset_prefix": (r"\w+", "letters, digits and _"),
+}
 _FOREIGN = re.compile(
     # Of tests, and what Kubernetes sets for a Service called rekognition-dagster.
     r"(TEST|CHAOS)_|(\w+_)?(SERVICE_(HOST|PORT)|PORT(_\d+_(TCP|UDP)|$))"
@@ -93,18 +119,19 @@ class BudgetLimit(dg.Model, dg.Resolvable):
     """What jobs may take in a day or a month; what is beyond waits for the next."""
 
     per: Literal["day", "month"] = Field(description="The period, of the calendar.")
-    minutes: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="Minutes of video."
-    )
+    minutes: float | None = Field(default=None, description="Minutes of video.")
     money: float | None = Field(
         default=None,
-        gt=0,
-        allow_inf_nan=False,
         description="Money, at the prices of the setting `prices`.",
     )
     operations: list[str] = Field(
         default=[], description="Of which operations together; of all by default."
     )
+
+    @field_validator("minutes", "money")
+    @classmethod
+    def _in_bounds(cls, value: float | None) -> float | None:
+        return _check_number(value)
 
 
 class OperationService(dg.Model, dg.Resolvable):
@@ -139,18 +166,15 @@ class Alerts(dg.Model, dg.Resolvable):
         default=None,
         description="An SNS topic, in whose region it is published.",
         examples=["arn:aws:sns:eu-central-1:123456789012:video-alerts"],
-        pattern=r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[\w.-]+$",
     )
-    email_to: list[Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]] = Field(
+    email_to: list[str] = Field(
         default=[], description="Addresses of people.", examples=[["video@example.org"]]
     )
     email_from: str | None = Field(
         default=None, description="The sender's address; that of the first receiver by default."
     )
     smtp_host: str = Field(default="localhost", description="The mail server.")
-    smtp_port: int | None = Field(
-        default=None, ge=1, le=65535, description="Its port; 465, or 587 for STARTTLS."
-    )
+    smtp_port: int | None = Field(default=None, description="Its port; 465, or 587 for STARTTLS.")
     smtp_type: Literal["SSL", "STARTTLS"] = Field(
         default="SSL", description="How the connection to it is encrypted."
     )
@@ -172,11 +196,31 @@ class Alerts(dg.Model, dg.Resolvable):
         examples=["https://dagster.example.org"],
     )
 
-    @field_validator("ui_url")
+    @field_validator("ui_url", "sns_topic_arn")
     @classmethod
-    def _usable_address(cls, value: str | None) -> str | None:
-        _check_address("ui_url", value)
+    def _usable_address(cls, value: str | None, info: ValidationInfo) -> str | None:
+        _check_address(str(info.field_name), value)
         return value
+
+    @field_validator("email_to", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return _split(value)
+
+    @field_validator("email_to")
+    @classmethod
+    def _usable_receivers(cls, addresses: list[str]) -> list[str]:
+        for address in addresses:
+            if not re.fullmatch(r"[^@\s]+@[^@\s]+", address):
+                raise ValueError(f"{address!r} is no e-mail address; write e.g. video@example.org")
+        return addresses
+
+    @field_validator("smtp_port")
+    @classmethod
+    def _possible_port(cls, port: int | None) -> int | None:
+        if port is not None and not 0 < port < 65536:
+            raise ValueError(f"{port} is no port; it is from 1 to 65535")
+        return port
 
 
 class Settings(dg.Model, dg.Resolvable):
@@ -191,7 +235,6 @@ class Settings(dg.Model, dg.Resolvable):
         default="rekognition-dagster",
         description="The deployment's name: the JobTag of its jobs, and part of the names of its"
         " sensors, schedules, jobs, resources and partitions in Dagster.",
-        pattern=r"^[a-zA-Z0-9_.\-:+=/]{1,1024}$",
     )
     state: str | None = Field(
         default=None,
@@ -233,7 +276,6 @@ class Settings(dg.Model, dg.Resolvable):
     )
     listing_hours: float = Field(
         default=24,
-        gt=0,
         description="With a queue of arrivals, the bucket is listed only once in so many hours.",
     )
     topic_arn: str | None = Field(
@@ -300,28 +342,25 @@ class Settings(dg.Model, dg.Resolvable):
         default="UTC",
         description="Time zone of the schedules, and of cameras without one of their own.",
     )
-    max_jobs_in_flight: Annotated[int, Field(ge=1)] | Literal["service-quotas"] = Field(
+    max_jobs_in_flight: int | Literal["service-quotas"] = Field(
         default=20,
         description="Jobs in flight at most; AWS allows 20 by default. service-quotas asks AWS"
         " Service Quotas what the account may have.",
     )
     pages_at_once: int = Field(
-        default=4, ge=1, description="Jobs whose results a run pages at the same time."
+        default=4, description="Jobs whose results a run pages at the same time."
     )
     overdue_minutes: float = Field(
         default=120,
-        gt=0,
         description="A job that runs for longer is asked whether its completion was lost.",
     )
     retry_minutes: float = Field(
         default=15,
-        gt=0,
         description="After how long what a run could not do is tried again; then after twice the"
         " time, and so on, five times in all.",
     )
     stalled_minutes: float = Field(
         default=15,
-        gt=0,
         description="A refresh that has said nothing for so long no longer holds up the next one:"
         " its process was killed.",
     )
@@ -333,16 +372,14 @@ class Settings(dg.Model, dg.Resolvable):
     )
     visibility_seconds: int = Field(
         default=120,
-        ge=20,
         description="A message that was taken off a queue comes back after so long, should the"
         " tick that took it die.",
     )
     max_attempts: int = Field(
-        default=3, ge=1, description="How often the nightly batch tries a job that FAILED."
+        default=3, description="How often the nightly batch tries a job that FAILED."
     )
     history_days: float = Field(
         default=365,
-        gt=0,
         description="The nightly batch removes older entries from the history of each video.",
     )
     deleted: Literal["keep", "mark", "forget"] = Field(
@@ -388,8 +425,6 @@ class Settings(dg.Model, dg.Resolvable):
     )
     days_quiet_minutes: float = Field(
         default=10,
-        ge=0,
-        allow_inf_nan=False,
         description="Tables per day are computed when no results have come for so long, and once"
         " an hour while they keep coming.",
     )
@@ -404,7 +439,7 @@ class Settings(dg.Model, dg.Resolvable):
         examples=[{"slack_channel": "#video", "secret": "{{ env.SLACK_TOKEN }}"}],
     )
     sensor_interval: int = Field(
-        default=30, ge=1, description="Seconds between two ticks of each sensor."
+        default=30, description="Seconds between two ticks of each sensor."
     )
     sensors: Literal["running", "stopped"] = Field(
         default="running", description="Whether sensors and the schedule run from the start."
@@ -421,7 +456,6 @@ class Settings(dg.Model, dg.Resolvable):
 
     workers: int | None = Field(
         default=None,
-        ge=1,
         description="Processes that share the local backfill's work; one by default, or one for"
         " each core or GPU of the Ray cluster.",
     )
@@ -430,6 +464,24 @@ class Settings(dg.Model, dg.Resolvable):
         description="Address of the Ray cluster that does the local backfill's work: auto,"
         " host:6379 or ray://host:10001.",
     )
+
+    @field_validator("operations", "first", "owners", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return _split(value)
+
+    @field_validator(*_ABOVE_ZERO, "visibility_seconds", "days_quiet_minutes")
+    @classmethod
+    def _in_bounds(cls, value: Any, info: ValidationInfo) -> Any:
+        return _check_number(value, _LEAST.get(str(info.field_name)))
+
+    @field_validator("name", "asset_prefix")
+    @classmethod
+    def _usable_name(cls, name: str | None, info: ValidationInfo) -> str | None:
+        pattern, allowed = _NAMES[str(info.field_name)]
+        if name is not None and not re.fullmatch(pattern, name):
+            raise ValueError(f"{name!r} is no name; use {allowed}")
+        return name
 
     @field_validator("operations")
     @classmethod
@@ -623,6 +675,14 @@ class Settings(dg.Model, dg.Resolvable):
 
     @model_validator(mode="after")
     def _places_that_go_together(self) -> Settings:
+        if self.topic_arn and not self.role_arn:
+            raise ValueError(
+                "role_arn is missing beside topic_arn; `rekognition-dagster provision` makes both"
+            )
+        if self.face_attributes != "DEFAULT" and any(
+            "FaceAttributes" in members for members in self.parameters.values()
+        ):
+            raise ValueError("face_attributes contradicts FaceAttributes in parameters: keep one")
         if self.catalogue and self.lake.startswith("s3://"):
             raise ValueError("catalogue is for a lake in a folder, not for one in S3")
         buckets = {source.bucket for source in self.source_list}
@@ -703,22 +763,20 @@ class Settings(dg.Model, dg.Resolvable):
         try:
             return Settings(**{**values, **overrides})
         except ValidationError as error:
-            raise ConfigurationError("; ".join(map(_told, error.errors()))) from None
+            found = map(_line, mistakes_of(error, cls.model_fields))
+            raise ConfigurationError("; ".join(found)) from None
 
 
-def _told(error: Any) -> str:
-    """A mistake with its variable, the place in it, the value, and what is allowed."""
-    setting, *place = error["loc"] or ("settings",)
-    name = f"{ENVIRONMENT_PREFIX}{str(setting).upper()}" if error["loc"] else setting
-    where = "".join(f": {part}" for part in place)
-    value = f" (it is {error['input']!r})" if place else ""
-    return f"{name}{where}: {error['msg']}{value}"
+def _line(mistake: Mistake) -> str:
+    """A mistake with its variable, the place in it, and the value."""
+    setting, *place = mistake.place or ("settings",)
+    name = f"{ENVIRONMENT_PREFIX}{str(setting).upper()}" if mistake.place else setting
+    value = "" if mistake.value is None else f" (it is {mistake.value!r})"
+    return ": ".join(map(str, [name, *place, mistake.text])) + value
 
 
 def _parsed(name: str, text: str) -> Any:
-    """The value of a variable: some are lists, some are JSON."""
-    if name in ("operations", "first", "owners"):
-        return [part.strip() for part in text.split(",") if part.strip()]
+    """The value of a variable: some are JSON."""
     if name not in (
         *("sources", "services", "parameters", "budget", "prices", "alerts"),
         "camera_timezones",
@@ -747,14 +805,34 @@ def check_parameters(operation: Operation, members: Mapping[str, Any]) -> None:
 
     shapes = start_shape(operation).members
     for name, value in members.items():
-        report = ParamValidator().validate(value, shapes[name])  # finds unknown members
-        if report.has_errors():
-            raise ValueError(f"{operation.name}: {name}: {report.generate_report()}")
         try:
             checked(shapes[name], value, name)
         except ApiError as error:
             reason = error.message.removeprefix("1 validation error detected: ")
             raise ValueError(f"{operation.name}: {reason}") from None
+        report = ParamValidator().validate(value, shapes[name])
+        if report.has_errors():  # unknown members, which a service ignores
+            raise ValueError(f"{operation.name}: {name}: {report.generate_report()}")
+
+
+def _check_number(value: Any, least: float | None = None) -> Any:
+    """Refuse a number that is not above zero, or below the least, or no number at all."""
+    if value is None or isinstance(value, str):
+        return value
+    if least is not None and not value >= least:
+        raise ValueError(f"{value} is too small; it is {least} or more")
+    if least is None and not value > 0:
+        raise ValueError(f"{value} is too small; it is above 0")
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is no finite number")
+    return value
+
+
+def _split(value: Any) -> Any:
+    """A text as a list: with commas, as it is in the environment."""
+    if not isinstance(value, str):
+        return value
+    return [part.strip() for part in value.split(",") if part.strip()]
 
 
 def _check_address(name: str, value: str | None) -> None:

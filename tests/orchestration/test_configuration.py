@@ -98,7 +98,7 @@ def test_settings_come_from_the_environment() -> None:
         ("MAX_JOBS_IN_FLIGHT", "many", "integer"),
         ("DATE_PATTERN", "(", "no regular expression"),
         ("DATE_PATTERN", "(?P<year>x)", "day, month"),
-        ("NAME", "has spaces", "pattern"),
+        ("NAME", "has spaces", "use letters, digits and"),
     ],
 )
 def test_a_wrong_setting_names_its_variable(name: str, value: str, told: str) -> None:
@@ -240,7 +240,10 @@ def test_parameters_of_requests_are_checked_against_the_api() -> None:
     }
     for wrong, text in (
         ({"label_detection": {"MinConfidenc": 80}}, "no MinConfidenc; it takes MinConfidence"),
-        ({"label_detection": {"MinConfidence": -1}}, "MinConfidence: Invalid value"),
+        (
+            {"label_detection": {"MinConfidence": -1}},
+            "'MinConfidence' failed to satisfy constraint",
+        ),
         (
             {"label_detection": {"MinConfidence": 101}},
             "Member must have value less than or equal to 100",
@@ -249,7 +252,10 @@ def test_parameters_of_requests_are_checked_against_the_api() -> None:
             {"face_detection": {"FaceAttributes": "SOME"}},
             "must satisfy enum value set: [DEFAULT, ALL]",
         ),
-        ({"label_detection": {"Features": "GENERAL_LABELS"}}, "Features: Invalid type"),
+        (
+            {"label_detection": {"Features": "GENERAL_LABELS"}},
+            "'Features' failed to satisfy constraint: Member must be a list",
+        ),
         (
             {"label_detection": {"Features": ["NOPE"]}},
             "Value 'NOPE' at 'Features.1.member' failed to satisfy constraint: "
@@ -337,8 +343,8 @@ ROLE = "arn:aws:iam::123456789012:role/publish"
         ),
         ("ASSUME_ROLE", "admin", "ASSUME_ROLE: .*write e.g. arn:aws:iam"),
         ("SERVICES", '{"person_tracking": {"endpoint_url": "here"}}', "endpoint_url: .*http://"),
-        ("SERVICES", '{"label_detection": {}}', "services is about label_detection, but the op"),
-        ("PARAMETERS", '{"label_detection": {"MinConfidence": 9}}', "parameters is about label_"),
+        ("SERVICES", '{"label_detection": {}}', "SERVICES: is about label_detection, but the op"),
+        ("PARAMETERS", '{"label_detection": {"MinConfidence": 9}}', "PARAMETERS: is about label_"),
         ("BUDGET", '[{"per": "day", "minutes": "ten"}]', "BUDGET: 0: minutes: .*it is 'ten'"),
         ("OWNERS", "me", "OWNERS: .*'me' is no owner"),
         ("ALERTS", '{"slack_channel": "#v", "secret": "s", "ui_url": "x"}', "ui_url: .*https://"),
@@ -358,7 +364,8 @@ def test_operations_run_at_services_of_their_own(aws: boto3.Session) -> None:
         topic_arn=TOPIC,
         role_arn=ROLE,
     )
-    settings = Settings(bucket="b", services={"person-tracking": at_home}, topic_arn=f"{TOPIC}-2")
+    services = {"person-tracking": at_home}
+    settings = Settings(bucket="b", services=services, topic_arn=f"{TOPIC}-2", role_arn=ROLE)
     resources = build_resources(settings).resources or {}
     api = resources["rekognition_dagster_rekognition"].starter()
     people, faces = api.of(PERSON_TRACKING), api.of(FACE_DETECTION)
@@ -462,10 +469,32 @@ def test_a_translation_in_yaml_describes_every_asset(loaded: Callable) -> None:
         ("operations: [zebra]", "operations: unknown operation 'zebra'"),
         ("date_pattern: x", "date_pattern: lacks the group day, month, year"),
         ("alerts: slack", "alerts: 'slack' has no attributes"),
+        ("alerts: {email_to: [a], secret: x}", "alerts.email_to: 'a' is no e-mail address"),
+        ("budget: [{per: week, money: 5}]", "budget.per: Input should be 'day' or 'month' (it is"),
+        ("budget: [{per: day, money: -5}]", "budget.money: -5.0 is too small; it is above 0"),
+        ("services: {person_tracking: {endpoint_url: x}}", "services.endpoint_url: 'x' is none"),
+        ("sensor_interval: many", "sensor_interval: Input should be a valid integer"),
+        ("visibility_seconds: 5", "visibility_seconds: 5 is too small; it is 20 or more"),
+        (
+            "order: newset",
+            "order: Input should be 'discovered', 'newest' or 'oldest' (it is 'newset')",
+        ),
+        ("first: '{{ env.X }}'", "first: Input should be a valid list ({{ env.X }} is not set)"),
+        (
+            "max_jobs_in_flight: '{{ env.X }}'",
+            "max_jobs_in_flight: Input should be a valid integer or 'service-quotas' ({{ env.X }}",
+        ),
+        ("asset_prefix: a b", "asset_prefix: 'a b' is no name; use letters, digits and _"),
+        ("prices: {label_detection: 1}", "prices: is about label_detection, but the operations"),
+        ("translation: {owners: [me]}", "translation: of the asset person_tracking_job: Invalid"),
+        ("translation: {group_name: '{{ model.name }}'}", "translation: of the asset person_trac"),
     ],
 )
-def test_a_wrong_attribute_is_named_with_its_line(loaded: Callable, line: str, text: str) -> None:
-    with pytest.raises(Exception, match="Error while loading component") as caught:
+def test_a_wrong_attribute_is_named_with_its_line(
+    loaded: Callable, monkeypatch: pytest.MonkeyPatch, line: str, text: str
+) -> None:
+    monkeypatch.delenv("X", raising=False)
+    with pytest.raises(Exception, match=r"Error while .* cameras") as caught:
         loaded("bucket: cameras", line)
     assert f"defs.yaml:4: {text}" in str(caught.value.__cause__)
 
@@ -475,6 +504,15 @@ def test_a_folder_of_models_that_is_not_there_is_named(loaded: Callable) -> None
         loaded("bucket: cameras", "analytics: nope")
     assert "defs.yaml:4: analytics: " in str(caught.value.__cause__)
     assert "nope is no folder" in str(caught.value.__cause__)
+
+
+def test_a_list_may_be_a_text_with_commas(
+    loaded: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("X", "person-tracking, label_detection")
+    graph = loaded("bucket: cameras", "operations: '{{ env.X }}'").resolve_asset_graph()
+    assert dg.AssetKey("label_detections") in graph.get_all_asset_keys()
+    assert dg.AssetKey("face_detections") not in graph.get_all_asset_keys()
 
 
 def test_a_file_of_zones_is_checked_when_the_code_location_loads(tmp_path: Path) -> None:
@@ -517,6 +555,12 @@ def test_arguments_of_another_kind_are_refused() -> None:
         build_definitions(Settings(), models=["SELECT 1"])  # type: ignore[list-item]
     with pytest.raises(ConfigurationError, match="no resource lakes; there are rekognition"):
         build_definitions(Settings(), resources={"lakes": None})
+    with pytest.raises(ConfigurationError, match="unknown operation 'faces'"):
+        build_operation("faces", Settings())
+    with pytest.raises(ConfigurationError, match="pass an instance of a RekognitionVideoTransl"):
+        build_definitions(Settings(), translator=RekognitionVideoTranslator)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="nowhere is no folder"):
+        load_models("nowhere")
 
 
 def test_the_component_documents_every_attribute() -> None:
