@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cache
@@ -48,6 +48,7 @@ _CHUNK_ROWS = 2_000_000
 _MEMORY = "600MB"
 _GIVEN = ("recordings", "shapes", "edges", "grounds")
 _DIGITS = 16
+_SHOWN = 5  # rows of a day, to be looked at
 
 
 @dataclass(frozen=True)
@@ -303,6 +304,7 @@ class Computed:
         rows: How many.
         schema: Their columns.
         path: The file, which has the rows of all cameras.
+        first_rows: The first of the written ones.
     """
 
     model: AnalyticsModel
@@ -311,6 +313,7 @@ class Computed:
     rows: int
     schema: pa.Schema
     path: str
+    first_rows: Sequence[Mapping[str, Any]]
 
 
 def compute_stale(
@@ -353,9 +356,10 @@ def compute_stale(
             for name, parts in pending.pop(day).items():
                 path = lake.write_day(name, day, parts)
                 model = next(m for m, _ in ordered if m.name == name)
-                count = sum(p.rows.num_rows for p in parts.values())
-                schema = next(iter(parts.values())).rows.schema
-                yield Computed(model, day, tuple(parts), count, schema, path)
+                tables = [p.rows for p in parts.values()]
+                first = [row for t in tables for row in t.slice(0, _SHOWN).to_pylist()][:_SHOWN]
+                count = sum(t.num_rows for t in tables)
+                yield Computed(model, day, tuple(parts), count, tables[0].schema, path, first)
 
 
 def movement_of(

@@ -21,13 +21,14 @@ from rekognition_dagster.analytics import AnalyticsModel
 from rekognition_dagster.analytics.daily import Computed, Stale, compute_stale, find_stale
 from rekognition_dagster.analytics.zones import read_zones
 from rekognition_dagster.lake import Lake
+from rekognition_dagster.lake.names import literal
 from rekognition_dagster.operations import PERSON_TRACKING
-from rekognition_dagster.orchestration.metadata import column_schema
-from rekognition_dagster.orchestration.names import BATCH_SIZE, Deployment
+from rekognition_dagster.orchestration.highlights import markdown_table
+from rekognition_dagster.orchestration.metadata import column_schema, file_metadata
+from rekognition_dagster.orchestration.names import BATCH_SIZE, DEPLOYMENT_TAG, Deployment
+from rekognition_dagster.state.store import slug
 from rekognition_dagster.state.tables import WORK
 
-DAYS_TAG = "rekognition/days"
-"""On a run that the sensor launched: for which state of results, zones and models."""
 _TRIES = 5
 _LONGEST_WAIT_S = 3600.0
 """Results that keep coming delay a run for so long."""
@@ -104,6 +105,7 @@ def _build_job(deployment: Deployment) -> dg.JobDefinition:
         since = deployment.settings.zones_since
         stale = _stale(deployment, lake, rules_since=date.fromisoformat(since) if since else None)
         names = [day.isoformat() for day in stale.days]
+        context.instance.add_run_tags(context.run_id, _tags(stale))
         for start in range(0, len(names), 400):
             some = names[start : start + 400]
             context.instance.add_dynamic_partitions(str(deployment.days.name), some)
@@ -173,7 +175,8 @@ def _build_sensor(deployment: Deployment, job: dg.JobDefinition) -> dg.SensorDef
             if now < due_at:
                 text = f"Results keep coming; a run comes in {(due_at - now) / 60:.0f} minutes"
                 return _skipped(text, {**cursor, "rules": rules})
-        request = dg.RunRequest(run_key=f"{wanted}-{now:.0f}-{tries}", tags={DAYS_TAG: wanted})
+        tags = {DEPLOYMENT_TAG: slug(settings.name), "rekognition/videos": str(results.count)}
+        request = dg.RunRequest(run_key=f"{wanted}-{now:.0f}-{tries}", tags=tags)
         launched = {"wanted": wanted, "rules": rules, "zones": zones, "tries": tries, "at": now}
         return dg.SensorResult(run_requests=[request], cursor=json.dumps(launched))
 
@@ -264,10 +267,26 @@ def _metadata(done: Sequence[Computed], lake: Lake) -> dict[str, Any]:
         "cameras": len({camera for c in done for camera in c.cameras}),
     }
     if len(done) == 1:
-        metadata["path"] = done[0].path
+        table, day = done[0].model.name, done[0].day.isoformat()
+        query = f"```sql\nSELECT * FROM {table} WHERE date = {literal(day)}\n```"
+        metadata["query"] = dg.MetadataValue.md(query)
+        if first := markdown_table(done[0].schema.names, done[0].first_rows):
+            metadata["first_rows"] = dg.MetadataValue.md(first)
+        metadata |= file_metadata(lake, done[0].path)
         if done[0].model.name == "heat" and done[0].rows:
             metadata |= _heat_maps(lake, done[0].day)
     return metadata
+
+
+def _tags(stale: Stale) -> dict[str, str]:
+    """What a run computes, as tags that Dagster's list of runs shows."""
+    days = stale.days
+    if not days:
+        return {}
+    return {
+        "rekognition/dates": f"{days[0]}" if len(days) == 1 else f"{days[0]} to {days[-1]}",
+        "rekognition/models": ", ".join(stale.digests),
+    }
 
 
 def _heat_maps(lake: Lake, day: date) -> dict[str, Any]:

@@ -82,11 +82,16 @@ def rows_metadata(lake: Lake, table: str, rows: Sequence[Rows]) -> dict[str, Any
         metadata["dagster/column_schema"] = as_schema(columns)
     query = f"```sql\nSELECT * FROM {table} WHERE video = {literal(one.video)}\n```"
     metadata["query"] = dg.MetadataValue.md(query)
-    if one.path:
-        uri, is_local = lake.storage.uri(one.path), lake.storage.is_local
-        metadata["dagster/uri"] = Path(uri).as_uri() if is_local else uri
-        metadata["file"] = dg.MetadataValue.path(uri) if is_local else dg.MetadataValue.url(uri)
-    return metadata
+    return metadata | (file_metadata(lake, one.path) if one.path else {})
+
+
+def file_metadata(lake: Lake, path: str) -> dict[str, Any]:
+    """A file of the lake, as a link."""
+    uri, is_local = lake.storage.uri(path), lake.storage.is_local
+    return {
+        "dagster/uri": Path(uri).as_uri() if is_local else uri,
+        "file": dg.MetadataValue.path(uri) if is_local else dg.MetadataValue.url(uri),
+    }
 
 
 def _of_several(rows: Sequence[Rows]) -> dict[str, Any]:

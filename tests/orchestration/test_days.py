@@ -86,6 +86,27 @@ def test_one_run_computes_all_days_and_then_only_those_of_changed_zones(
     assert days_of(watched, "encounters") == both
 
 
+def test_a_day_shows_its_rows_and_a_run_what_it_is_about(watched: Deployment) -> None:
+    (run,) = watched.run_requested("days_refresh")
+    record = watched.instance.get_run_record_by_id(run.run_id)
+    assert record is not None
+    tags = {k: v for k, v in record.dagster_run.tags.items() if k.startswith("rekognition/")}
+    assert tags["rekognition/videos"] == "3"
+    assert tags["rekognition/dates"] == "2026-01-30 to 2026-01-31"
+    assert "heat" in tags["rekognition/models"].split(", ")
+    records = watched.instance.fetch_materializations(
+        dg.AssetRecordsFilter(dg.AssetKey(["activity_by_day"]), asset_partitions=["2026-01-31"]),
+        limit=1,
+    ).records
+    assert records[0].asset_materialization is not None
+    shown = records[0].asset_materialization.metadata
+    assert str(shown["first_rows"].value).splitlines()[0].startswith("| camera | day |")
+    assert len(str(shown["first_rows"].value).splitlines()) == 2 + 2
+    query = str(shown["query"].value).removeprefix("```sql\n").removesuffix("\n```")
+    assert len(watched.rows(query)) == 2
+    assert Path(str(shown["file"].value)).is_file()
+
+
 def test_a_day_is_computed_when_its_videos_have_come_or_once_an_hour(
     watched: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
