@@ -137,6 +137,7 @@ class RekognitionVideoComponent(Settings, dg.Component):
         if not folder.is_dir():
             raise ConfigurationError(f"{_where(context, ('analytics',))}{folder} is no folder")
         loaded._place = _where(context, ("translation",))
+        _check_apart(loaded, context)
         return loaded
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
@@ -166,6 +167,33 @@ class _Translated(RekognitionVideoTranslator):
         except Exception as error:
             reason = str(error).strip().splitlines()[-1]
             raise ConfigurationError(f"{self._where}of the asset {data.name}: {reason}") from None
+
+
+_TAKEN: dict[tuple[Path, str], Path] = {}
+"""By project and what only one deployment of it may have: the folder of the component."""
+
+
+def _check_apart(loaded: RekognitionVideoComponent, context: dg.ComponentLoadContext) -> None:
+    """Refuse a component that has the name or the assets of another one of the project.
+
+    Raises:
+        ConfigurationError: Another folder has them; the text says which.
+    """
+    folder = Path(context.path)
+    for taken in [taken for taken, owner in _TAKEN.items() if owner == folder]:
+        del _TAKEN[taken]
+    wants = {f"name: {loaded.name}": ("name", f"the name {loaded.name}")}
+    if loaded.translation is None:
+        prefix = f"the asset_prefix {loaded.asset_prefix}" if loaded.asset_prefix else "its assets"
+        wants[f"asset_prefix: {loaded.asset_prefix}"] = ("asset_prefix", prefix)
+    for want, (attribute, what) in wants.items():
+        owner = _TAKEN.setdefault((context.project_root, want), folder)
+        if owner != folder and owner.is_dir():
+            raise ConfigurationError(
+                f"{_where(context, (attribute,))}{owner} has {what}, too; give each deployment a "
+                f"{attribute} of its own"
+            )
+        _TAKEN[context.project_root, want] = folder
 
 
 def _wrong(

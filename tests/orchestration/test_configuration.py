@@ -515,6 +515,32 @@ def test_a_list_may_be_a_text_with_commas(
     assert dg.AssetKey("face_detections") not in graph.get_all_asset_keys()
 
 
+@pytest.mark.parametrize(
+    ("other", "text"),
+    [
+        ("bucket: yard", "defs.yaml:2: name: {} has the name rekognition-dagster, too"),
+        ("{name: yard, bucket: yard}", "defs.yaml:2: asset_prefix: {} has its assets, too"),
+    ],
+)
+def test_two_deployments_of_a_project_that_share_names_are_told_which(
+    loaded: Callable, tmp_path: Path, other: str, text: str
+) -> None:
+    second = tmp_path / "yard" / "defs" / "yard"
+    second.mkdir()
+    (second / "defs.yaml").write_text(
+        f"type: rekognition_dagster.RekognitionVideoComponent\nattributes:\n  {other}\n"
+    )
+    with pytest.raises(Exception, match=r"Error while .* yard") as caught:
+        loaded("bucket: cameras")
+    told = str(caught.value.__cause__)
+    assert text.format(second.parent / "cameras") in told
+    (second / "defs.yaml").write_text(
+        "type: rekognition_dagster.RekognitionVideoComponent\n"
+        "attributes: {name: yard, asset_prefix: yard, bucket: yard}\n"
+    )
+    assert loaded("bucket: cameras").sensors
+
+
 def test_a_file_of_zones_is_checked_when_the_code_location_loads(tmp_path: Path) -> None:
     zones = tmp_path / "zones.yaml"
     settings = Settings(zones=str(zones))
