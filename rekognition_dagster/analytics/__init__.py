@@ -150,9 +150,10 @@ class SqlModel(AnalyticsModel):
 
     @property
     def description(self) -> str:
-        """The comment that the file opens with, and the SQL."""
+        """The comment that the file opens with, and the SQL after it."""
         lines = [line for line in self._header() if not _PER.match(line)]
-        return f"{' '.join(lines)}\n\n```sql\n{self.sql.strip()}\n```"
+        code = re.sub(r"\A(\s*--.*\n)+", "", self.sql)
+        return f"{' '.join(lines)}\n\n```sql\n{code.strip()}\n```"
 
     @property
     def day_column(self) -> str | None:

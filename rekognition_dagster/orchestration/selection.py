@@ -57,7 +57,7 @@ def selected(context: dg.AssetExecutionContext, config: VideosConfig, state: Sta
 def unknown(missing: Sequence[str]) -> dg.Failure:
     """The failure of a run for videos that the pipeline does not know."""
     return dg.Failure(
-        f"{len(missing)} videos are not known: {', '.join(missing[:20])}. The sensor "
+        f"videos that are not known ({len(missing)}): {', '.join(missing[:20])}. The sensor "
         "video_discovery finds what is in the bucket, under the configured prefix",
         allow_retries=False,
     )
