@@ -27,7 +27,8 @@ joined AS (
 steps AS (
     SELECT camera, zone, minute, from_ms AS at_ms, 1 AS step FROM present
     UNION ALL
-    SELECT camera, zone, minute, until_ms AS at_ms, -1 AS step FROM present
+    -- one who is detected once is there for a moment
+    SELECT camera, zone, minute, greatest(until_ms, from_ms + 1) AS at_ms, -1 AS step FROM present
 ),
 levels AS (
     SELECT

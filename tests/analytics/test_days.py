@@ -118,6 +118,46 @@ def test_occupancy_counts_the_most_at_once_and_who_came(tmp_path: Path) -> None:
     assert found == [("counter", 2, 2, 1, 1, 37.6), (None, 3, 2, 2, 1, 58.0)]
 
 
+@pytest.mark.parametrize("key", ["120000", "235959", "235930"])
+@pytest.mark.parametrize("gap", [0.3, 5, 3600])
+def test_person_seconds_are_the_same_in_every_table(tmp_path: Path, key: str, gap: float) -> None:
+    lake = walked(tmp_path, "Europe/Zurich")
+    people = [
+        STANDS,
+        straight((0.07, 0.1, 0.5), (99.9, 0.9, 0.5), fps=3),
+        straight((10.33, 0.1, 0.2), (90, 0.9, 0.8), fps=0.4),
+        [*straight((0, 0.2, 0.5), (29.6, 0.4, 0.5)), *straight((33.9, 0.6, 0.5), (95.1, 0.8, 0.5))],
+        [(61.2, 0.3, 0.3)],
+    ]
+    for file in (f"{key}", f"{key}.250"):  # the second one begins within a half second
+        write_walks(lake, f"north/2026-01-31/{file}.mp4", people, duration_s=120)
+    write_walks(lake, "south/2026-01-31/235800.mp4", people, duration_s=120)
+    facts = {"container_created_at": datetime(2026, 1, 31, 22, 59, 12, 345000, timezone.utc)}
+    write_walks(lake, "a.mp4", people, duration_s=120, **facts)
+    compute(lake, f"gap: {gap}")
+    by_table = {
+        table: rows(
+            lake,
+            f"SELECT camera, {day}, round(sum(person_seconds) * 1000)::BIGINT FROM {table} "
+            f"WHERE {where} GROUP BY ALL HAVING sum(person_seconds) > 0 ORDER BY ALL",
+        )
+        for table, day, where in (
+            ("occupancy", "starts_local::DATE", "zone IS NULL AND period_minutes = 1"),
+            ("heat", "day", "true"),
+            ("activity_by_hour", "hour_local::DATE", "true"),
+            ("activity_by_day", "day", "true"),
+        )
+    }
+    days = {day for _, day, _ in by_table["occupancy"]}
+    assert len(days) == 2
+    assert {camera for camera, _, _ in by_table["occupancy"]} == {"north", "south", None}
+    assert all(found == by_table["occupancy"] for found in by_table.values()), by_table
+    (total,) = {sum(ms for c, _, ms in found if c == "south") for found in by_table.values()}
+    walks = [path for path in people if len(path) > 1]
+    if gap == 3600:
+        assert total == sum(round((path[-1][0] - path[0][0]) * 1000) for path in walks)
+
+
 def test_occupancy_says_how_far_to_trust_it(tmp_path: Path) -> None:
     lake = walked(tmp_path)
     people = [
