@@ -7,7 +7,7 @@
 WITH places AS (
     SELECT recording, NULL::VARCHAR AS zone FROM recordings
     UNION ALL
-    SELECT recording, name AS zone FROM shapes WHERE kind = 'zone'
+    SELECT recording, name AS zone FROM zone_shapes
 ),
 recorded AS (
     SELECT

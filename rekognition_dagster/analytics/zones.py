@@ -11,12 +11,12 @@ import fnmatch
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from itertools import combinations, pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
 
@@ -65,6 +65,7 @@ class Ground:
 
     cameras: tuple[str, ...]
     matrix: tuple[float, ...]
+    kind: ClassVar[Literal["ground"]] = "ground"
     since: datetime | None = None
     until: datetime | None = None
     line: int = field(default=0, compare=False)
@@ -137,26 +138,27 @@ class Zones:
                 )
             seen[key] = one.line
 
-    def digest(self, camera: str | None, day: date, *, shapes: bool, grounds: bool) -> str:
+    def digest(self, camera: str | None, day: date, kinds: Collection[str]) -> str:
         """A text that changes when anything changes that concerns a camera on a day.
 
         Args:
             camera: The camera.
             day: The day.
-            shapes: Whether zones and lines count.
-            grounds: Whether ground planes count.
+            kinds: What counts: ``zone``, ``line``, ``ground``; the options always do.
         """
         ours = self.of(camera, None)
         # A recording of the day may have begun on the one before.
         first = datetime.combine(day, time()) - timedelta(1)
         last = first + timedelta(2)
-        parts = [*(ours.shapes if shapes else ()), *(ours.grounds if grounds else ())]
-        content = [
-            {n: v for n, v in asdict(p).items() if n not in ("line", "cameras")}
-            for p in parts
-            if (p.since is None or p.since < last) and (p.until is None or p.until > first)
-        ]
-        text = json.dumps([content, asdict(self.options)], default=str, sort_keys=True)
+        content = sorted(
+            json.dumps({**asdict(p), "line": 0, "cameras": ""}, default=str)
+            for p in (*ours.shapes, *ours.grounds)
+            if p.kind in kinds
+            and (p.since is None or p.since < last)
+            and (p.until is None or p.until > first)
+        )
+        options = {**asdict(self.options), "settle_s": 0}  # each shape has it
+        text = json.dumps([content, options], default=str, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -574,6 +576,7 @@ def tables_of(
                     {
                         "recording": recording,
                         "shape": number,
+                        "kind": shape.kind,
                         "x1": x1 + _SHIFT[0],
                         "y1": y1 + _SHIFT[1],
                         "x2": x2 + _SHIFT[0],

@@ -207,7 +207,7 @@ def test_only_the_days_and_tables_that_a_change_concerns_are_computed_again(
         "counter", "door"
     )
     done = written(compute(lake, moved, since=date(2026, 1, 31)))
-    uses_zones = {"zone_visits", "line_crossings", "occupancy"}
+    uses_zones = {"zone_visits", "occupancy"}
     uses_zones |= {"activity_by_hour", "activity_by_day"}
     assert done == {(name, "2026-01-31", "south") for name in uses_zones}
     assert rows(lake, "SELECT camera, zone, count(*) FROM zone_visits GROUP BY ALL ORDER BY ALL")[
@@ -220,6 +220,92 @@ def test_only_the_days_and_tables_that_a_change_concerns_are_computed_again(
         ("2026-01-30", "north")
     }
     assert rows(lake, "SELECT people FROM activity_by_day WHERE camera = 'north'") == [(0,), (1,)]
+
+
+BOTH = """
+cameras:
+  - camera: north
+    zones: {counter: [[0.4, 0.4], [0.6, 0.4], [0.6, 0.6], [0.4, 0.6]]}
+    lines: {gate: [[0.3, 0.0], [0.3, 1.0]]}
+    ground: {points: [[0, 0], [1, 0], [1, 1], [0, 1]], metres: [[0, 0], [9, 0], [9, 9], [0, 9]]}
+  - camera: south
+    zones: {hall: [[0.4, 0.4], [0.6, 0.4], [0.6, 0.6], [0.4, 0.6]]}
+    lines: {exit: [[0.3, 0.0], [0.3, 1.0]]}
+"""
+ACTIVITY = {"activity_by_hour", "activity_by_day"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "camera", "tables"),
+    [
+        ("[0.3, 1.0]]}\n    ground", "[0.35, 1.0]]}\n    ground", "north", {"line_crossings"}),
+        ("exit:", "door:", "south", {"line_crossings"}),
+        ("counter:", "desk:", "north", {"zone_visits", "occupancy"}),
+        ("hall: [[0.4", "hall: [[0.3", "south", {"zone_visits", "occupancy"}),
+        (
+            "[9, 9], [0, 9]",
+            "[9, 8], [0, 8]",
+            "north",
+            {"zone_visits", "occupancy", "line_crossings", "encounters"},
+        ),
+        ("  - camera: south", "  # moved\n  - camera: south", None, set()),
+        ("camera: south", 'camera: ["south", "east"]', None, set()),
+        ("cameras:", "settle: 0.5\ncameras:", None, set()),
+    ],
+    ids=["line", "line's name", "zone's name", "zone", "ground", "comment", "cameras", "default"],
+)
+def test_what_zones_do_not_change_is_not_computed_again(
+    tmp_path: Path, old: str, new: str, camera: str | None, tables: set[str]
+) -> None:
+    lake = walked(tmp_path)
+    for name in ("north", "south"):
+        write_walks(lake, f"{name}/2026-01-31/120000.mp4", [STANDS], duration_s=120)
+    assert {m for m, _, _ in written(compute(lake, BOTH))} == {
+        *ACTIVITY,
+        *("zone_visits", "line_crossings", "occupancy", "heat", "encounters"),
+    }
+    assert BOTH.count(old) == 1
+    done = written(compute(lake, BOTH.replace(old, new)))
+    assert done == {(t, "2026-01-31", camera) for t in tables | (ACTIVITY if tables else set())}
+
+
+@pytest.mark.parametrize(
+    ("table", "depends"),
+    [
+        ("shapes", {"line", "zone"}),
+        ("edges", {"line", "zone"}),
+        ("borders", {"line", "zone"}),
+        ("zone_borders", {"zone"}),
+        ("line_shapes", {"line"}),
+        ("grounds", {"ground"}),
+        ("samples", {"ground"}),
+        ("halves", set()),
+    ],
+)
+def test_a_model_of_one_s_own_depends_on_what_it_reads(
+    tmp_path: Path, table: str, depends: set[str]
+) -> None:
+    lake = walked(tmp_path)
+    path = straight((0, 0.2, 0.5), (10, 0.5, 0.5))
+    write_walks(lake, "north/2026-01-31/120000.mp4", [path], duration_s=120)
+    model = SqlModel(
+        "mine",
+        "-- per: day of day\nSELECT r.camera, DATE '2026-01-31' AS day, count(*) AS n "
+        f"FROM {table} AS t JOIN recordings AS r ON r.recording = t.recording GROUP BY 1",
+    )
+    (done,) = compute(lake, BOTH, [model])
+    assert done.rows == 1
+    changes = {
+        "zone": BOTH.replace("counter", "desk"),
+        "line": BOTH.replace("gate", "door"),
+        "ground": BOTH.replace("[9, 9]", "[9, 8]"),
+    }
+    found = {
+        what
+        for what, zones in changes.items()
+        if daily.find_stale(lake, [model], parse_zones(zones)).units
+    }
+    assert found == depends
 
 
 def test_rows_of_a_video_that_is_gone_go(tmp_path: Path) -> None:
