@@ -1,7 +1,6 @@
 -- A row a cell of a camera's picture, 32 across and 18 down from the top left, and a day: for how
--- long people were there, and which way they moved (ratios of the picture a second; null where
--- nobody was followed from one half second to the next). The person-seconds of a camera's day are
--- those of occupancy.
+-- long people were there, and which way they moved (ratios of the picture a second). The
+-- person-seconds of a camera's day are those of occupancy.
 -- per: day of day
 WITH placed AS (
     SELECT
@@ -26,9 +25,8 @@ pieces AS (
         cell_x,
         cell_y,
         sum(present_ms - earlier_ms) AS present_ms,
-        sum(step_ms) AS step_ms,
-        sum(dx) AS dx,
-        sum(dy) AS dy,
+        sum(along_x) AS along_x,
+        sum(along_y) AS along_y,
         sum(interpolated) AS interpolated,
         sum(detections) AS detections
     FROM placed
@@ -40,9 +38,8 @@ pieces AS (
         cell_x,
         cell_y,
         (earlier_minute + 1) * 60000 - greatest(from_ms, earlier_minute * 60000) AS present_ms,
-        NULL AS step_ms,
-        NULL AS dx,
-        NULL AS dy,
+        NULL AS along_x,
+        NULL AS along_y,
         NULL AS interpolated,
         NULL AS detections
     FROM earlier
@@ -53,8 +50,8 @@ SELECT
     p.cell_x,
     p.cell_y,
     sum(p.present_ms)::BIGINT / 1000 AS person_seconds,
-    sum(p.dx) * 1000 / sum(p.step_ms) AS flow_x,
-    sum(p.dy) * 1000 / sum(p.step_ms) AS flow_y,
+    sum(p.along_x) * 1000 / sum(p.present_ms) AS flow_x,
+    sum(p.along_y) * 1000 / sum(p.present_ms) AS flow_y,
     sum(p.interpolated) / sum(p.detections) AS interpolated_share
 FROM pieces AS p
 JOIN minutes AS m ON m.recording = p.recording AND m.minute = p.minute

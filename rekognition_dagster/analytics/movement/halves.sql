@@ -1,6 +1,7 @@
 -- A row a person and half second of the wall clock: where they were on average, in ratios of the
 -- picture, and how they moved since the half second before; nothing since a long gap. `present_ms`
--- is the time since the detection before each, where there was no long gap; it begins at `since_ms`.
+-- is the time since the detection before each, where there was no long gap, and `along_x`, `along_y`
+-- the way; they begin at `since_ms`.
 WITH halves AS (
     SELECT
         recording,
@@ -13,7 +14,9 @@ WITH halves AS (
         count(*)::INTEGER AS detections,
         sum(interpolated::INTEGER)::INTEGER AS interpolated,
         min(last_ms) FILTER (NOT starts) AS since_ms,
-        coalesce(sum(timestamp_ms - last_ms) FILTER (NOT starts), 0)::BIGINT AS present_ms
+        coalesce(sum(timestamp_ms - last_ms) FILTER (NOT starts), 0)::BIGINT AS present_ms,
+        sum(x - last_x) FILTER (NOT starts) AS along_x,
+        sum(y - last_y) FILTER (NOT starts) AS along_y
     FROM positions
     GROUP BY recording, person_index, half
 ),
