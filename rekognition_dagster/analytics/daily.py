@@ -6,26 +6,29 @@ part of a file says in its footer what it was computed from. A model per day see
 whole units, and beside the tables of the results these:
 
 - ``recordings``: a row a video with camera, start and time zone, numbered;
-- ``shapes``, ``edges``, ``grounds``: zones.yaml as it holds at the start of each recording;
-- ``positions``, ``walks``, ``samples``, ``borders``, ``minutes``, ``presence``: see
-  ``movement/*.sql``;
+- ``zone_shapes``, ``zone_edges``, ``line_shapes``, ``line_edges``, ``grounds``: zones.yaml as it
+  holds at the start of each recording; ``shapes`` and ``edges`` have zones and lines;
+- ``positions``, ``walks``, ``halves``, ``samples``, ``borders``, ``minutes``, ``presence``: see
+  ``movement/*.sql``; ``zone_borders`` and ``line_borders`` have those of zones, and of lines;
 - other models per day.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import cache
 from graphlib import TopologicalSorter
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rekognition_dagster.analytics import AnalyticsModel, create_table, load_models
+from rekognition_dagster.analytics import AnalyticsModel, SqlModel, create_table, load_models
 from rekognition_dagster.analytics.zones import Zones, tables_of
 from rekognition_dagster.errors import ConfigurationError
 from rekognition_dagster.lake import TABLES, Lake
@@ -46,7 +49,15 @@ MOVEMENT = Path(__file__).parent / "movement"
 _CHUNK_ROWS = 2_000_000
 """Detections that are in memory at a time, about."""
 _MEMORY = "600MB"
-_GIVEN = ("recordings", "shapes", "edges", "grounds")
+_KINDS = ("zone", "line")
+_RULES: Mapping[str, Collection[str]] = {
+    **{f"{kind}_{table}": (kind,) for kind in _KINDS for table in ("shapes", "edges")},
+    "shapes": _KINDS,
+    "edges": _KINDS,
+    "grounds": ("ground",),
+}
+"""Tables of zones.yaml, and what of it changes them."""
+_GIVEN = ("recordings", *_RULES)
 _DIGITS = 16
 _SHOWN = 5  # rows of a day, to be looked at
 
@@ -241,12 +252,12 @@ def find_stale(
             for camera, digest in cameras.items()
         }
         reads = versions[model.name][1]
-        uses = {"shapes": "shapes" in reads, "grounds": "grounds" in reads}
+        kinds = frozenset(kind for table in reads for kind in _RULES.get(table, ()))
         fresh: dict[Unit, str] = {}
         stale: dict[Unit, str] = {}
         for (camera, day), parts in texts.items():
             if wanted(day):
-                rules = [versions[model.name][0], digest(camera, day, **uses)]
+                rules = [versions[model.name][0], digest(camera, day, kinds)]
                 fresh[camera, day] = _short("\n".join(sorted(parts))) + _short("\n".join(rules))
         for unit, wish in fresh.items():
             is_old = rules_since is not None and unit[1] < rules_since
@@ -264,19 +275,26 @@ def _short(text: str) -> str:
 
 def _ordered(models: Iterable[AnalyticsModel]) -> list[tuple[AnalyticsModel, list[str]]]:
     """The tables of ``movement`` and the models per day, each after what it reads."""
-    ours = {m.name: m for m in (*load_models(MOVEMENT), *models) if _is_daily(m)}
+    daily = (m for m in models if m.day_column is not None)
+    ours: dict[str, AnalyticsModel] = {m.name: m for m in (*_movement(), *daily)}
     names = [*ours, *_GIVEN]
     reads = {n: [t for t in m.mentions(names) if t != n] for n, m in ours.items()}
     order = TopologicalSorter({n: [t for t in r if t in ours] for n, r in reads.items()})
     return [(ours[n], reads[n]) for n in order.static_order()]
 
 
-def _is_daily(model: AnalyticsModel) -> bool:
-    return model.day_column is not None or model.name in _movement_names()
-
-
-def _movement_names() -> set[str]:
-    return {p.stem for p in MOVEMENT.glob("*.sql")}
+@cache
+def _movement() -> list[SqlModel]:
+    """The tables of ``movement``; ``borders`` also of each kind of shape."""
+    models = load_models(MOVEMENT)
+    borders = next(m for m in models if m.name == "borders")
+    by_kind = (
+        replace(
+            borders, name=f"{kind}_borders", sql=re.sub(r"\bedges\b", f"{kind}_edges", borders.sql)
+        )
+        for kind in _KINDS
+    )
+    return [*models, *by_kind]
 
 
 def _versions(
@@ -492,6 +510,11 @@ def _prepare(connection: DuckDBPyConnection, recordings: Sequence[Recording], zo
         connection.register("given", table)
         connection.execute(f'CREATE OR REPLACE TEMP TABLE "{name}" AS SELECT * FROM given')
         connection.unregister("given")
+    for kind, table in product(_KINDS, ("shapes", "edges")):
+        connection.execute(
+            f'CREATE OR REPLACE TEMP TABLE "{kind}_{table}" AS '
+            f"SELECT * FROM {table} WHERE kind = '{kind}'"
+        )
     if any(r.duration_ms is None for r in recordings):
         connection.execute(
             "UPDATE recordings SET duration_ms = coalesce((SELECT max(d.timestamp_ms) "
@@ -526,7 +549,15 @@ def _schemas() -> dict[str, dict[str, Any]]:
             "to_left": text,
             "to_right": text,
         },
-        "edges": {"recording": i32, "shape": i32, "x1": f64, "y1": f64, "x2": f64, "y2": f64},
+        "edges": {
+            "recording": i32,
+            "shape": i32,
+            "kind": text,
+            "x1": f64,
+            "y1": f64,
+            "x2": f64,
+            "y2": f64,
+        },
         "grounds": {"recording": i32, **{f"h{n}": f64 for n in range(9)}},
     }
 

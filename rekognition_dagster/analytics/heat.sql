@@ -1,33 +1,59 @@
 -- A row a cell of a camera's picture, 32 across and 18 down from the top left, and a day: for how
--- long people were there, and which way they moved (ratios of the picture a second).
+-- long people were there, and which way they moved (ratios of the picture a second). The
+-- person-seconds of a camera's day are those of occupancy.
 -- per: day of day
-WITH cells AS (
+WITH placed AS (
     SELECT
-        r.camera,
-        r.timezone,
-        -- the offsets of time zones are quarters of an hour
-        ((epoch_ms(r.recorded_at) + m.at_ms) // 900000)::BIGINT AS quarter,
-        least(31, greatest(0, floor(m.x * 32)))::BIGINT AS cell_x,
-        least(17, greatest(0, floor(m.y * 18)))::BIGINT AS cell_y,
-        sum(m.step_ms) AS step_ms,
-        sum(m.dx) AS dx,
-        sum(m.dy) AS dy,
-        sum(m.interpolated) AS interpolated,
-        sum(m.detections) AS detections
-    FROM samples AS m
-    JOIN recordings AS r ON r.recording = m.recording
-    WHERE m.step_ms IS NOT NULL
+        h.*,
+        least(31, greatest(0, floor(h.x * 32)))::BIGINT AS cell_x,
+        least(17, greatest(0, floor(h.y * 18)))::BIGINT AS cell_y,
+        (r.start_ms // 500 + h.half) // 120 AS minute,
+        r.start_ms + h.since_ms AS from_ms,
+        greatest(0, minute * 60000 - from_ms) AS earlier_ms
+    FROM halves AS h
+    JOIN recordings AS r ON r.recording = h.recording
+),
+earlier AS (
+    SELECT *, unnest(range(from_ms // 60000, minute)) AS earlier_minute
+    FROM placed
+    WHERE earlier_ms > 0
+),
+pieces AS (
+    SELECT
+        recording,
+        minute,
+        cell_x,
+        cell_y,
+        sum(present_ms - earlier_ms) AS present_ms,
+        sum(along_x) AS along_x,
+        sum(along_y) AS along_y,
+        sum(interpolated) AS interpolated,
+        sum(detections) AS detections
+    FROM placed
     GROUP BY ALL
+    UNION ALL
+    SELECT
+        recording,
+        earlier_minute AS minute,
+        cell_x,
+        cell_y,
+        (earlier_minute + 1) * 60000 - greatest(from_ms, earlier_minute * 60000) AS present_ms,
+        NULL AS along_x,
+        NULL AS along_y,
+        NULL AS interpolated,
+        NULL AS detections
+    FROM earlier
 )
 SELECT
-    camera,
-    timezone(timezone, to_timestamp(quarter * 900))::DATE AS day,
-    cell_x,
-    cell_y,
-    round(sum(step_ms) / 1000, 3) AS person_seconds,
-    sum(dx) * 1000 / sum(step_ms) AS flow_x,
-    sum(dy) * 1000 / sum(step_ms) AS flow_y,
-    sum(interpolated) / sum(detections) AS interpolated_share
-FROM cells
+    m.camera,
+    m.day,
+    p.cell_x,
+    p.cell_y,
+    sum(p.present_ms)::BIGINT / 1000 AS person_seconds,
+    sum(p.along_x) * 1000 / sum(p.present_ms) AS flow_x,
+    sum(p.along_y) * 1000 / sum(p.present_ms) AS flow_y,
+    sum(p.interpolated) / sum(p.detections) AS interpolated_share
+FROM pieces AS p
+JOIN minutes AS m ON m.recording = p.recording AND m.minute = p.minute
 GROUP BY ALL
-HAVING sum(step_ms) > 0
+HAVING sum(p.present_ms) > 0

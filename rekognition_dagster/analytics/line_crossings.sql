@@ -3,8 +3,8 @@
 -- per: day of crossed_at
 WITH crossed AS (
     SELECT b.*, s.name AS line, s.settle_ms, s.to_left AS left_name, s.to_right AS right_name
-    FROM borders AS b
-    JOIN shapes AS s ON s.recording = b.recording AND s.shape = b.shape AND s.kind = 'line'
+    FROM line_borders AS b
+    JOIN line_shapes AS s ON s.recording = b.recording AND s.shape = b.shape
 ),
 separated AS (
     SELECT *, coalesce(at_ms - lag(at_ms) OVER path >= settle_ms, true) AS is_settled

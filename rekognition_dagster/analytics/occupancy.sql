@@ -7,7 +7,7 @@
 WITH places AS (
     SELECT recording, NULL::VARCHAR AS zone FROM recordings
     UNION ALL
-    SELECT recording, name AS zone FROM shapes WHERE kind = 'zone'
+    SELECT recording, name AS zone FROM zone_shapes
 ),
 recorded AS (
     SELECT
@@ -27,7 +27,8 @@ joined AS (
 steps AS (
     SELECT camera, zone, minute, from_ms AS at_ms, 1 AS step FROM present
     UNION ALL
-    SELECT camera, zone, minute, until_ms AS at_ms, -1 AS step FROM present
+    -- one who is detected once is there for a moment
+    SELECT camera, zone, minute, greatest(until_ms, from_ms + 1) AS at_ms, -1 AS step FROM present
 ),
 levels AS (
     SELECT

@@ -15,20 +15,14 @@ WITH began AS (
             AND w.x < (e.x2 - e.x1) * (w.y - e.y1) / (e.y2 - e.y1) + e.x1
         ) % 2 = 1 AS inside
     FROM walks AS w
-    JOIN edges AS e ON e.recording = w.recording
-    JOIN shapes AS s ON s.recording = e.recording AND s.shape = e.shape AND s.kind = 'zone'
+    JOIN zone_edges AS e ON e.recording = w.recording
     GROUP BY ALL
-),
-crossed AS (
-    SELECT b.*
-    FROM borders AS b
-    JOIN shapes AS s ON s.recording = b.recording AND s.shape = b.shape AND s.kind = 'zone'
 ),
 changes AS (
     SELECT recording, person_index, walk, shape, from_ms::DOUBLE AS at_ms, until_ms, inside, 0 AS n
     FROM began
     WHERE inside OR (recording, person_index, walk, shape) IN (
-        SELECT (recording, person_index, walk, shape) FROM crossed
+        SELECT (recording, person_index, walk, shape) FROM zone_borders
     )
     UNION ALL
     SELECT
@@ -40,7 +34,7 @@ changes AS (
         until_ms,
         NULL AS inside,
         1 AS n
-    FROM crossed
+    FROM zone_borders
 ),
 stretches AS (
     SELECT
@@ -54,7 +48,7 @@ stretches AS (
 settled AS (
     SELECT t.*, s.name AS zone
     FROM stretches AS t
-    JOIN shapes AS s ON s.recording = t.recording AND s.shape = t.shape
+    JOIN zone_shapes AS s ON s.recording = t.recording AND s.shape = t.shape
     WHERE t.ends_ms - t.at_ms >= s.settle_ms
 ),
 sides AS (

@@ -11,12 +11,12 @@ import fnmatch
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from itertools import combinations, pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
 
@@ -39,9 +39,8 @@ class Shape:
         cameras: Names of cameras; they may have ``*``.
         points: A polygon's corners, or a line's points from its first to its last.
         settle_s: A person has crossed its border when they stay on either side for so long.
-        sides: Names of a line's left and right side, for one who looks from its first point to its
-            last.
-        directions: Names of the directions to the left and to the right side.
+        directions: Names of a line's directions to the left and to the right side, for one who
+            looks from its first point to its last.
         since: The camera's local time from which on it holds.
         until: The camera's local time from which on it no longer holds.
         line: Where the file has it.
@@ -52,7 +51,6 @@ class Shape:
     cameras: tuple[str, ...]
     points: tuple[Point, ...]
     settle_s: float
-    sides: tuple[str, str] = ("left", "right")
     directions: tuple[str, str] = ("to left", "to right")
     since: datetime | None = None
     until: datetime | None = None
@@ -65,6 +63,7 @@ class Ground:
 
     cameras: tuple[str, ...]
     matrix: tuple[float, ...]
+    kind: ClassVar[Literal["ground"]] = "ground"
     since: datetime | None = None
     until: datetime | None = None
     line: int = field(default=0, compare=False)
@@ -131,32 +130,33 @@ class Zones:
             key = (one.kind, one.name) if isinstance(one, Shape) else ("ground", "plane")
             if key in seen:
                 raise ConfigurationError(
-                    f"{self.source}:{one.line}: camera {camera} has the {' '.join(key)} twice at "
-                    f"the same time; the other one is in line {seen[key]}. Rename one, or say from "
-                    "when until when it holds"
+                    f"{self.source}:{one.line}: camera {camera or 'unknown'} has the "
+                    f"{' '.join(key)} twice at the same time; the other one is in line "
+                    f"{seen[key]}. Rename one, or say from when until when it holds"
                 )
             seen[key] = one.line
 
-    def digest(self, camera: str | None, day: date, *, shapes: bool, grounds: bool) -> str:
+    def digest(self, camera: str | None, day: date, kinds: Collection[str]) -> str:
         """A text that changes when anything changes that concerns a camera on a day.
 
         Args:
             camera: The camera.
             day: The day.
-            shapes: Whether zones and lines count.
-            grounds: Whether ground planes count.
+            kinds: What counts: ``zone``, ``line``, ``ground``; the options always do.
         """
         ours = self.of(camera, None)
         # A recording of the day may have begun on the one before.
         first = datetime.combine(day, time()) - timedelta(1)
         last = first + timedelta(2)
-        parts = [*(ours.shapes if shapes else ()), *(ours.grounds if grounds else ())]
-        content = [
-            {n: v for n, v in asdict(p).items() if n not in ("line", "cameras")}
-            for p in parts
-            if (p.since is None or p.since < last) and (p.until is None or p.until > first)
-        ]
-        text = json.dumps([content, asdict(self.options)], default=str, sort_keys=True)
+        content = sorted(
+            json.dumps({**asdict(p), "line": 0, "cameras": ""}, default=str)
+            for p in (*ours.shapes, *ours.grounds)
+            if p.kind in kinds
+            and (p.since is None or p.since < last)
+            and (p.until is None or p.until > first)
+        )
+        options = {**asdict(self.options), "settle_s": 0}  # each shape has it
+        text = json.dumps([content, options], default=str, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -226,7 +226,7 @@ _YamlNode = yaml.Node
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads YAML's nodes, which know their lines."""
+    """Reads YAML's nodes, which have their lines."""
 
     source: str
 
@@ -238,7 +238,7 @@ class _Reader:
         options = replace(
             Options(),
             **{
-                _OPTIONS[name]: self._option(name, node)
+                _OPTIONS[name]: self._option(node, name, name)
                 for name, node in members.items()
                 if name != "cameras"
             },
@@ -251,13 +251,13 @@ class _Reader:
             grounds += [ground] if ground else []
         return Zones(tuple(shapes), tuple(grounds), options, self.source)
 
-    def _option(self, name: str, node: _YamlNode) -> Any:
+    def _option(self, node: _YamlNode, name: str, what: str) -> Any:
         if name == "point":
-            value = self.text(node, name)
+            value = self.text(node, what)
             if value not in ("bottom", "centre"):
-                raise self.wrong(node, f"point is {value}; write bottom or centre")
+                raise self.wrong(node, f"{what} is {value}; write bottom or centre")
             return value
-        return self.number(node, name, least=0.0, most=_MOST[name])
+        return self.number(node, what, least=0.0, most=_MOST[name])
 
     def _camera(self, entry: _YamlNode, options: Options) -> tuple[list[Shape], Ground | None]:
         known = ("camera", "zones", "lines", "ground", "from", "until", "settle")
@@ -272,70 +272,115 @@ class _Reader:
                 else [members["camera"]]
             )
         )
+        whose = f"of camera {', '.join(cameras)}"
         settle = options.settle_s
         if "settle" in members:
-            settle = self._option("settle", members["settle"])
-        since, until = (self.moment(members[m], m) if m in members else None for m in _TIMES)
+            settle = self._option(members["settle"], "settle", f"settle {whose}")
+        since, until = (
+            self.moment(members[m], f"{m} {whose}") if m in members else None for m in _TIMES
+        )
         if since and until and since >= until:
-            raise self.wrong(members["until"], "until is not after from")
+            raise self.wrong(
+                members["until"],
+                f"until {whose} is {_shown(members['until'])}; write a time after from, "
+                f"{_shown(members['from'])}",
+            )
         facts: Any = {"cameras": cameras, "since": since, "until": until}
         shapes = [
-            *self._shapes(members.get("zones"), "zone", settle, facts),
-            *self._shapes(members.get("lines"), "line", settle, facts),
+            *self._shapes(members.get("zones"), "zone", whose, settle, facts),
+            *self._shapes(members.get("lines"), "line", whose, settle, facts),
         ]
         plane = members.get("ground")
-        ground = None if plane is None or _is_null(plane) else self._ground(plane, facts)
-        return shapes, ground
+        is_empty = plane is None or _is_null(plane)
+        return shapes, None if is_empty else self._ground(plane, whose, facts)
 
     def _shapes(
-        self, node: _YamlNode | None, kind: Any, settle: float, facts: Any
+        self, node: _YamlNode | None, kind: Any, whose: str, settle: float, facts: Any
     ) -> Iterator[Shape]:
         if node is None or _is_null(node):
             return
-        for name, shape in self.mapping(node, f"{kind}s").items():
+        for name, shape in self.mapping(node, f"{kind}s {whose}").items():
+            what = f"the {kind} {name} {whose}"
             found: dict[str, Any] = {"settle_s": settle}
             points = shape
             if isinstance(shape, yaml.MappingNode):
                 sides = ("left", "right", "to_left", "to_right") if kind == "line" else ()
-                members = self.mapping(shape, f"the {kind} {name}", ("points", "settle", *sides))
+                members = self.mapping(shape, what, ("points", "settle", *sides))
                 if "points" not in members:
-                    raise self.wrong(shape, f"the {kind} {name} has no points")
+                    raise self.wrong(shape, f"{what} has no points")
                 points = members.pop("points")
                 if "settle" in members:
-                    found["settle_s"] = self._option("settle", members.pop("settle"))
+                    node = members.pop("settle")
+                    found["settle_s"] = self._option(node, "settle", f"settle of {what}")
                 if kind == "line":
-                    names = {m: self.text(n, m) for m, n in members.items()}
-                    left, right = names.get("left", "left"), names.get("right", "right")
-                    to_left = names.get("to_left", f"to {left}")
-                    to_right = names.get("to_right", f"to {right}")
-                    if to_left == to_right:
-                        raise self.wrong(shape, f"both directions of {name} are called {to_left}")
-                    found |= {"sides": (left, right), "directions": (to_left, to_right)}
-            least = 3 if kind == "zone" else 2
-            corners = self.points(points, f"the {kind} {name}", least)
+                    found |= self._directions(shape, members, what)
+            corners = self.points(points, what, 3 if kind == "zone" else 2)
             if kind == "zone" and _meets_itself(corners, across=True):
                 raise self.wrong(
                     points,
-                    f"the border of the zone {name} crosses itself. Write its corners in order, "
-                    "around the zone",
+                    f"the border of {what} crosses itself: {_shown(points)}. Write its corners in "
+                    "order, around the zone",
                 )
             if kind == "zone" and abs(_area(corners)) < 1e-6:
-                raise self.wrong(points, f"the zone {name} has no area")
-            if kind == "line" and any(a == b for a, b in pairwise(corners)):
-                raise self.wrong(points, f"the line {name} has the same point twice in a row")
+                raise self.wrong(
+                    points,
+                    f"{what} has no area: {_shown(points)}. Write corners that are not on one line",
+                )
+            if kind == "line" and (twice := [a for a, b in pairwise(corners) if a == b]):
+                raise self.wrong(
+                    points,
+                    f"{what} has the same point twice in a row: [{twice[0][0]:g}, "
+                    f"{twice[0][1]:g}]. Write it once",
+                )
             line = points.start_mark.line + 1
             yield Shape(kind, name, points=corners, line=line, **facts, **found)
 
-    def _ground(self, node: _YamlNode, facts: Any) -> Ground:
-        members = self.mapping(node, "ground", ("points", "metres"))
+    def _directions(
+        self, shape: _YamlNode, members: Mapping[str, _YamlNode], what: str
+    ) -> dict[str, tuple[str, str]]:
+        """The names of a line's directions."""
+        names = {m: self.text(n, f"{m} of {what}") for m, n in members.items()}
+        directions: list[str] = []
+        for side in ("left", "right"):
+            direction = f"to {names.get(side, side)}"
+            given = names.get(f"to_{side}", direction)
+            if side in names and given != direction:
+                raise self.wrong(
+                    members[f"to_{side}"],
+                    f"{what} has {side}: {names[side]}, which calls the direction {direction}, and "
+                    f"to_{side}: {given}. Write one of the two",
+                )
+            directions.append(given)
+        if directions[0] == directions[1]:
+            raise self.wrong(
+                shape,
+                f"both directions of {what} are called {directions[0]}. Write two names",
+            )
+        return {"directions": (directions[0], directions[1])}
+
+    def _ground(self, node: _YamlNode, whose: str, facts: Any) -> Ground:
+        what = f"the ground {whose}"
+        members = self.mapping(node, what, ("points", "metres"))
         if missing := {"points", "metres"} - set(members):
-            raise self.wrong(node, f"ground has no {' and no '.join(sorted(missing))}")
-        points = self.points(members["points"], "ground", 4, 4)
-        metres = self.points(members["metres"], "ground", 4, 4, of_picture=False)
+            raise self.wrong(node, f"{what} has no {' and no '.join(sorted(missing))}")
+        points = self.points(members["points"], f"points of {what}", 4, 4)
+        metres = self.points(members["metres"], f"metres of {what}", 4, 4, of_picture=False)
+        for name, four in (("points", points), ("metres", metres)):
+            if any(abs(_area(three)) < 1e-6 for three in combinations(four, 3)):
+                raise self.wrong(
+                    members[name],
+                    f"three of the four {name} of {what} lie on a line: "
+                    f"{_shown(members[name])}. Write the four corners of an area",
+                )
         try:
             matrix = homography(points, metres)
         except ValueError as error:
-            raise self.wrong(node, f"ground: {error}") from None
+            raise self.wrong(
+                members["metres"],
+                f"{what}: {error}: metres are {_shown(members['metres'])}, "
+                f"points are {_shown(members['points'])}. Write both around the area, from "
+                "the same corner and in the same direction",
+            ) from None
         return Ground(matrix=matrix, line=node.start_mark.line + 1, **facts)
 
     # -- values -------------------------------------------------------------------------------
@@ -344,16 +389,17 @@ class _Reader:
         self, node: _YamlNode, what: str, known: Sequence[str] | None = None
     ) -> dict[str, _YamlNode]:
         if not isinstance(node, yaml.MappingNode):
-            raise self.wrong(node, f"{what} must have names and values")
+            names = f": {', '.join(known)}" if known else ""
+            raise self.wrong(node, f"{what} is {_shown(node)}; write names and values{names}")
         found: dict[str, _YamlNode] = {}
         for key, value in node.value:
-            name = self.text(key, "a name")
+            name = self.text(key, f"a name in {what}")
             if known is not None and name not in known:
                 near = difflib.get_close_matches(name, known, 1)
                 hint = f"did you mean {near[0]}? The names are" if near else "the names are"
                 raise self.wrong(key, f"unknown name {name} in {what}; {hint} {', '.join(known)}")
             if name in found:
-                raise self.wrong(key, f"{name} is there twice")
+                raise self.wrong(key, f"{name} is there twice in {what}. Write it once")
             found[name] = value
         return found
 
@@ -361,14 +407,14 @@ class _Reader:
         if node is None or _is_null(node):
             return []
         if not isinstance(node, yaml.SequenceNode):
-            raise self.wrong(node, f"{what} must be a list")
+            raise self.wrong(node, f"{what} is {_shown(node)}; write a list")
         return node.value
 
     def text(self, node: _YamlNode, what: str) -> str:
         if not isinstance(node, yaml.ScalarNode) or not node.value or _is_null(node):
             is_null = isinstance(node, yaml.ScalarNode) and node.value and _is_null(node)
             hint = f"; {node.value} is nothing in YAML, quote it if it is meant" if is_null else ""
-            raise self.wrong(node, f"{what} must be a text{hint}")
+            raise self.wrong(node, f"{what} is {_shown(node)}; write a text{hint}")
         return node.value
 
     def number(self, node: _YamlNode, what: str, *, least: float, most: float) -> float:
@@ -377,7 +423,9 @@ class _Reader:
         except (TypeError, ValueError):
             value = math.nan
         if not least <= value <= most:
-            raise self.wrong(node, f"{what} must be a number from {least:g} to {most:g}")
+            raise self.wrong(
+                node, f"{what} is {_shown(node)}; write a number from {least:.9g} to {most:.9g}"
+            )
         return value
 
     def moment(self, node: _YamlNode, what: str) -> datetime:
@@ -386,9 +434,10 @@ class _Reader:
         except ValueError:
             found = None
         if found is None or found.tzinfo is not None:
-            example = "2026-01-31 or 2026-01-31T14:30"
             raise self.wrong(
-                node, f"{what} must be a day or a time by the camera's clock: {example}"
+                node,
+                f"{what} is {_shown(node)}; write a day or a time by the camera's clock: "
+                "2026-01-31 or 2026-01-31T14:30",
             )
         return found
 
@@ -404,17 +453,24 @@ class _Reader:
         found: list[Point] = []
         for pair in self.sequence(node, what):
             if not isinstance(pair, yaml.SequenceNode) or len(pair.value) != 2:
-                raise self.wrong(pair, f"a point of {what} must be [x, y]")
-            x, y = (self.number(n, "a coordinate", least=-1e6, most=1e6) for n in pair.value)
-            if of_picture and not (0 <= x <= 1 and 0 <= y <= 1):
-                raise self.wrong(
-                    pair, f"[{x:g}, {y:g}] of {what} is not in the picture; write ratios, 0 to 1"
-                )
+                raise self.wrong(pair, f"a point of {what} is {_shown(pair)}; write [x, y]")
+            first, last = (0, 1) if of_picture else (-_FAR, _FAR)
+            x, y = (
+                self.number(n, f"{axis} of a point of {what}", least=first, most=last)
+                for axis, n in zip("xy", pair.value, strict=True)
+            )
             found.append((x, y))
         if len(found) < least or (most is not None and len(found) > most):
             count = f"{least}" if least == most else f"{least} or more"
             raise self.wrong(node, f"{what} needs {count} points; it has {len(found)}")
         return tuple(found)
+
+
+def _shown(node: _YamlNode) -> str:
+    """A value as the file has it, on one line."""
+    begin, end = node.start_mark, node.end_mark
+    text = " ".join(str(begin.buffer)[begin.pointer : end.pointer].split())
+    return (text if len(text) <= _WIDEST else f"{text[:_WIDEST]}...") or "empty"
 
 
 def _is_null(node: _YamlNode) -> bool:
@@ -423,6 +479,10 @@ def _is_null(node: _YamlNode) -> bool:
 
 _MOST = {"settle": 3600, "gap": 3600, "still": 100, "near": 1000, "near_for": 86400}
 """The largest values, in the option's unit; what is larger is a slip."""
+_FAR = 1e6
+"""Metres; what is further away is a slip."""
+_WIDEST = 80
+"""Characters of a value in an error."""
 _TIMES = ("from", "until")
 _OPTIONS: Mapping[str, str] = {
     "point": "point",
@@ -434,16 +494,16 @@ _OPTIONS: Mapping[str, str] = {
 }
 
 
+_NOTHING = 1e-9
+_NOT_IN_ORDER = "the corners of metres are not in the order of the points"
+
+
 def homography(points: Sequence[Point], metres: Sequence[Point]) -> tuple[float, ...]:
     """The 3x3 matrix, row by row, that maps four points to four others.
 
     Raises:
-        ValueError: Three of the points lie on a line.
+        ValueError: There is none that maps the area between them.
     """
-    if any(
-        abs(_area(three)) < 1e-6 for four in (points, metres) for three in combinations(four, 3)
-    ):
-        raise ValueError("three of the four points lie on a line")
     # Seen from their middle, for the picture's own origin may lie on the horizon.
     mx, my = (sum(p[axis] for p in points) / 4 for axis in (0, 1))
     rows: list[list[float]] = []
@@ -454,11 +514,15 @@ def homography(points: Sequence[Point], metres: Sequence[Point]) -> tuple[float,
     for n in range(8):
         pivot = max(range(n, 8), key=lambda r: abs(rows[r][n]))
         rows[n], rows[pivot] = rows[pivot], rows[n]
+        if abs(rows[n][n]) < _NOTHING:
+            raise ValueError(_NOT_IN_ORDER)
         rows[n] = [value / rows[n][n] for value in rows[n]]
         for r in range(8):
             if r != n:
                 rows[r] = [a - rows[r][n] * b for a, b in zip(rows[r], rows[n], strict=True)]
     h = (*(row[8] for row in rows), 1.0)
+    if any(h[6] * (x - mx) + h[7] * (y - my) + 1 < _NOTHING for x, y in points):
+        raise ValueError(_NOT_IN_ORDER)  # the horizon lies between the points
     moved = (value for a, b, c in (h[:3], h[3:6], h[6:]) for value in (a, b, c - a * mx - b * my))
     return tuple(moved)
 
@@ -574,6 +638,7 @@ def tables_of(
                     {
                         "recording": recording,
                         "shape": number,
+                        "kind": shape.kind,
                         "x1": x1 + _SHIFT[0],
                         "y1": y1 + _SHIFT[1],
                         "x2": x2 + _SHIFT[0],

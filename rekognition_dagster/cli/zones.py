@@ -40,8 +40,10 @@ def check(zones: str | None, url: str | None) -> None:
     found, lake = _read(zones), _lake(url)
     cameras = sorted(_cameras(lake)) if lake else []
     warnings = warnings_of(found)
-    if cameras:
-        warnings += _unmatched(found, cameras)
+    if not found.shapes and not found.grounds:
+        warnings.append(f"{found.source} has no zone, no line and no ground plane")
+    if lake:
+        warnings += _unmatched(found, cameras, lake.url)
     _check_names(found, cameras or _named(found))
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
@@ -132,19 +134,24 @@ def _cameras(lake: Lake) -> dict[str, str]:
         return dict(connection.sql(sql).fetchall())
 
 
-def _unmatched(zones: Zones, cameras: list[str]) -> list[str]:
+def _unmatched(zones: Zones, cameras: list[str], lake: str) -> list[str]:
     """Warnings of cameras without videos."""
     import fnmatch
 
+    known = ", ".join(cameras[:10]) or "none; set REKOGNITION_DAGSTER_CAMERA_PATTERN"
     found: dict[str, None] = {}
-    for one in (*zones.shapes, *zones.grounds):
-        for pattern in one.cameras:
-            if not any(fnmatch.fnmatchcase(c, pattern) for c in cameras):
-                known = ", ".join(cameras[:10])
-                found[
-                    f"{zones.source}:{one.line}: there is no video of the camera {pattern}; "
-                    f"there are {known}"
-                ] = None
+    named = [(p, one.line) for one in (*zones.shapes, *zones.grounds) for p in one.cameras]
+    without = [
+        (pattern, line)
+        for pattern, line in named
+        if pattern != "*" and not any(fnmatch.fnmatchcase(c, pattern) for c in cameras)
+    ]
+    if named and len(without) == len(named):
+        found[f"{zones.source}: it names no camera of the lake {lake}; there are {known}"] = None
+    for pattern, line in without:
+        found[
+            f"{zones.source}:{line}: there is no video of the camera {pattern}; there are {known}"
+        ] = None
     return list(found)
 
 

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 
 from rekognition_dagster.engine.decode import ahead, depth_for, open_video
 from rekognition_dagster.engine.frame import Image
-from rekognition_dagster.errors import VideoError
 from rekognition_dagster.operations import FACE_DETECTION, LABEL_DETECTION, PERSON_TRACKING
 from rekognition_dagster.pictures.encoding import Audio, Encoder, new_video, write_picture
-from rekognition_dagster.pictures.frames import frames_between, still
+from rekognition_dagster.pictures.frames import ends_before, frames_between, still
 from rekognition_dagster.pictures.overlay import TRAIL_MS, Look, Overlay
 from rekognition_dagster.pictures.rows import rows_of
 from rekognition_dagster.pictures.sheet import captioned, sheet_of, spread, tile_of
@@ -128,11 +127,7 @@ def draw(
     end = min(until_ms or math.inf, metadata.duration_ms or math.inf)
     end = from_ms + 1 if math.isinf(end) else round(end)
     if end <= from_ms:
-        raise VideoError(
-            filmed.video.uri,
-            f"has no frames from {from_ms / 1000:g} s on; it ends at {end / 1000:g} s",
-            "Choose another part",
-        )
+        raise ends_before(filmed.video.uri, from_ms, end)
     tell = progress or (lambda _: None)
     if suffix == ".png":
         tiles = []

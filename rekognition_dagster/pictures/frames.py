@@ -68,6 +68,12 @@ def glance(source: str | Path, time_ms: int, name: str | None = None) -> Frame:
     return still(source, time_ms, name)
 
 
+def ends_before(name: str, time_ms: int, end_ms: float) -> VideoError:
+    """Return the error of a time that a video does not reach."""
+    reason = f"has no frames from {time_ms / 1000:g} s on; it ends at {end_ms / 1000:g} s"
+    return VideoError(name, reason, "Choose another part")
+
+
 def still(source: str | Path, time_ms: int, name: str | None = None) -> Frame:
     """Decode the first frame at or after a time, else the last one.
 

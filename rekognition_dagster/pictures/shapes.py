@@ -19,7 +19,7 @@ import supervision as sv
 
 from rekognition_dagster.analytics.zones import Shape, Zones
 from rekognition_dagster.engine.frame import Image
-from rekognition_dagster.pictures.frames import still
+from rekognition_dagster.pictures.frames import ends_before, still
 from rekognition_dagster.pictures.style import Style, color_of
 
 if TYPE_CHECKING:
@@ -93,13 +93,18 @@ def draw_zones(source: str | Path, shapes: Sequence[Shape], output: Path, at_ms:
         The path written.
 
     Raises:
-        VideoError: The video cannot be opened.
+        VideoError: The video cannot be opened, or ends before.
         ValueError: The output is no picture.
     """
+    from rekognition_dagster.engine.decode import open_video
     from rekognition_dagster.pictures.encoding import write_picture
 
     if output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ValueError(f"cannot draw to {output}: write a .png or .jpg")
+    with open_video(source) as video:
+        duration_ms = video.metadata.duration_ms
+    if duration_ms is not None and at_ms > 0 and at_ms >= duration_ms:
+        raise ends_before(str(source), at_ms, duration_ms)
     frame = still(source, at_ms)
     image = frame.image.copy()
     paint_shapes(image, shapes, fill=_FILLED)

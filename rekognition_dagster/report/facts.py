@@ -312,8 +312,8 @@ SELECT
     cell_x,
     cell_y,
     sum(person_seconds) AS person_seconds,
-    sum(flow_x * person_seconds) / sum(person_seconds) AS flow_x,
-    sum(flow_y * person_seconds) / sum(person_seconds) AS flow_y
+    coalesce(sum(flow_x * person_seconds), 0) / sum(person_seconds) AS flow_x,
+    coalesce(sum(flow_y * person_seconds), 0) / sum(person_seconds) AS flow_y
 FROM heat WHERE {_IN} GROUP BY ALL ORDER BY camera, cell_y, cell_x
 """
 _CROSSINGS = f"""

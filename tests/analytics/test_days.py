@@ -118,6 +118,46 @@ def test_occupancy_counts_the_most_at_once_and_who_came(tmp_path: Path) -> None:
     assert found == [("counter", 2, 2, 1, 1, 37.6), (None, 3, 2, 2, 1, 58.0)]
 
 
+@pytest.mark.parametrize("key", ["120000", "235959", "235930"])
+@pytest.mark.parametrize("gap", [0.3, 5, 3600])
+def test_person_seconds_are_the_same_in_every_table(tmp_path: Path, key: str, gap: float) -> None:
+    lake = walked(tmp_path, "Europe/Zurich")
+    people = [
+        STANDS,
+        straight((0.07, 0.1, 0.5), (99.9, 0.9, 0.5), fps=3),
+        straight((10.33, 0.1, 0.2), (90, 0.9, 0.8), fps=0.4),
+        [*straight((0, 0.2, 0.5), (29.6, 0.4, 0.5)), *straight((33.9, 0.6, 0.5), (95.1, 0.8, 0.5))],
+        [(61.2, 0.3, 0.3)],
+    ]
+    for file in (f"{key}", f"{key}.250"):  # the second one begins within a half second
+        write_walks(lake, f"north/2026-01-31/{file}.mp4", people, duration_s=120)
+    write_walks(lake, "south/2026-01-31/235800.mp4", people, duration_s=120)
+    facts = {"container_created_at": datetime(2026, 1, 31, 22, 59, 12, 345000, timezone.utc)}
+    write_walks(lake, "a.mp4", people, duration_s=120, **facts)
+    compute(lake, f"gap: {gap}")
+    by_table = {
+        table: rows(
+            lake,
+            f"SELECT camera, {day}, round(sum(person_seconds) * 1000)::BIGINT FROM {table} "
+            f"WHERE {where} GROUP BY ALL HAVING sum(person_seconds) > 0 ORDER BY ALL",
+        )
+        for table, day, where in (
+            ("occupancy", "starts_local::DATE", "zone IS NULL AND period_minutes = 1"),
+            ("heat", "day", "true"),
+            ("activity_by_hour", "hour_local::DATE", "true"),
+            ("activity_by_day", "day", "true"),
+        )
+    }
+    days = {day for _, day, _ in by_table["occupancy"]}
+    assert len(days) == 2
+    assert {camera for camera, _, _ in by_table["occupancy"]} == {"north", "south", None}
+    assert all(found == by_table["occupancy"] for found in by_table.values()), by_table
+    (total,) = {sum(ms for c, _, ms in found if c == "south") for found in by_table.values()}
+    walks = [path for path in people if len(path) > 1]
+    if gap == 3600:
+        assert total == sum(round((path[-1][0] - path[0][0]) * 1000) for path in walks)
+
+
 def test_occupancy_says_how_far_to_trust_it(tmp_path: Path) -> None:
     lake = walked(tmp_path)
     people = [
@@ -167,7 +207,7 @@ def test_only_the_days_and_tables_that_a_change_concerns_are_computed_again(
         "counter", "door"
     )
     done = written(compute(lake, moved, since=date(2026, 1, 31)))
-    uses_zones = {"zone_visits", "line_crossings", "occupancy"}
+    uses_zones = {"zone_visits", "occupancy"}
     uses_zones |= {"activity_by_hour", "activity_by_day"}
     assert done == {(name, "2026-01-31", "south") for name in uses_zones}
     assert rows(lake, "SELECT camera, zone, count(*) FROM zone_visits GROUP BY ALL ORDER BY ALL")[
@@ -180,6 +220,92 @@ def test_only_the_days_and_tables_that_a_change_concerns_are_computed_again(
         ("2026-01-30", "north")
     }
     assert rows(lake, "SELECT people FROM activity_by_day WHERE camera = 'north'") == [(0,), (1,)]
+
+
+BOTH = """
+cameras:
+  - camera: north
+    zones: {counter: [[0.4, 0.4], [0.6, 0.4], [0.6, 0.6], [0.4, 0.6]]}
+    lines: {gate: [[0.3, 0.0], [0.3, 1.0]]}
+    ground: {points: [[0, 0], [1, 0], [1, 1], [0, 1]], metres: [[0, 0], [9, 0], [9, 9], [0, 9]]}
+  - camera: south
+    zones: {hall: [[0.4, 0.4], [0.6, 0.4], [0.6, 0.6], [0.4, 0.6]]}
+    lines: {exit: [[0.3, 0.0], [0.3, 1.0]]}
+"""
+ACTIVITY = {"activity_by_hour", "activity_by_day"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "camera", "tables"),
+    [
+        ("[0.3, 1.0]]}\n    ground", "[0.35, 1.0]]}\n    ground", "north", {"line_crossings"}),
+        ("exit:", "door:", "south", {"line_crossings"}),
+        ("counter:", "desk:", "north", {"zone_visits", "occupancy"}),
+        ("hall: [[0.4", "hall: [[0.3", "south", {"zone_visits", "occupancy"}),
+        (
+            "[9, 9], [0, 9]",
+            "[9, 8], [0, 8]",
+            "north",
+            {"zone_visits", "occupancy", "line_crossings", "encounters"},
+        ),
+        ("  - camera: south", "  # moved\n  - camera: south", None, set()),
+        ("camera: south", 'camera: ["south", "east"]', None, set()),
+        ("cameras:", "settle: 0.5\ncameras:", None, set()),
+    ],
+    ids=["line", "line's name", "zone's name", "zone", "ground", "comment", "cameras", "default"],
+)
+def test_what_zones_do_not_change_is_not_computed_again(
+    tmp_path: Path, old: str, new: str, camera: str | None, tables: set[str]
+) -> None:
+    lake = walked(tmp_path)
+    for name in ("north", "south"):
+        write_walks(lake, f"{name}/2026-01-31/120000.mp4", [STANDS], duration_s=120)
+    assert {m for m, _, _ in written(compute(lake, BOTH))} == {
+        *ACTIVITY,
+        *("zone_visits", "line_crossings", "occupancy", "heat", "encounters"),
+    }
+    assert BOTH.count(old) == 1
+    done = written(compute(lake, BOTH.replace(old, new)))
+    assert done == {(t, "2026-01-31", camera) for t in tables | (ACTIVITY if tables else set())}
+
+
+@pytest.mark.parametrize(
+    ("table", "depends"),
+    [
+        ("shapes", {"line", "zone"}),
+        ("edges", {"line", "zone"}),
+        ("borders", {"line", "zone"}),
+        ("zone_borders", {"zone"}),
+        ("line_shapes", {"line"}),
+        ("grounds", {"ground"}),
+        ("samples", {"ground"}),
+        ("halves", set()),
+    ],
+)
+def test_a_model_of_one_s_own_depends_on_what_it_reads(
+    tmp_path: Path, table: str, depends: set[str]
+) -> None:
+    lake = walked(tmp_path)
+    path = straight((0, 0.2, 0.5), (10, 0.5, 0.5))
+    write_walks(lake, "north/2026-01-31/120000.mp4", [path], duration_s=120)
+    model = SqlModel(
+        "mine",
+        "-- per: day of day\nSELECT r.camera, DATE '2026-01-31' AS day, count(*) AS n "
+        f"FROM {table} AS t JOIN recordings AS r ON r.recording = t.recording GROUP BY 1",
+    )
+    (done,) = compute(lake, BOTH, [model])
+    assert done.rows == 1
+    changes = {
+        "zone": BOTH.replace("counter", "desk"),
+        "line": BOTH.replace("gate", "door"),
+        "ground": BOTH.replace("[9, 9]", "[9, 8]"),
+    }
+    found = {
+        what
+        for what, zones in changes.items()
+        if daily.find_stale(lake, [model], parse_zones(zones)).units
+    }
+    assert found == depends
 
 
 def test_rows_of_a_video_that_is_gone_go(tmp_path: Path) -> None:

@@ -218,9 +218,29 @@ def test_zones_are_checked_against_the_lake_s_cameras(place: Path) -> None:
     (place / "zones.yaml").write_text(ZONES.replace("north", "nroth"))
     output = run("zones", "check", "--lake", "lake")
     assert "zones.yaml:4: there is no video of the camera nroth; there are north, south" in output
+    assert "zones.yaml: it names no camera of the lake" in output
+    more = ZONES + "  - {camera: south, zones: {hall: [[0, 0], [1, 0], [1, 1]]}}"
+    (place / "zones.yaml").write_text(more.replace("north", "nroth"))
+    output = run("zones", "check", "--lake", "lake")
+    assert "there is no video of the camera nroth" in output
+    assert "it names no camera" not in output
     (place / "zones.yaml").write_text(ZONES.replace("[0.6, 0.4]", "[0.6]"))
     output = run("zones", "check", "--lake", "lake", status=1)
-    assert "zones.yaml:4: a point of the zone counter must be [x, y]" in output
+    assert "zones.yaml:4: a point of the zone counter of camera north is [0.6]" in output
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet", "cameras:", "settle: 1"])
+def test_a_file_without_zones_is_a_warning(place: Path, text: str) -> None:
+    (place / "zones.yaml").write_text(text)
+    output = run("zones", "check", "--lake", "lake")
+    assert "warning: zones.yaml has no zone, no line and no ground plane" in output
+
+
+def test_zones_are_not_painted_beyond_the_video(place: Path, write_any_clip: Path) -> None:
+    arguments = ("zones", "draw", "--camera", "north", "--video", str(write_any_clip))
+    output = run(*arguments, "--at", "500", "-o", "out.png", status=1)
+    assert "has no frames from 500 s on; it ends at 0." in output
+    assert not Path("out.png").exists()
 
 
 def test_zones_are_painted_on_a_frame(

@@ -1,5 +1,6 @@
 -- A row a time at which a person crosses a piece of the border of a zone or a line: between two
 -- detections, in proportion. `to_left` for one who looks from the piece's first point to its last.
+-- `zone_borders` and `line_borders` have those of zones, and of lines.
 WITH crossed AS (
     SELECT
         p.recording,

@@ -1,9 +1,11 @@
 -- A row a person at a time: the point at which they are, and the one before it. Only what no
--- earlier file of the camera has. `starts` where the one before is missing or too long ago.
+-- earlier file of the camera has. `starts` where the one before is missing or too long ago. `half`:
+-- the half second of the wall clock, from 0 for the one in which the recording begins.
 SELECT
     r.recording,
     d.person_index::INTEGER AS person_index,
     d.timestamp_ms,
+    ((r.start_ms % 500 + d.timestamp_ms) // 500)::INTEGER AS half,
     d.bounding_box.left::DOUBLE + d.bounding_box.width::DOUBLE / 2 AS x,
     d.bounding_box.top::DOUBLE
     + d.bounding_box.height::DOUBLE * getvariable('point_share')::DOUBLE AS y,

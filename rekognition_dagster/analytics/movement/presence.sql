@@ -7,7 +7,7 @@ WITH spans AS (
         NULL::VARCHAR AS zone,
         w.person_index,
         r.start_ms + w.from_ms AS from_ms,
-        r.start_ms + greatest(w.until_ms, w.from_ms + 1) AS until_ms,
+        r.start_ms + w.until_ms AS until_ms,
         w.walk = 1 AND w.from_ms > r.counts_from_ms + 1000 AS arrives,
         arrives AND w.x BETWEEN 0.08 AND 0.92 AND w.y < 0.95 AS begins_mid_picture
     FROM walks AS w
@@ -18,14 +18,14 @@ WITH spans AS (
         v.zone,
         v.person_index::INTEGER AS person_index,
         r.start_ms + v.entered_ms AS from_ms,
-        r.start_ms + greatest(v.left_ms, v.entered_ms + 1) AS until_ms,
+        r.start_ms + v.left_ms AS until_ms,
         NOT v.inside_at_start AS arrives,
         v.inside_at_start AS begins_mid_picture
     FROM zone_visits AS v
     JOIN recordings AS r ON r.video = v.video
 ),
 pieces AS (
-    SELECT *, unnest(range(from_ms // 60000, (until_ms - 1) // 60000 + 1)) AS minute
+    SELECT *, unnest(range(from_ms // 60000, greatest(until_ms - 1, from_ms) // 60000 + 1)) AS minute
     FROM spans
 )
 SELECT

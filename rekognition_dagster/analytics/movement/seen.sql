@@ -6,6 +6,6 @@ SELECT
     ((r.start_ms + s.at_ms) // 60000)::BIGINT AS minute,
     sum(s.detections)::BIGINT AS detections,
     sum(s.interpolated)::BIGINT AS interpolated
-FROM samples AS s
+FROM halves AS s
 JOIN recordings AS r ON r.recording = s.recording
 GROUP BY ALL
