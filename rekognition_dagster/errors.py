@@ -53,6 +53,10 @@ class ModelError(RekognitionDagsterError):
     """A detector cannot be had: unknown spec, missing file, wrong hash, extra not installed."""
 
 
+class OutputError(RekognitionDagsterError):
+    """A file that a command was to write cannot be written: no permission, disk full."""
+
+
 class LakeError(RekognitionDagsterError):
     """The lake cannot be read or written: no permission, disk full, wrong address."""
 

@@ -64,6 +64,7 @@ def draw(
     from rekognition_dagster.backfill import fetch, locate
     from rekognition_dagster.lake import Lake
     from rekognition_dagster.lake.cameras import Cameras
+    from rekognition_dagster.outputs import check_writable
     from rekognition_dagster.pictures.drawing import Filmed, tables_for
     from rekognition_dagster.pictures.drawing import draw as paint
     from rekognition_dagster.pictures.overlay import Look
@@ -80,6 +81,7 @@ def draw(
     found = locate(named)
     if found.is_local and output.absolute() == Path(found.key):
         raise click.BadParameter(f"{output} is the video itself", param_hint="--output")
+    check_writable(output)
     lake = Lake(_lake_to_use(url), cameras=Cameras.from_env(os.environ))
     look = Look(faces=faces, labels=labels, blur=blur)
     with (

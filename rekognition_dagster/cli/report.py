@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,13 +66,14 @@ def report(
     """
     from rekognition_dagster.cli.progress import progress_bars
     from rekognition_dagster.cli.query import open_lake
+    from rekognition_dagster.outputs import check_writable
     from rekognition_dagster.report import Scope, build_report, write_report
     from rekognition_dagster.report.facts import check_camera, recorded_days
 
     if on and (since or until):
         raise click.UsageError("name --date, or --from and --to")
     check_range(since, until, "--from", "--to")
-    _check_output(output)
+    check_writable(output)
     lake = open_lake(url)
     first, last = (d.date() if d else None for d in ((on, on) if on else (since, until)))
     if last is None:
@@ -98,17 +98,6 @@ def report(
         click.echo(f"note: {note}", err=True)
     people, cameras = made.page.totals["people"], len(made.page.cameras)
     click.echo(f"{output}: {people:,} people at {cameras} cameras, {scope.text}")
-
-
-def _check_output(output: Path) -> None:
-    """Refuse a file that cannot be written, before the work."""
-    folder = output.absolute().parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ConfigurationError(f"{output} cannot be written: {error.strerror or error}") from None
 
 
 def _refresh(lake: Lake, zones: str | None, since: date, until: date) -> None:

@@ -232,6 +232,8 @@ class OpenVideo:
                 "or upload it again if not",
             )
         self.metadata = self._describe(self._first)
+        self.first_ms = self._first.timestamp_ms
+        """The time of the first frame."""
         self.passed = 0
         """Frames since the last one that was handed out."""
         self.last_ms = 0

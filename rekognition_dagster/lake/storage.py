@@ -8,7 +8,6 @@ a name that goes when the file is next replaced; on S3 it is one completed uploa
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 import tempfile
@@ -24,6 +23,7 @@ import pyarrow.fs as pafs
 
 from rekognition_dagster import aws
 from rekognition_dagster.errors import LakeError
+from rekognition_dagster.outputs import write_remedy
 
 _CHUNK_BYTES = 16 * 1024 * 1024
 
@@ -275,11 +275,4 @@ def _remedy(storage: Storage, error: OSError) -> str:
             "s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload below the lake"
         )
     space = "free some space" if storage.is_local else f"free some in {tempfile.gettempdir()}"
-    return {
-        errno.ENOSPC: f"The disk is full: {space} and run this again",
-        errno.EDQUOT: f"The quota is used up: {space} and run this again",
-        errno.EFBIG: "The file is larger than this process, or the file system, may write",
-        errno.EACCES: "No permission: let this user write there",
-        errno.EPERM: "No permission: let this user write there",
-        errno.EROFS: "The file system is read-only",
-    }.get(error.errno or 0, "Check the lake's address and its credentials")
+    return write_remedy(error, space, "Check the lake's address and its credentials")

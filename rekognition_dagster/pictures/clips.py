@@ -8,6 +8,7 @@ exact or people are covered, the pictures are encoded.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,7 @@ def cut(
 
     Raises:
         VideoError: The video cannot be opened, or has no frame in this part.
-        OSError: The file cannot be written.
+        OutputError: The file cannot be written.
     """
     if not exact and blur is None:
         begin = _copy(filmed, from_ms, until_ms, output)
@@ -84,8 +85,8 @@ def cut(
     audio = None if blur else Audio(filmed.path, offset_ms, from_ms, until_ms)
     look = Look(people=False, blur=blur)
     written = 0
-    with new_video(output) as container:
-        encoder = Encoder(container, audio)
+    with new_video(output, filmed.video.uri) as container:
+        encoder = Encoder(container, metadata.frame_rate, audio)
         painted = paint(filmed, look, from_ms, until_ms, metadata)
         with closing(ahead(painted, min(2, depth_for(metadata)))) as images:
             for time_ms, image in images:
@@ -104,7 +105,7 @@ def cut(
 def _copy(filmed: Filmed, from_ms: int, until_ms: int, output: Path) -> int | None:
     """Copy packets from a keyframe on; return its time, or None where that cannot be done."""
     with open_video(filmed.path, filmed.video.uri) as opened:
-        offset_ms = opened.offset_ms
+        offset_ms, first_ms = opened.offset_ms, opened.first_ms
     with open_container(filmed.path) as source:
         stream = moving_stream(source, lambda: open_container(filmed.path))
         if (
@@ -120,29 +121,47 @@ def _copy(filmed: Filmed, from_ms: int, until_ms: int, output: Path) -> int | No
         except (av.error.FFmpegError, OSError, OverflowError):
             return None
         first = next((p for p in packets_of(source, [stream]) if p.is_keyframe), None)
-        begin = _time(first, offset_ms) if first is not None else from_ms + 1.0
-        if begin > from_ms or from_ms - begin > _LONGEST_LEAD_MS:
+        if first is None:
+            return None
+        begin = _time(first, offset_ms)
+        if round(begin) > max(from_ms, first_ms) or from_ms - begin > _LONGEST_LEAD_MS:
             return None
         source.seek(stamp, stream=stream)  # audio comes before its pictures, too
-        with new_video(output) as container:
-            copies = {s.index: container.add_stream_from_template(s) for s in (stream, *audio)}
-            latest = begin
-            for packet in packets_of(source, [stream, *audio]):
-                time = _time(packet, offset_ms)
-                if time < begin:
-                    continue
-                is_picture = packet.stream.index == stream.index
-                decoded = float((packet.dts or 0) * packet.time_base * 1000) + offset_ms
-                if is_picture and decoded >= until_ms + _INTERLEAVED_MS:
-                    break
-                # a picture that is decoded before others that are shown before it: they, too
-                is_wanted = decoded < until_ms or time < latest if is_picture else time < until_ms
-                if is_wanted:
-                    latest = max(latest, time) if is_picture else latest
-                    shift_packet(packet, offset_ms - begin)
-                    packet.stream = copies[packet.stream.index]
-                    container.mux(packet)
+        try:
+            with new_video(output, filmed.video.uri) as container:
+                _copy_packets(source, container, [stream, *audio], offset_ms, begin, until_ms)
+        except VideoError:  # MP4 does not take these packets
+            return None
     return round(begin)
+
+
+def _copy_packets(
+    source: Any,
+    container: Any,
+    streams: Sequence[Any],
+    offset_ms: float,
+    begin: float,
+    until_ms: int,
+) -> None:
+    """Copy the packets between two times; the first of the streams has the pictures."""
+    # the decoder's codec, which needs no encoder of that name: of AV1 there is none
+    copies = {s.index: container.add_stream_from_template(s, opaque=True) for s in streams}
+    latest = begin
+    for packet in packets_of(source, streams):
+        time = _time(packet, offset_ms)
+        if time < begin:
+            continue
+        is_picture = packet.stream.index == streams[0].index
+        decoded = float((packet.dts or 0) * packet.time_base * 1000) + offset_ms
+        if is_picture and decoded >= until_ms + _INTERLEAVED_MS:
+            break
+        # a picture that is decoded before others that are shown before it: they, too
+        is_wanted = decoded < until_ms or time < latest if is_picture else time < until_ms
+        if is_wanted:
+            latest = max(latest, time) if is_picture else latest
+            shift_packet(packet, offset_ms - begin)
+            packet.stream = copies[packet.stream.index]
+            container.mux(packet)
 
 
 def _time(packet: Any, offset_ms: float) -> float:

@@ -117,7 +117,7 @@ def draw(
     Raises:
         VideoError: The video cannot be opened, or ends before.
         LakeError: The lake cannot be read.
-        OSError: The file cannot be written.
+        OutputError: The file cannot be written.
         ValueError: The output's suffix is neither of the two.
     """
     suffix = output.suffix.lower()
@@ -136,8 +136,8 @@ def draw(
             tell((n + 1) / TILES)
         return write_picture(sheet_of(tiles, COLUMNS), output)
     audio = None if look.blur else Audio(filmed.path, offset_ms, from_ms, until_ms)
-    with new_video(output) as container:
-        encoder = Encoder(container, audio)
+    with new_video(output, filmed.video.uri) as container:
+        encoder = Encoder(container, metadata.frame_rate, audio)
         painted = paint(filmed, look, from_ms, until_ms, metadata)
         with closing(ahead(painted, _PAINTED_AHEAD)) as images:
             for time_ms, image in images:

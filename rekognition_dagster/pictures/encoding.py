@@ -1,13 +1,11 @@
 """Writing pictures and video: H.264 that browsers play, whole files or none.
 
-A file is written beside its place and renamed when it is whole.
+A file is written beside its place and renamed when it is whole; see :mod:`outputs`.
 """
 
 from __future__ import annotations
 
-import os
-import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +18,8 @@ import numpy as np
 
 from rekognition_dagster.engine.decode import open_container
 from rekognition_dagster.engine.frame import Image
+from rekognition_dagster.errors import OutputError, VideoError
+from rekognition_dagster.outputs import new_file
 
 _MS = Fraction(1, 1000)
 _BT601, _LIMITED = 6, 1  # as FFmpeg numbers colour spaces and ranges
@@ -29,34 +29,15 @@ OPTIONS = {"preset": "veryfast", "crf": "23"}
 """Of x264."""
 
 
-@contextmanager
-def new_file(path: Path) -> Iterator[Path]:
-    """Yield a path beside another one, and rename it at the end; remove it after an error.
-
-    Raises:
-        OSError: It cannot be written; the text has the path.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{secrets.token_hex(6)}{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except (av.error.FFmpegError, OSError) as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise OSError(error.errno, f"cannot be written: {reason}", str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_picture(image: Image, path: Path) -> Path:
     """Write an RGB picture, shape (height, width, 3).
 
     Raises:
-        OSError: It cannot be written.
+        OutputError: It cannot be written.
     """
     done, content = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not done:
-        raise OSError(None, "cannot be written: OpenCV makes no such picture", str(path))
+        raise OutputError(f"{path} cannot be written: OpenCV makes no such picture")
     with new_file(path) as temporary:
         temporary.write_bytes(content.tobytes())
     return path
@@ -142,14 +123,21 @@ def shift_packet(packet: Any, by_ms: float) -> None:
 class Encoder:
     """Frames as H.264 in an open MP4, each at its own time.
 
+    The last one lasts as long as the one before.
+
     Args:
         output: A container that is open for writing.
+        frame_rate: Of the video, as far as known; a lone frame lasts as long as one of it.
         audio: Copied beside the pictures.
     """
 
-    def __init__(self, output: Any, audio: Audio | None = None) -> None:
+    def __init__(
+        self, output: Any, frame_rate: float | None = None, audio: Audio | None = None
+    ) -> None:
         self._output, self._audio = output, audio
+        self._length_ms = max(1, round(1000 / (frame_rate or 25.0)))
         self._stream: Any = None
+        self._last_ms: int | None = None
         self._planes = np.empty((0, 0), np.uint8)
 
     def write(self, image: Image, time_ms: int) -> None:
@@ -162,16 +150,24 @@ class Encoder:
         picture = av.VideoFrame.from_ndarray(self._planes, format="yuv420p")  # a copy
         picture.colorspace, picture.color_range = _BT601, _LIMITED
         picture.pts, picture.time_base = time_ms, _MS
-        self._output.mux(stream.encode(picture))
+        if self._last_ms is not None:
+            self._length_ms = time_ms - self._last_ms
+        self._last_ms = time_ms
+        self._mux(stream.encode(picture))
         if self._audio is not None:
             self._audio.copy_until(self._output, time_ms)
 
     def end(self) -> None:
         """Write what is left."""
         if self._stream is not None:
-            self._output.mux(self._stream.encode())
+            self._mux(self._stream.encode())
             if self._audio is not None:
                 self._audio.copy_until(self._output, float("inf"))
+
+    def _mux(self, packets: Iterable[Any]) -> None:
+        for packet in packets:
+            packet.duration = self._length_ms  # for the last one; each other lasts until the next
+            self._output.mux(packet)
 
     def _begin(self, image: Image) -> Any:
         stream = self._output.add_stream("libx264", rate=1000, options=OPTIONS)
@@ -187,14 +183,23 @@ class Encoder:
 
 
 @contextmanager
-def new_video(path: Path) -> Iterator[Any]:
+def new_video(path: Path, video: str) -> Iterator[Any]:
     """Open an MP4 for writing that appears when it is whole, and plays while it loads.
 
+    Args:
+        path: The file.
+        video: The name of the video whose pictures it has.
+
     Raises:
-        OSError: It cannot be written.
+        OutputError: It cannot be written.
+        VideoError: MP4, or the encoder, does not take these pictures.
     """
-    with (
-        new_file(path) as temporary,
-        av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as output,
-    ):
-        yield output
+    try:
+        with (
+            new_file(path) as temporary,
+            av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as output,
+        ):
+            yield output
+    except (av.error.FFmpegError, ValueError) as error:
+        remedy = "Convert it to H.264"
+        raise VideoError(video, f"cannot be written as MP4 ({error})", remedy) from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rekognition_dagster.backfill import fetch, locate
 from rekognition_dagster.errors import VideoError
-from rekognition_dagster.operations import FACE_DETECTION
+from rekognition_dagster.operations import FACE_DETECTION, LABEL_DETECTION, PERSON_TRACKING
 from rekognition_dagster.pictures.clips import Clip, cut, file_name
 from rekognition_dagster.pictures.drawing import Filmed, clock
 from rekognition_dagster.pictures.encoding import write_picture
@@ -74,7 +74,7 @@ def show(
 
     Raises:
         LakeError: The lake cannot be read.
-        OSError: A file cannot be written.
+        OutputError: A file cannot be written.
     """
     shown = Shown()
     names = _names(moments)
@@ -157,7 +157,7 @@ def _note_what_is_covered(filmed: Filmed, blur: Blur | None, shown: Shown) -> No
 
 
 def _tile(filmed: Filmed, moment: Found, blur: Blur | None) -> Image:
-    frame = still(filmed.path, (moment.from_ms + moment.until_ms) // 2, filmed.video.uri)
+    frame = still(filmed.path, _time_of(filmed, moment), filmed.video.uri)
     image, time_ms = tile_of(frame.image), frame.timestamp_ms
     has_person = moment.person is not None
     look = Look(people=has_person, only=moment.person, labels=not has_person, blur=blur)
@@ -165,6 +165,25 @@ def _tile(filmed: Filmed, moment: Found, blur: Blur | None) -> Image:
     when = f"{moment.from_local:%Y-%m-%d %H:%M:%S}" if moment.from_local else clock(moment.from_ms)
     who = f"person {moment.person}" if has_person else None
     return captioned(image, " · ".join(filter(None, (moment.camera, when, who, moment.place))))
+
+
+def _time_of(filmed: Filmed, moment: Found) -> int:
+    """Return when a moment's person, or label, is seen nearest to its middle."""
+    middle = (moment.from_ms + moment.until_ms) // 2
+    table, column, value = (
+        (PERSON_TRACKING.table, "bounding_box IS NOT NULL AND person_index", moment.person)
+        if moment.person is not None
+        else (LABEL_DETECTION.table, "name", moment.place)
+    )
+    with filmed.lake.connect([table], [filmed.video]) as connection:
+        query = (
+            f"SELECT timestamp_ms FROM {table} WHERE {column} = $value "
+            "AND timestamp_ms BETWEEN $first AND $last "
+            "ORDER BY abs(timestamp_ms - $middle), timestamp_ms LIMIT 1"
+        )
+        times = {"first": moment.from_ms, "last": moment.until_ms, "middle": middle}
+        seen = connection.execute(query, {"value": value, **times}).fetchone()
+    return seen[0] if seen else middle
 
 
 def _names(moments: Sequence[Found]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rekognition_dagster.errors import ConfigurationError, VideoError
+from rekognition_dagster.outputs import new_file
 from rekognition_dagster.report import charts
 from rekognition_dagster.report.facts import Facts, Row, Scope, ask_heat, gather
 from rekognition_dagster.report.page import CameraPart, Moment, Page, Picture
@@ -89,14 +89,13 @@ def heat_pictures(lake: Lake, day: date, most: int = 3) -> dict[str, Picture]:
 
 
 def write_report(report: Report, output: Path) -> Path:
-    """Write a report's page to a file, whole or not at all."""
-    beside = output.with_name(f".{output.name}.{os.getpid()}")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    """Write a report's page to a file, whole or not at all.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    with new_file(output) as beside:
         beside.write_text(report.html, encoding="utf-8")
-        beside.replace(output)
-    finally:
-        beside.unlink(missing_ok=True)
     return output
 
 

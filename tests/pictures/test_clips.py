@@ -13,6 +13,7 @@ from pictures.conftest import RATE, box, number_of, person, picture, read, write
 from rekognition_dagster.errors import VideoError
 from rekognition_dagster.pictures.clips import cut, file_name
 from rekognition_dagster.pictures.drawing import Filmed
+from rekognition_dagster.pictures.encoding import Encoder, new_video
 
 Film = Callable[..., Filmed]
 TIMES = range(0, 10_000, 40)
@@ -75,6 +76,64 @@ def test_a_turned_video_is_turned_in_its_copy(film: Film, tmp_path: Path) -> Non
     assert clip.is_copy
     with av.open(str(clip.path)) as container:
         assert next(container.decode(video=0)).rotation in (90, -90)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("video.mp4", "libx264"),
+        ("video.mp4", "libx265"),
+        ("video.mkv", "libsvtav1"),
+        ("video.mp4", "libsvtav1"),
+        ("video.webm", "libvpx-vp9"),
+    ],
+)
+def test_codecs_that_browsers_know_are_copied(
+    film: Film, tmp_path: Path, name: str, codec: str
+) -> None:
+    filmed = film(write(tmp_path / name, range(0, 2000, 40), codec=codec))
+    clip = cut(filmed, 900, 1500, tmp_path / "clip.mp4")
+    assert clip.is_copy
+    assert clip.from_ms <= 900
+    images, originals = read(clip.path)[1], read(filmed.path)[1]
+    assert len(images) >= (1500 - clip.from_ms) // 40
+    assert all(
+        (a == b).all() for a, b in zip(images, originals[clip.from_ms // 40 :], strict=False)
+    )
+    with av.open(str(clip.path)) as copy, av.open(str(filmed.path)) as source:
+        names = [c.streams.video[0].codec_context.codec.canonical_name for c in (copy, source)]
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("late_ms", [7, 520])
+def test_a_copy_begins_with_a_first_keyframe_that_comes_late(
+    film: Film, tmp_path: Path, late_ms: int
+) -> None:
+    times = range(late_ms, 2000, 40)
+    filmed = film(write(tmp_path / "video.mkv", times, beep_ms=900))
+    clip = cut(filmed, 0, 1000, tmp_path / "clip.mp4")
+    assert (clip.is_copy, clip.from_ms) == (True, late_ms)
+    assert read(clip.path)[0][:3] == [0, 40, 80]
+
+
+def test_pictures_that_mp4_refuses_are_a_fault_of_the_video(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    with (
+        pytest.raises(VideoError, match=r"^v.mp4: cannot be written as MP4 .*Convert it to H.264"),
+        new_video(path, "v.mp4") as container,
+    ):
+        encoder = Encoder(container)
+        encoder.write(np.zeros((20_000, 16, 3), np.uint8), 0)  # higher than H.264 goes
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_last_frame_lasts_as_long_as_the_one_before(film: Film, tmp_path: Path) -> None:
+    filmed = film(write(tmp_path / "video.mp4", range(0, 10_000, 100)))
+    clip = cut(filmed, 0, 10_000, tmp_path / "clip.mp4", exact=True)
+    with av.open(str(clip.path)) as container:
+        stream = container.streams.video[0]
+        assert float((stream.duration or 0) * stream.time_base) == pytest.approx(10.0, abs=0.002)
+        assert (container.duration or 0) / 1e6 == pytest.approx(10.0, abs=0.002)
 
 
 @pytest.mark.parametrize(("suffix", "codec"), [("avi", "mpeg4"), ("ts", "libx264")])

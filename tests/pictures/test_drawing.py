@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import resource
 import signal
+import tempfile
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,7 +18,10 @@ import numpy as np
 import pytest
 from pictures.conftest import box, colored, edges, person, read, write
 
+from rekognition_dagster.errors import OutputError
+from rekognition_dagster.outputs import check_writable
 from rekognition_dagster.pictures.drawing import Filmed, draw
+from rekognition_dagster.pictures.encoding import new_video
 from rekognition_dagster.pictures.overlay import Look
 from rekognition_dagster.pictures.style import color_of, plain
 
@@ -132,12 +138,34 @@ def test_a_full_disk_leaves_no_file_under_the_name(film: Film, tmp_path: Path) -
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, limits[1]))
     try:
-        with pytest.raises(OSError, match=r"cannot be written: .*out.mp4"):
+        with pytest.raises(OutputError, match=r"out.mp4 cannot be written: File too large"):
             drawn(filmed)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["lake", "video.mp4"]
+
+
+@pytest.fixture
+def read_only() -> Iterator[Path]:
+    """A file system that cannot be written."""
+    folder = Path(tempfile.mkdtemp())
+    libc = ctypes.CDLL(None, use_errno=True)
+    if os.geteuid() or libc.mount(b"tmpfs", bytes(folder), b"tmpfs", 1, b""):
+        folder.rmdir()
+        pytest.skip("a file system can be mounted by root only")
+    yield folder
+    libc.umount2(bytes(folder), 2)
+    folder.rmdir()
+
+
+def test_a_read_only_file_system_is_named_with_the_output(read_only: Path) -> None:
+    output = read_only / "out.mp4"
+    said = rf"^{output} cannot be written: Read-only file system. Choose another place"
+    with pytest.raises(OutputError, match=said), new_video(output, "v.mp4"):
+        pass  # FFmpeg opens it when it has something to write
+    with pytest.raises(OutputError, match=said):
+        check_writable(output)
 
 
 def test_an_error_on_the_way_keeps_the_file_of_before(film: Film, tmp_path: Path) -> None:

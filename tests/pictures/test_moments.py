@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from command_line import Command, assert_told, run
-from pictures.conftest import box, number_of, person, read, write
+from pictures.conftest import box, colored, number_of, person, read, write
 from walks import straight, walked, write_walks
 
 from rekognition_dagster import Lake
@@ -28,7 +29,7 @@ PATTERN = "{camera}/{date:%Y-%m-%d}/{time:%H%M%S}.mp4"
 SEEN = range(2000, 4000, 200)
 
 
-def add(lake: Lake, path: Path, index: int = 0) -> Video:
+def add(lake: Lake, path: Path, index: int = 0, seen: Iterable[int] = SEEN) -> Video:
     """Write a video of five seconds and its rows: one person, for two seconds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write(path, range(0, 5000, 40))
@@ -36,7 +37,7 @@ def add(lake: Lake, path: Path, index: int = 0) -> Video:
     with lake.writer("person_detections", video) as writer:
         writer.write(
             {"video": video.uri, "job_id": "j", **person(t, box(0.4, 0.3, 0.3, 0.5), index)}
-            for t in SEEN
+            for t in seen
         )
     lake.write_video(video, {"duration_ms": 5000, "width": 320, "height": 240})
     lake.write_job(video, "person_tracking", {"job_id": "j", "status": "SUCCEEDED", "rows": 10})
@@ -101,6 +102,18 @@ def test_a_still_is_blurred(lake: Lake, command: Command) -> None:
     )
     detail = [np.abs(np.diff(image, axis=1)).mean() for image in (plain, blurred)]
     assert detail[1] < detail[0] / 4
+
+
+def test_a_still_shows_the_person_where_they_are_lost_in_the_middle(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    video = add(lake, tmp_path / "v.mp4", seen=[480, 600, 680, 4000])
+    moment = Found(None, video.uri, 0, None, 480, 4000, None)
+    assert show(lake, [moment], None, tmp_path / "s.png").stills == 1
+    sheet = cv2.imread(str(tmp_path / "s.png"))
+    assert sheet is not None
+    assert colored(sheet[:360], 60).any()
+    marks = cv2.resize(sheet[:360, :480], (320, 240), interpolation=cv2.INTER_AREA)
+    assert number_of(marks) == 680 // 40
 
 
 @pytest.mark.parametrize(
