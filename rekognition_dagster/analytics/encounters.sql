@@ -43,18 +43,18 @@ met AS (
     HAVING until_ms - from_ms >= getvariable('near_ms')::DOUBLE
 )
 SELECT
-    r.camera,
-    r.video,
-    m.person_a::BIGINT AS person_a,
-    m.person_b::BIGINT AS person_b,
-    r.recorded_at + to_milliseconds(round(m.from_ms)::BIGINT) AS began_at,
-    r.recorded_at + to_milliseconds(round(m.until_ms)::BIGINT) AS ended_at,
-    timezone(r.timezone, began_at) AS began_local,
-    round(m.from_ms)::BIGINT AS began_ms,
-    round(m.until_ms)::BIGINT AS ended_ms,
-    round((m.until_ms - m.from_ms) / 1000, 3) AS seconds,
-    m.nearest,
-    CASE WHEN r.has_ground THEN 'm' ELSE 'body heights' END AS unit,
-    m.interpolated_share
+    r.camera, -- The camera; null where none is known.
+    r.video, -- The video.
+    m.person_a::BIGINT AS person_a, -- One person of the video.
+    m.person_b::BIGINT AS person_b, -- The other.
+    r.recorded_at + to_milliseconds(round(m.from_ms)::BIGINT) AS began_at, -- UTC.
+    r.recorded_at + to_milliseconds(round(m.until_ms)::BIGINT) AS ended_at, -- UTC.
+    timezone(r.timezone, began_at) AS began_local, -- By the camera's clock.
+    round(m.from_ms)::BIGINT AS began_ms, -- Milliseconds since the start of the video.
+    round(m.until_ms)::BIGINT AS ended_ms, -- Milliseconds since the start of the video.
+    round((m.until_ms - m.from_ms) / 1000, 3) AS seconds, -- How long.
+    m.nearest, -- Their smallest distance.
+    CASE WHEN r.has_ground THEN 'm' ELSE 'body heights' END AS unit, -- Of distances and speeds.
+    m.interpolated_share -- Share of detections filled in.
 FROM met AS m
 JOIN recordings AS r ON r.recording = m.recording

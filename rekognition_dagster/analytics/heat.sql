@@ -45,14 +45,14 @@ pieces AS (
     FROM earlier
 )
 SELECT
-    m.camera,
-    m.day,
-    p.cell_x,
-    p.cell_y,
-    sum(p.present_ms)::BIGINT / 1000 AS person_seconds,
-    sum(p.along_x) * 1000 / sum(p.present_ms) AS flow_x,
-    sum(p.along_y) * 1000 / sum(p.present_ms) AS flow_y,
-    sum(p.interpolated) / sum(p.detections) AS interpolated_share
+    m.camera, -- The camera; null where none is known.
+    m.day, -- By the camera's clock.
+    p.cell_x, -- From the left, 0 to 31.
+    p.cell_y, -- From the top, 0 to 17.
+    sum(p.present_ms)::BIGINT / 1000 AS person_seconds, -- Seconds that people were there, added up.
+    sum(p.along_x) * 1000 / sum(p.present_ms) AS flow_x, -- Mean speed, widths a second.
+    sum(p.along_y) * 1000 / sum(p.present_ms) AS flow_y, -- Mean speed down, heights a second.
+    sum(p.interpolated) / sum(p.detections) AS interpolated_share -- Share of detections filled in.
 FROM pieces AS p
 JOIN minutes AS m ON m.recording = p.recording AND m.minute = p.minute
 GROUP BY ALL

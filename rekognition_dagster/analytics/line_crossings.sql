@@ -55,17 +55,17 @@ speeds AS (
     GROUP BY ALL
 )
 SELECT
-    r.camera,
-    c.line,
-    CASE WHEN c.net > 0 THEN c.left_name ELSE c.right_name END AS direction,
-    r.video,
-    c.person_index::BIGINT AS person_index,
-    r.recorded_at + to_milliseconds(round(c.at_ms)::BIGINT) AS crossed_at,
-    timezone(r.timezone, crossed_at) AS crossed_local,
-    round(c.at_ms)::BIGINT AS crossed_ms,
-    s.speed,
-    CASE WHEN r.has_ground THEN 'm/s' ELSE 'body heights/s' END AS unit,
-    s.interpolated_share
+    r.camera, -- The camera; null where none is known.
+    c.line, -- The line.
+    CASE WHEN c.net > 0 THEN c.left_name ELSE c.right_name END AS direction, -- The side gone to.
+    r.video, -- The video.
+    c.person_index::BIGINT AS person_index, -- Which person of the video.
+    r.recorded_at + to_milliseconds(round(c.at_ms)::BIGINT) AS crossed_at, -- When, UTC.
+    timezone(r.timezone, crossed_at) AS crossed_local, -- When by the camera's clock.
+    round(c.at_ms)::BIGINT AS crossed_ms, -- Milliseconds since the start of the video.
+    s.speed, -- Within a second of it.
+    CASE WHEN r.has_ground THEN 'm/s' ELSE 'body heights/s' END AS unit, -- Of distances and speeds.
+    s.interpolated_share -- Share of detections filled in.
 FROM moments AS c
 JOIN recordings AS r ON r.recording = c.recording
 LEFT JOIN speeds AS s

@@ -128,20 +128,20 @@ people AS (
     GROUP BY ALL
 )
 SELECT
-    r.camera,
-    r.zone,
-    r.period_minutes::BIGINT AS period_minutes,
-    r.starts_at,
-    timezone(z.timezone, r.starts_at) AS starts_local,
-    r.recorded_ms / 1000 AS recorded_s,
-    coalesce(p.people, 0) AS people,
-    coalesce(p.present_ms, 0) / 1000 AS person_seconds,
-    coalesce(p.present_ms, 0) / nullif(r.recorded_ms, 0) AS mean,
-    r.most,
-    coalesce(p.arrivals, 0) AS arrivals,
-    coalesce(p.begun_mid_picture, 0) AS begun_mid_picture,
-    coalesce(p.joined, 0) AS joined,
-    f.interpolated_share
+    r.camera, -- The camera; null where none is known.
+    r.zone, -- The zone; null for the whole picture.
+    r.period_minutes::BIGINT AS period_minutes, -- 1 or 60.
+    r.starts_at, -- When the period begins, UTC.
+    timezone(z.timezone, r.starts_at) AS starts_local, -- When it begins by the camera's clock.
+    r.recorded_ms / 1000 AS recorded_s, -- Seconds of it that were recorded.
+    coalesce(p.people, 0) AS people, -- People who were there.
+    coalesce(p.present_ms, 0) / 1000 AS person_seconds, -- Seconds that people were there, added up.
+    coalesce(p.present_ms, 0) / nullif(r.recorded_ms, 0) AS mean, -- People there on average.
+    r.most, -- Most people at once.
+    coalesce(p.arrivals, 0) AS arrivals, -- People who came.
+    coalesce(p.begun_mid_picture, 0) AS begun_mid_picture, -- Arrivals that first appear inside.
+    coalesce(p.joined, 0) AS joined, -- People whose track was lost and joined again.
+    f.interpolated_share -- Share of detections filled in.
 FROM periods AS r
 JOIN (SELECT DISTINCT camera, timezone FROM recordings) AS z
     ON z.camera IS NOT DISTINCT FROM r.camera

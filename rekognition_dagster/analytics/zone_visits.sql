@@ -88,24 +88,24 @@ movement AS (
     GROUP BY ALL
 )
 SELECT
-    r.camera,
-    t.zone,
-    r.video,
-    t.person_index::BIGINT AS person_index,
-    r.recorded_at + to_milliseconds(round(t.at_ms)::BIGINT) AS entered_at,
-    r.recorded_at + to_milliseconds(round(t.left_ms)::BIGINT) AS left_at,
-    timezone(r.timezone, entered_at) AS entered_local,
-    timezone(r.timezone, left_at) AS left_local,
-    round(t.at_ms)::BIGINT AS entered_ms,
-    round(t.left_ms)::BIGINT AS left_ms,
-    round((t.left_ms - t.at_ms) / 1000, 3) AS dwell_s,
-    round(coalesce(m.still_ms, 0) / 1000, 3) AS stood_still_s,
-    m.distance,
-    m.distance * 1000 / nullif(m.followed_ms, 0) AS speed,
-    CASE WHEN r.has_ground THEN 'm' ELSE 'body heights' END AS unit,
-    t.was_inside IS NULL AS inside_at_start,
-    t.inside_at_end,
-    m.interpolated_share
+    r.camera, -- The camera; null where none is known.
+    t.zone, -- The zone.
+    r.video, -- The video.
+    t.person_index::BIGINT AS person_index, -- Which person of the video.
+    r.recorded_at + to_milliseconds(round(t.at_ms)::BIGINT) AS entered_at, -- UTC.
+    r.recorded_at + to_milliseconds(round(t.left_ms)::BIGINT) AS left_at, -- UTC.
+    timezone(r.timezone, entered_at) AS entered_local, -- By the camera's clock.
+    timezone(r.timezone, left_at) AS left_local, -- By the camera's clock.
+    round(t.at_ms)::BIGINT AS entered_ms, -- Milliseconds since the start of the video.
+    round(t.left_ms)::BIGINT AS left_ms, -- Milliseconds since the start of the video.
+    round((t.left_ms - t.at_ms) / 1000, 3) AS dwell_s, -- Seconds from entering to leaving.
+    round(coalesce(m.still_ms, 0) / 1000, 3) AS stood_still_s, -- Seconds of it without moving.
+    m.distance, -- Length of their path in it.
+    m.distance * 1000 / nullif(m.followed_ms, 0) AS speed, -- Mean speed.
+    CASE WHEN r.has_ground THEN 'm' ELSE 'body heights' END AS unit, -- Of distances and speeds.
+    t.was_inside IS NULL AS inside_at_start, -- Is there when first detected.
+    t.inside_at_end, -- Is there when last detected.
+    m.interpolated_share -- Share of detections filled in.
 FROM stays AS t
 JOIN recordings AS r ON r.recording = t.recording
 LEFT JOIN movement AS m

@@ -571,6 +571,7 @@ def test_columns_of_the_standard_models_are_known_before_they_run() -> None:
     for name, columns in ANALYTICS.items():
         schema = graph.get(dg.AssetKey(name)).metadata["dagster/column_schema"]
         assert {c.name: c.type for c in schema.columns} == columns
+        assert all(c.description for c in schema.columns), name
 
 
 def test_arguments_of_another_kind_are_refused() -> None:
