@@ -76,18 +76,17 @@ class RekognitionVideoComponent(Settings, dg.Component):
     An attribute that is not given has its default. Nothing is read from the environment but what
     ``{{ env.X }}`` names, and boto3's own variables.
 
-    Example:
-        .. code-block:: yaml
-
-            type: rekognition_dagster.RekognitionVideoComponent
-            attributes:
-              bucket: "{{ env.CAMERAS_BUCKET }}"
-              prefix: lobby/
-              lake: s3://analytics/lake
-              operations: [person_tracking]
-              translation:
-                key_prefix: [lobby]
-                owners: ["team:video"]
+    ```yaml
+    type: rekognition_dagster.RekognitionVideoComponent
+    attributes:
+      bucket: "{{ env.CAMERAS_BUCKET }}"
+      prefix: lobby/
+      lake: s3://analytics/lake
+      operations: [person_tracking]
+      translation:
+        key_prefix: [lobby]
+        owners: ["team:video"]
+    ```
     """
 
     analytics: str | None = Field(
