@@ -308,6 +308,43 @@ def test_refresh_says_what_it_computed(place: Path) -> None:
     assert Lake("lake").cameras.pattern == PATTERN
 
 
+def test_refresh_computes_tables_per_video_that_are_missing_or_older(place: Path) -> None:
+    import os
+
+    lake = Lake(place / "lake")
+    shutil.rmtree(place / "lake" / "person_paths")
+    (place / "lake" / "video_summary" / "date=2026-02-04").rename(place / "gone")
+    output = run("refresh", "--lake", "lake")
+    assert output == "person_paths: 3 rows of 3 videos\nvideo_summary: 1 rows of 1 videos\n"
+    assert run("refresh", "--lake", "lake") == "everything is up to date\n"
+    sql = "SELECT people FROM video_summary ORDER BY video"
+    with lake.connect() as connection:
+        assert connection.sql(sql).fetchall() == [(1,), (1,), (1,)]
+    # other results, written by one who computes nothing
+    write_walks(lake, "north/2026-02-04/120000.mp4", [IN, IN], job_id="again")
+    (path,) = (place / "lake" / "person_detections" / "date=2026-02-04").iterdir()
+    times = [path.stat().st_mtime_ns + 1_000_000] * 2
+    os.utime(path, ns=(times[0], times[1]))
+    assert "person_paths" not in run("refresh", "--lake", "lake", "--until", "2026-02-03")
+    output = run("refresh", "--lake", "lake")
+    for counts in ("activity_by_minute: 1", "person_paths: 2", "video_summary: 1"):
+        assert f"{counts} rows of 1 videos" in output
+    assert run("refresh", "--lake", "lake") == "everything is up to date\n"
+    with lake.connect() as connection:
+        assert connection.sql(sql).fetchall() == [(1,), (2,), (1,)]
+
+
+def test_refresh_leaves_a_compacted_lake_alone(place: Path) -> None:
+    from rekognition_dagster.lake.compaction import Day
+
+    lake = Lake(place / "lake")
+    for table in ("person_detections", "person_paths", "video_summary", "activity_by_minute"):
+        day = Day(lake.storage, f"{table}/date=2026-02-03")
+        steps = [day.compact(grace_s=0, quiet_s=0, min_files=1) for _ in range(2)]
+        assert steps == ["staged", "published"]
+        assert run("refresh", "--lake", "lake") == "everything is up to date\n"
+
+
 def test_refresh_takes_the_zones_of_this_folder_and_loses_none_without_a_word(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
