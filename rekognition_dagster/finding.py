@@ -6,7 +6,7 @@ Its tables are pruned by day and by video, so that one camera's day in a large l
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
@@ -78,6 +78,31 @@ class Found:
     from_ms: int
     until_ms: int
     place: str | None
+
+
+def collect_moments(lake: Lake, connection: LakeConnection, what: Moments) -> tuple[str, bool]:
+    """Find moments, as people read them, and keep them for the connection.
+
+    Returns:
+        The statement that answers with them, in the order of time, and whether there are more than
+        the limit.
+
+    Raises:
+        ConfigurationError: The lake lacks the table that answers, or has no such camera, zone, ...
+        duckdb.Error: A file of the lake is damaged, and it is not enough to leave it out.
+    """
+    import duckdb
+
+    one_more = replace(what, limit=what.limit + 1)
+    sql = f"CREATE OR REPLACE TEMP TABLE _moments AS {find_sql(lake, connection, one_more)}"
+    try:
+        connection.execute(sql)
+    except duckdb.Error:
+        if not connection.leave_out_damaged(sql):
+            raise
+        connection.execute(sql)
+    ((count,),) = connection.execute("SELECT count(*) FROM _moments").fetchall()
+    return f"FROM _moments ORDER BY rowid LIMIT {what.limit}", count > what.limit
 
 
 def find_sql(lake: Lake, connection: LakeConnection, what: Moments) -> str:
@@ -238,6 +263,10 @@ def _check(lake: Lake, connection: LakeConnection, what: Moments, tables: list[s
         query = f"SELECT 1 FROM {{}} WHERE {same.format(column)} LIMIT 1"
         if any(connection.execute(query.format(t), [name]).fetchone() for t in [*own, table]):
             continue
+        for other_table, other in _OTHER.get(kind, ()):
+            query = f"SELECT 1 FROM {other_table} WHERE {other} = ? LIMIT 1"
+            if other_table in there and connection.execute(query, [name]).fetchone():
+                raise ConfigurationError(f"{name} is a {other}, not a {kind}: --{other} {name}")
         rows = connection.execute(f"SELECT DISTINCT {column} FROM {table}").fetchall()
         names = _nearest(name, [str(n) for (n,) in rows if n is not None])
         if not names and (kind not in _NONE or _has_jobs(connection, kind)):
@@ -247,6 +276,11 @@ def _check(lake: Lake, connection: LakeConnection, what: Moments, tables: list[s
 
 
 _SHOWN = 20
+_OTHER = {
+    "zone": [("line_crossings", "line")],
+    "line": [("zone_visits", "zone"), ("occupancy", "zone")],
+}
+"""Where a name is that is not of the kind that was asked for."""
 _WITH_CAMERA = ("zone_visits", "line_crossings")
 _WILD = frozenset("*?[")
 _NONE = {

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import click
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rekognition_dagster.pictures.timeline import Blur
 
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_DAYS_AGO = {"today": 0, "yesterday": 1}
 _ROWS = 60
 _DAY_S = 86400
 
@@ -42,7 +44,12 @@ class TimeOfDay(click.ParamType):
 @click.command()
 @options.lake
 @click.option("--camera", default="*", help="The camera; names may have *.")
-@click.option("--on", "on", metavar="DAY", help="A day, 2026-01-31, or a day of the week, tuesday.")
+@click.option(
+    "--on",
+    "on",
+    metavar="DAY",
+    help="A day: 2026-01-31, today, yesterday; or a day of the week: tuesday.",
+)
 @click.option("--since", type=DAY, help="The first day.")
 @click.option("--until", type=DAY, help="The last day.")
 @click.option(
@@ -123,7 +130,7 @@ def find(
     from rekognition_dagster.answers import write_answer
     from rekognition_dagster.cli.query import open_lake
     from rekognition_dagster.cli.refresh import check_range
-    from rekognition_dagster.finding import Moments, find_moments, find_sql
+    from rekognition_dagster.finding import Moments, collect_moments, find_moments
 
     if on and (since or until):
         raise click.UsageError("name --on, or --since and --until")
@@ -133,7 +140,8 @@ def find(
     if sheet and sheet.suffix.lower() != ".png":
         raise click.BadParameter(f"{sheet}: write a .png", param_hint="--sheet")
     _check_times(between)
-    day, weekday = _day(on)
+    lake = open_lake(url)
+    day, weekday = _day(on, lake.cameras.timezone_of(camera))
     what = Moments(
         camera=camera,
         since=day or (since.date() if since else None),
@@ -147,12 +155,14 @@ def find(
         with_face=with_face,
         limit=limit,
     )
-    lake = open_lake(url)
     try:
         with lake.connect() as connection:
-            sql = find_sql(lake, connection, what)
+            sql, is_more = collect_moments(lake, connection, what)
             repair = connection.leave_out_damaged
             write_answer(connection, sql, form, sys.stdout, rows=_ROWS, repair=repair)
+            if is_more:
+                sys.stdout.flush()
+                click.echo(f"the first {limit}; more with --limit", err=True)
             wanted = find_moments(lake, connection, what) if clips or sheet else []
     except duckdb.Error as error:
         fail(str(error))
@@ -186,10 +196,13 @@ def _show(
         fail(f"{len(shown.errors)} of the videos cannot be shown")
 
 
-def _day(text: str | None) -> tuple[date | None, str | None]:
-    """A day, or a day of the week."""
+def _day(text: str | None, timezone: str) -> tuple[date | None, str | None]:
+    """A day, or a day of the week; today is that of a time zone."""
     if text is None:
         return None, None
+    if text.lower() in _DAYS_AGO:
+        today = datetime.now(ZoneInfo(timezone)).date()
+        return today - timedelta(_DAYS_AGO[text.lower()]), None
     named = [d for d in _WEEKDAYS if len(text) >= 3 and d.startswith(text.lower())]
     if named:
         return None, named[0]
@@ -197,7 +210,7 @@ def _day(text: str | None) -> tuple[date | None, str | None]:
         return date.fromisoformat(text), None
     except ValueError:
         raise click.BadParameter(
-            f"{text} is no day; write 2026-01-31 or tuesday", param_hint="--on"
+            f"{text} is no day; write 2026-01-31, today, yesterday or tuesday", param_hint="--on"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""``refresh``: analytics that zones, cameras or models have overtaken are computed again."""
+"""``refresh``: analytics that are missing or out of date are computed."""
 
 from __future__ import annotations
 
@@ -37,17 +37,20 @@ def refresh(
     since: datetime | None,
     until: datetime | None,
 ) -> None:
-    """Compute analytics again that are out of date; no video is analyzed.
+    """Compute analytics that are missing or out of date; no video is analyzed.
 
-    Zones are those of --zones, else of zones.yaml in this folder. Run it after a change of them, of
-    REKOGNITION_DAGSTER_CAMERA_PATTERN or of a time zone. Only the days and cameras that it concerns
-    are computed.
+    Tables per video are computed where they lack a video or are older than its results; tables per
+    day for the days and cameras that a change concerns. Zones are those of --zones, else of
+    zones.yaml in this folder. Run it after a change of them, of REKOGNITION_DAGSTER_CAMERA_PATTERN
+    or of a time zone.
 
     \b
       rekognition-dagster refresh --lake lake --zones zones.yaml --since 2026-01-01
     """
+    from rekognition_dagster.analytics.refresh import ComputedVideos
     from rekognition_dagster.analytics.refresh import refresh as compute
     from rekognition_dagster.analytics.zones import read_zones, warnings_of
+    from rekognition_dagster.cli.progress import counter
     from rekognition_dagster.cli.query import open_lake
 
     lake = open_lake(url)
@@ -61,17 +64,25 @@ def refresh(
     if not zones and not no_zones:
         check_that_no_zone_is_lost(lake)
     days: Counter[str] = Counter()
+    videos: Counter[str] = Counter()
     rows: Counter[str] = Counter()
     first, last = (moment.date() if moment else None for moment in (since, until))
     ours = read_zones(None if no_zones else zones)
     for warning in warnings_of(ours):
         click.echo(f"warning: {warning}", err=True)
-    for done in compute(lake, ours, since=first, until=last):
-        days[done.model.name] += 1
-        rows[done.model.name] += done.rows
+    with counter("tables computed") as progress:
+        for number, done in enumerate(compute(lake, ours, since=first, until=last), 1):
+            rows[done.model.name] += done.rows
+            if isinstance(done, ComputedVideos):
+                videos[done.model.name] += done.videos
+            else:
+                days[done.model.name] += 1
+            progress(number)
+    for name in sorted(videos):
+        click.echo(f"{name}: {rows[name]} rows of {videos[name]} videos")
     for name in sorted(days):
         click.echo(f"{name}: {rows[name]} rows of {days[name]} days")
-    if not days:
+    if not rows:
         click.echo("everything is up to date")
 
 

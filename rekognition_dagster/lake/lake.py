@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -324,6 +325,27 @@ class Lake:
         path = self.path(table, video)
         with lake_errors(self.storage, path, "read", video=video.uri):
             return path in compaction.locate(self.storage, [path])
+
+    def written(self, table: str, videos: Iterable[Video]) -> dict[Video, float | None]:
+        """When the rows of those videos that have some were written, in seconds since 1970; None
+        where they lie in a merged file."""
+        by_folder: dict[str, dict[str, Video]] = defaultdict(dict)
+        for video in videos:
+            path = self.path(table, video)
+            by_folder[path.rpartition("/")[0]][path] = video
+
+        def times(folder: str) -> dict[Video, float | None]:
+            alone = {f.path: f.mtime_ns / 1e9 for f in self.storage.listing(folder)}
+            day = compaction.Day(self.storage, folder)
+            ours = by_folder[folder]
+            there = None if alone.keys() >= ours.keys() else day.staged() or day.published()
+            stems = set(there.stems) if there else set()
+            merged = (p for p in ours if compaction.stem_of(p) in stems)
+            found = {**dict.fromkeys(merged), **alone}
+            return {video: found[path] for path, video in ours.items() if path in found}
+
+        with lake_errors(self.storage, table, "read"), ThreadPoolExecutor(16) as threads:
+            return {v: t for some in threads.map(times, by_folder) for v, t in some.items()}
 
     def files_of(self, tables: Iterable[str], video: Video) -> set[str]:
         """The files in which a video's rows of some tables are, alone or with other videos'."""

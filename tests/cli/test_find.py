@@ -102,6 +102,10 @@ def test_labels_and_faces_narrow_what_is_found(place: Path) -> None:
     [
         (["--camera", "nroth"], "there is no camera nroth in"),
         (["--zone", "shelf"], "there is no zone shelf in .*; there are counter"),
+        (["--zone", "door"], "door is a line, not a zone: --line door"),
+        (["--line", "counter"], "counter is a zone, not a line: --zone counter"),
+        (["--line", "gate"], "there is no line gate in .*; there are door"),
+        (["--on", "soon"], "soon is no day; write 2026-01-31, today, yesterday or tuesday"),
         (["--crossed", "up"], "there is no direction up in .*; there are in"),
         (["--label", "Unknwon"], "there is no label Unknwon in .*; there are Bicycle"),
         (["--zone", "counter", "--label", "Unknwon"], "there is no label Unknwon in"),
@@ -110,7 +114,34 @@ def test_labels_and_faces_narrow_what_is_found(place: Path) -> None:
 def test_what_there_is_not_is_named(place: Path, arguments: list[str], error: str) -> None:
     import re
 
-    assert re.search(error, run("find", "--lake", "lake", *arguments, status=1))
+    status = 2 if "--on" in arguments else 1
+    assert re.search(error, run("find", "--lake", "lake", *arguments, status=status))
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_rows_beyond_the_limit_are_announced(place: Path, form: str) -> None:
+    arguments = ["find", "--lake", "lake", "--format", form, "--limit"]
+    result = CliRunner().invoke(main, [*arguments, "2"])
+    assert result.stderr == "the first 2; more with --limit\n"
+    assert result.stdout.count("s3://") == 2
+    assert "2026-02-04" not in result.stdout  # the first ones
+    for limit in ("3", "4"):
+        result = CliRunner().invoke(main, [*arguments, limit])
+        assert (result.stderr, result.stdout.count("s3://")) == ("", 3)
+
+
+def test_today_is_that_of_the_camera_s_clock(place: Path) -> None:
+    from datetime import datetime, timedelta
+    from zoneinfo import ZoneInfo
+
+    today = datetime.now(ZoneInfo("Europe/Zurich")).date()
+    lake = Lake(place / "lake")
+    for days in (0, 1, 2):
+        write_walks(lake, f"north/{today - timedelta(days)}/120000.mp4", [IN])
+    assert [row[1] for row in found("--on", "today")] == [f"{today}T12:00:00"]
+    assert [row[1] for row in found("--on", "Yesterday", "--camera", "north")] == [
+        f"{today - timedelta(1)}T12:00:00"
+    ]
 
 
 def test_people_are_found_where_no_analytics_per_video_are(place: Path) -> None:
@@ -275,6 +306,43 @@ def test_refresh_says_what_it_computed(place: Path) -> None:
     assert "zone_visits: 1 rows of 1 days" in output
     assert "heat" not in output
     assert Lake("lake").cameras.pattern == PATTERN
+
+
+def test_refresh_computes_tables_per_video_that_are_missing_or_older(place: Path) -> None:
+    import os
+
+    lake = Lake(place / "lake")
+    shutil.rmtree(place / "lake" / "person_paths")
+    (place / "lake" / "video_summary" / "date=2026-02-04").rename(place / "gone")
+    output = run("refresh", "--lake", "lake")
+    assert output == "person_paths: 3 rows of 3 videos\nvideo_summary: 1 rows of 1 videos\n"
+    assert run("refresh", "--lake", "lake") == "everything is up to date\n"
+    sql = "SELECT people FROM video_summary ORDER BY video"
+    with lake.connect() as connection:
+        assert connection.sql(sql).fetchall() == [(1,), (1,), (1,)]
+    # other results, written by one who computes nothing
+    write_walks(lake, "north/2026-02-04/120000.mp4", [IN, IN], job_id="again")
+    (path,) = (place / "lake" / "person_detections" / "date=2026-02-04").iterdir()
+    times = [path.stat().st_mtime_ns + 1_000_000] * 2
+    os.utime(path, ns=(times[0], times[1]))
+    assert "person_paths" not in run("refresh", "--lake", "lake", "--until", "2026-02-03")
+    output = run("refresh", "--lake", "lake")
+    for counts in ("activity_by_minute: 1", "person_paths: 2", "video_summary: 1"):
+        assert f"{counts} rows of 1 videos" in output
+    assert run("refresh", "--lake", "lake") == "everything is up to date\n"
+    with lake.connect() as connection:
+        assert connection.sql(sql).fetchall() == [(1,), (2,), (1,)]
+
+
+def test_refresh_leaves_a_compacted_lake_alone(place: Path) -> None:
+    from rekognition_dagster.lake.compaction import Day
+
+    lake = Lake(place / "lake")
+    for table in ("person_detections", "person_paths", "video_summary", "activity_by_minute"):
+        day = Day(lake.storage, f"{table}/date=2026-02-03")
+        steps = [day.compact(grace_s=0, quiet_s=0, min_files=1) for _ in range(2)]
+        assert steps == ["staged", "published"]
+        assert run("refresh", "--lake", "lake") == "everything is up to date\n"
 
 
 def test_refresh_takes_the_zones_of_this_folder_and_loses_none_without_a_word(
