@@ -7,7 +7,6 @@ file's folder. It reads the lake's own files only; a damaged one is logged and l
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import io
 import logging
@@ -24,7 +23,7 @@ import pyarrow.parquet as pq
 from rekognition_dagster.errors import LakeError
 from rekognition_dagster.lake import compaction
 from rekognition_dagster.lake.compaction import Day, Staged
-from rekognition_dagster.lake.damage import REMEDY, damaged
+from rekognition_dagster.lake.damage import REMEDY, damaged, name_foreign
 from rekognition_dagster.lake.macros import macros_of
 from rekognition_dagster.lake.names import (
     escaped,
@@ -41,8 +40,6 @@ from rekognition_dagster.lake.tables import ANALYTICS, TABLES
 
 log = logging.getLogger(__name__)
 
-_NAMED = 5
-"""Of foreign files in a table's folder, so many are named."""
 _LISTS_TABLES = re.compile(
     r"\b(show|describe|information_schema|pg_\w+|pragma\w*|duckdb_(views|columns)|query|query_table)\b",
     re.IGNORECASE,
@@ -61,7 +58,7 @@ def everything(storage: Storage, table: str, without: Iterable[str] = ()) -> str
     skipped = set(without)
     files = storage.files(table)
     own = [f for f in files if is_own(f)]
-    _name_foreign(storage.uri(table), tuple(sorted(set(files).difference(own))))
+    name_foreign(storage, table, set(files).difference(own))
     staged = compaction.staged_days(storage, table)
     rest = [f for f in own if f.split("/")[1] not in staged]
     kinds = zip(patterns(table), (is_small, is_compacted, is_day), strict=True)
@@ -75,22 +72,6 @@ def everything(storage: Storage, table: str, without: Iterable[str] = ()) -> str
     for day, merged in staged.items():
         pieces += _staged_day(Day(storage, f"{table}/{day}"), merged, skipped)
     return _union(storage, table, pieces)
-
-
-@functools.lru_cache
-def _name_foreign(table: str, files: tuple[str, ...]) -> None:
-    """Log the files in a table's folder that are not the lake's own; once for each process."""
-    names = [f.partition("/")[2] for f in files]
-    visible = [n for n in names if not n.rpartition("/")[2].startswith(".")]
-    strange = [n for n in visible if not n.endswith(".partial")]
-    if strange:
-        more = f" and {len(strange) - _NAMED} more" if len(strange) > _NAMED else ""
-        log.warning(
-            "%s: %s%s: not written by this package, left out. Move such files elsewhere",
-            table,
-            ", ".join(strange[:_NAMED]),
-            more,
-        )
 
 
 def rows_of(
