@@ -1,4 +1,4 @@
-"""Which videos to analyse: named ones, a folder's, those under a prefix, those of some days."""
+"""Which videos the local engine analyses: named, of a folder, under a prefix, of some days."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rekognition_dagster.errors import ConfigurationError
-from rekognition_dagster.videos import Video, is_video_key
+from rekognition_dagster.videos import LOCAL_SUFFIXES, Video, is_video_key
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class VideoChoice:
             if not folder.is_dir():
                 raise ConfigurationError(f"{folder} is not a folder")
             for path in sorted(folder.rglob("*")):
-                if path.is_file() and is_video_key(path.name):
+                if path.is_file() and is_video_key(path.name, LOCAL_SUFFIXES):
                     yield Video.from_file(path)
         if (prefix := self._prefix) is None:
             return
@@ -100,5 +100,5 @@ class VideoChoice:
         lister = client().get_paginator("list_objects_v2")
         for page in lister.paginate(Bucket=bucket, Prefix=prefix):
             for entry in page.get("Contents", []):
-                if is_video_key(entry["Key"]):
+                if is_video_key(entry["Key"], LOCAL_SUFFIXES):
                     yield Video(bucket, entry["Key"], last_modified=entry["LastModified"])

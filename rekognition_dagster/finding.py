@@ -157,7 +157,7 @@ def _found(lake: Lake, connection: LakeConnection, what: Moments) -> str:
         "label_detections": f"labels_between({camera}, {label}, {window})",
     }
     columns = {
-        "person_detections": "NULL AS place",
+        "person_detections": "NULL::VARCHAR AS place",
         "zone_visits": "zone AS place",
         "line_crossings": "line || ' ' || direction AS place",
         "label_detections": "label AS place",

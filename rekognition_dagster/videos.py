@@ -22,6 +22,12 @@ from rekognition_dagster.keys import KeyPattern
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".m4v"})
 """Keys that end so (in any case) are videos: the containers that the API takes."""
 
+LOCAL_SUFFIXES = VIDEO_SUFFIXES | {
+    *(".3gp", ".asf", ".dv", ".flv", ".m2ts", ".mkv", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv"),
+    *(".qt", ".ts", ".webm", ".wmv"),
+}
+"""Files that end so (in any case) are videos to the local engine."""
+
 DATE_PATTERN = r"(?<!\d)(?P<year>20\d\d)(?P<sep>[-/_]?)(?P<month>\d\d)(?P=sep)(?P<day>\d\d)(?!\d)"
 """Finds the day of recording in a key: ``2026-01-31``, ``2026/01/31`` or ``20260131``."""
 

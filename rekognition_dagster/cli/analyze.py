@@ -259,10 +259,11 @@ def _check_output(output: str) -> None:
 
 
 def _videos_at(text: str) -> Iterator[Video]:
-    from rekognition_dagster.videos import Video, is_video_key
+    from rekognition_dagster.videos import LOCAL_SUFFIXES, Video, is_video_key
 
     bucket, _, key = text.removeprefix("s3://").partition("/")
-    if text.startswith("s3://") and "/" in text[5:] and bucket and not is_video_key(key):
+    is_prefix = "/" in text[5:] and not is_video_key(key, LOCAL_SUFFIXES)
+    if text.startswith("s3://") and bucket and is_prefix:
         yield from _videos_under(text)
         return
     try:
@@ -275,9 +276,13 @@ def _videos_at(text: str) -> Iterator[Video]:
         yield video
         return
     root = Path(video.key)
-    files = [p for p in _files(root) if is_video_key(p.name)]
+    every = list(_files(root))
+    files = [p for p in every if is_video_key(p.name, LOCAL_SUFFIXES)]
     if not files:
         raise ConfigurationError(f"{text}: there is no video in this folder. Check the path")
+    if others := len(every) - len(files):
+        ends = ", ".join(sorted({p.suffix or p.name for p in set(every).difference(files)})[:5])
+        click.echo(f"note: {text}: {others} files are no videos ({ends})", err=True)
     yield from (Video.from_uri(str(p)) for p in files)
 
 

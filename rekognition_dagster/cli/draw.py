@@ -144,15 +144,16 @@ def _with_zones(look: Look, lake: Lake, video: Video, place: str | None) -> Look
     from rekognition_dagster.analytics.zones import read_zones
     from rekognition_dagster.pictures.shapes import counts_of
 
-    if not place and Path("zones.yaml").is_file():
-        place = "zones.yaml"
-    zones = read_zones(place)
+    here = "zones.yaml" if Path("zones.yaml").is_file() else None
+    zones = read_zones(place or here)
     if not zones.shapes:
         return look
     with lake.connect(["videos"], [video]) as connection:
         rows = connection.execute("SELECT camera, recorded_local FROM videos").fetchall()
     camera, at = rows[0] if rows else (None, None)
     ours = zones.of(camera, at)
+    if not ours.shapes and not place:
+        return look
     if not ours.shapes:
         known = ", ".join(sorted({c for s in zones.shapes for c in s.cameras}))
         whose = f"the camera {camera}" if camera else "this video, which has no known camera"

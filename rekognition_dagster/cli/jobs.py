@@ -207,7 +207,10 @@ class _Chosen:
         """The jobs, of which those of other states are left out, or an error where named."""
         has_filters = any(value not in (None, ()) for value in self.filters.values())
         if bool(self.job_ids) == has_filters:
-            raise click.UsageError("name JOB_IDs, or select jobs by --status, --account ...")
+            raise click.UsageError(
+                "name JOB_IDs, or select jobs by --status, --operation, --account, --older-than "
+                "or --newer-than"
+            )
         if has_filters:
             asked = {state.upper() for state in self.filters["states"]}
             if asked and not asked & set(self.states):

@@ -54,6 +54,7 @@ def refresh(
     from rekognition_dagster.cli.query import open_lake
 
     lake = open_lake(url)
+    lake.name_foreign_files()
     setting = os.environ.get("REKOGNITION_DAGSTER_ZONES_SINCE")
     if since is None and setting:
         since = datetime.fromisoformat(setting)

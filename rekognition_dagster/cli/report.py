@@ -96,8 +96,7 @@ def report(
     write_report(made, output)
     for note in made.page.notes:
         click.echo(f"note: {note}", err=True)
-    people, cameras = made.page.totals["people"], len(made.page.cameras)
-    click.echo(f"{output}: {people:,} people at {cameras} cameras, {scope.text}")
+    click.echo(f"{output}: {made.page.summary}, {scope.text}")
 
 
 def _refresh(lake: Lake, zones: str | None, since: date, until: date) -> None:

@@ -31,9 +31,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rekognition_dagster.errors import LakeError
-from rekognition_dagster.lake.damage import damaged
+from rekognition_dagster.lake.damage import damaged, name_foreign
 from rekognition_dagster.lake.lock import locked
-from rekognition_dagster.lake.names import PART, is_small
+from rekognition_dagster.lake.names import PART, is_own, is_small
 from rekognition_dagster.lake.storage import Storage, StoredFile, lake_errors
 from rekognition_dagster.lake.tables import TABLES
 from rekognition_dagster.lake.writer import ROW_GROUP_ROWS, TableWriter
@@ -345,7 +345,9 @@ def due_days(storage: Storage, tables: Iterable[str], min_files: int = MIN_FILES
     """The days for which :meth:`Day.compact` may have something to do, the oldest first."""
     found: set[str] = set()
     for table in tables:
-        small = Counter(f.rpartition("/")[0] for f in storage.files(table) if is_small(f))
+        files = storage.files(table)
+        name_foreign(storage, table, (f for f in files if not is_own(f)))
+        small = Counter(f.rpartition("/")[0] for f in files if is_small(f))
         found.update(folder for folder, count in small.items() if count >= min_files)
         for path in storage.files(f"{FOLDER}/{table}"):
             if path.endswith((".next.json", ".parquet")):

@@ -1,10 +1,13 @@
-"""Damaged files: what is wrong with a Parquet file that cannot be read as one of a table's.
+"""Damaged files: what is wrong with a Parquet file that cannot be read as one of a table's; and
+files in a table's folder that are not the lake's own.
 
 A fault of the storage is an OSError as everywhere; only what is wrong with the file is damage.
 """
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,6 +20,9 @@ from rekognition_dagster.lake.tables import TABLES
 
 REMEDY = "Delete it, then compute or page its video again"
 _AT_ONCE = 16
+_NAMED = 5
+"""Of foreign files in a table's folder, so many are named."""
+log = logging.getLogger(__name__)
 
 
 def damage(storage: Storage, path: str, *, whole: bool = False) -> str | None:
@@ -51,6 +57,33 @@ def damaged(storage: Storage, paths: Iterable[str], *, whole: bool = False) -> d
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         reasons = pool.map(lambda path: damage(storage, path, whole=whole), listed)
         return {path: reason for path, reason in zip(listed, reasons, strict=True) if reason}
+
+
+def name_foreign(storage: Storage, table: str, files: Iterable[str]) -> None:
+    """Log the files in a table's folder that are not the lake's own; once for each process.
+
+    Args:
+        storage: The lake's.
+        table: Its name.
+        files: Their paths; hidden ones, and those that are being written, are not named.
+    """
+    names = sorted(f.partition("/")[2] for f in files)
+    is_named = [not (n.rpartition("/")[2].startswith(".") or n.endswith(".partial")) for n in names]
+    if any(is_named):
+        _log_foreign(
+            storage.uri(table), tuple(n for n, it in zip(names, is_named, strict=True) if it)
+        )
+
+
+@functools.lru_cache
+def _log_foreign(table: str, names: tuple[str, ...]) -> None:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    log.warning(
+        "%s: %s%s: not written by this package, left out. Move such files elsewhere",
+        table,
+        ", ".join(names[:_NAMED]),
+        more,
+    )
 
 
 def _damage_of(source: pa.NativeFile, path: str, whole: bool) -> str | None:

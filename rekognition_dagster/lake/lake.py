@@ -25,8 +25,9 @@ from rekognition_dagster.errors import LakeError
 from rekognition_dagster.lake import cameras, compaction
 from rekognition_dagster.lake.cameras import Cameras
 from rekognition_dagster.lake.compaction import Rows
+from rekognition_dagster.lake.damage import name_foreign
 from rekognition_dagster.lake.lock import locked
-from rekognition_dagster.lake.names import DAY, REGISTRY, is_day, schema_path
+from rekognition_dagster.lake.names import DAY, REGISTRY, is_day, is_own, schema_path
 from rekognition_dagster.lake.storage import Storage, lake_errors
 from rekognition_dagster.lake.tables import ANALYTICS, JOBS, TABLES, VIDEOS
 from rekognition_dagster.lake.writer import TableWriter
@@ -369,6 +370,13 @@ class Lake:
         registered = [path.stem for path in there if path.suffix == ".parquet"]
         standard = set(ANALYTICS).intersection(self.storage.folders())
         return [*TABLES, *sorted({*registered, *standard} - set(TABLES))]
+
+    def name_foreign_files(self) -> None:
+        """Log the files in tables' folders that are not the lake's own."""
+        with lake_errors(self.storage, "", "read"):
+            for table in self.tables():
+                files = self.storage.files(table)
+                name_foreign(self.storage, table, (f for f in files if not is_own(f)))
 
     def connect(
         self, tables: Iterable[str] | None = None, videos: Sequence[Video] | None = None

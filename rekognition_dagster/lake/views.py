@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from rekognition_dagster.errors import LakeError
 from rekognition_dagster.lake import compaction
 from rekognition_dagster.lake.compaction import Day, Staged
-from rekognition_dagster.lake.damage import REMEDY, damaged
+from rekognition_dagster.lake.damage import REMEDY, damaged, name_foreign
 from rekognition_dagster.lake.macros import macros_of
 from rekognition_dagster.lake.names import (
     escaped,
@@ -58,6 +58,7 @@ def everything(storage: Storage, table: str, without: Iterable[str] = ()) -> str
     skipped = set(without)
     files = storage.files(table)
     own = [f for f in files if is_own(f)]
+    name_foreign(storage, table, set(files).difference(own))
     staged = compaction.staged_days(storage, table)
     rest = [f for f in own if f.split("/")[1] not in staged]
     kinds = zip(patterns(table), (is_small, is_compacted, is_day), strict=True)

@@ -132,19 +132,20 @@ def _metadata(lake: Lake, day: date, report: "Report") -> dict[str, Any]:
 
 
 def _head(report: "Report") -> str:
-    from rekognition_dagster.report.page import plain_markdown
+    from rekognition_dagster.report.facts import NO_CAMERA
+    from rekognition_dagster.report.page import counted, plain_markdown
 
     page, total = report.page, report.page.totals
     lines = [
-        f"**{total['people']:,} people** at {total['cameras']} cameras",
+        f"**{page.summary}**",
         "",
         "| camera | people | most at once |",
         "| --- | --- | --- |",
     ]
     for row in page.facts.cameras[:8]:
-        name = plain_markdown(row["camera"] or "no camera known")
+        name = plain_markdown(row["camera"] or NO_CAMERA)
         lines.append(f"| {name} | {row['people']:,} | {row['most']} |")
     if (busiest := total["busiest"]) is not None:
         when: datetime = busiest["at_local"]
-        lines += ["", f"Busiest: {busiest['people']} people, {when:%H:%M:%S}"]
+        lines += ["", f"Busiest: {counted(busiest['people'], 'person', 'people')}, {when:%H:%M:%S}"]
     return "\n".join(lines)

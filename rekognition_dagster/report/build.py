@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rekognition_dagster.errors import ConfigurationError, VideoError
 from rekognition_dagster.outputs import new_file
 from rekognition_dagster.report import charts
-from rekognition_dagster.report.facts import Facts, Row, Scope, ask_heat, gather
+from rekognition_dagster.report.facts import NO_CAMERA, Facts, Row, Scope, ask_heat, gather
 from rekognition_dagster.report.page import CameraPart, Moment, Page, Picture
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def heat_pictures(lake: Lake, day: date, most: int = 3) -> dict[str, Picture]:
     by_camera = _of(ask_heat(lake, Scope(day, day)))
     busiest = sorted(by_camera, key=lambda c: -sum(r["person_seconds"] for r in by_camera[c]))
     return {
-        camera or "no camera known": stills.picture(stills.heat_map(by_camera[camera], None))
+        camera or NO_CAMERA: stills.picture(stills.heat_map(by_camera[camera], None))
         for camera in busiest[:most]
     }
 
@@ -137,7 +137,7 @@ def _camera(
     films: _Films,
     shown: set[tuple[str, int]],
 ) -> CameraPart:
-    part = CameraPart(totals["camera"] or "no camera known", totals)
+    part = CameraPart(totals["camera"] or NO_CAMERA, totals)
     part.charts.append(charts.by_hour(own["by_hour"]))
     if own["minutes"]:
         part.charts.append(charts.occupancy(own["minutes"]))

@@ -11,10 +11,13 @@ from typing import Any
 
 import altair as alt
 
-from rekognition_dagster.report.facts import Row, dwell_bins
+from rekognition_dagster.report.facts import NO_CAMERA, Row, dwell_bins
 
 _WIDTH, _HEIGHT = 300, 120
 _ROW_HEIGHT = 16
+_PADDING = {"left": 2, "top": 2, "right": 2, "bottom": 2}
+_NAMES_LEFT = 24
+"""Beside names: the reader's font may be wider than the one that the chart is laid out with."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def cameras_by_hour(rows: Sequence[Row]) -> Chart:
             legend=alt.Legend(orient="bottom", title="people", symbolType="square"),
         ),
     )  # fmt: skip
-    return _made("Cameras by hour", chart, rows)
+    return _made("Cameras by hour", chart, rows, _NAMES_LEFT)
 
 
 def occupancy(rows: Sequence[Row]) -> Chart:
@@ -111,7 +114,7 @@ def labels(rows: Sequence[Row]) -> Chart:
         x=alt.X("seconds:Q", title="seconds in view", axis=alt.Axis(tickCount=4)),
         y=alt.Y("label:N", title=None, sort=None, axis=alt.Axis(labelLimit=110)),
     )  # fmt: skip
-    return _made("Labels", chart, rows)
+    return _made("Labels", chart, rows, _NAMES_LEFT)
 
 
 def _chart(rows: Sequence[Row], height: int = _HEIGHT) -> alt.Chart:
@@ -124,7 +127,7 @@ def _plain(value: Any) -> Any:
 
 
 def _name(camera: str | None) -> str:
-    return "no camera known" if camera is None else camera
+    return NO_CAMERA if camera is None else camera
 
 
 def _hours() -> alt.X:
@@ -143,11 +146,11 @@ def _facet(name: str) -> alt.Row:
     return alt.Row(f"{name}:N", title=None, header=header)
 
 
-def _made(title: str, chart: Any, rows: Sequence[Row]) -> Chart:
+def _made(title: str, chart: Any, rows: Sequence[Row], left: int = 2) -> Chart:
     import vl_convert
 
     spec = (
-        chart.configure(background="transparent", padding=2, **_marks())
+        chart.configure(background="transparent", padding={**_PADDING, "left": left}, **_marks())
         .configure_view(stroke=None)
         .configure_axis(
             labelColor="var(--muted)",

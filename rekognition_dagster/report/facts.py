@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rekognition_dagster.lake.views import LakeConnection
 
 Row = Mapping[str, Any]
+NO_CAMERA = "no camera known"
+"""The name of the videos whose camera is not known."""
 TREND_DAYS = 14
 MOMENTS_PER_CAMERA = 3
 _DWELL_EDGES = (5, 10, 30, 60, 120, 300, 600, 1800)
@@ -80,6 +82,7 @@ class Facts:
         faces: Faces by camera; None where not asked for or not there.
         labels: The most frequent labels; likewise.
         missing: Videos whose people are not known, or not all, and why.
+        damaged: Files of the lake that are left out, and why.
         silent: Cameras that recorded in the two weeks before and not now.
         notes: What the lake lacks for this report.
     """
@@ -96,6 +99,7 @@ class Facts:
     faces: list[Row] | None = None
     labels: list[Row] | None = None
     missing: list[Row] = field(default_factory=list)
+    damaged: list[Row] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -131,6 +135,10 @@ def gather(lake: Lake, scope: Scope) -> Facts:
         if scope.labels:
             facts.labels = _found(ask, _LABELS, LABEL_DETECTION, facts.notes)
         facts.missing = ask(_MISSING)
+        facts.damaged = [
+            {"file": lake.storage.uri(path), "reason": reason}
+            for path, reason in sorted(connection.damaged.items())
+        ]
     return facts
 
 
@@ -148,6 +156,13 @@ def _note_what_is_no_part(ask: _Ask, notes: list[str]) -> None:
         there = f"; there are recordings from {first} to {last}" if first else ""
         when = ask.scope.text
         notes.append(f"Nothing was recorded on {when}{there}.")
+        ((guessed, example),) = (tuple(row.values()) for row in ask(_BY_LAST_CHANGE))
+        if guessed:
+            notes.append(
+                f"The time of {guessed} video{'s' * (guessed > 1)} was taken from the file's last "
+                f"change, e.g. of {example}: camera_pattern in the configuration (or "
+                "REKOGNITION_DAGSTER_CAMERA_PATTERN) takes it from the name."
+            )
 
 
 def _found(ask: _Ask, sql: str, operation: Operation, notes: list[str]) -> list[Row] | None:
@@ -406,11 +421,17 @@ _UNDATED = f"""
 SELECT count(*) AS videos, min(video) AS example FROM videos
 WHERE {_OF} AND recorded_local IS NULL
 """
+_BY_LAST_CHANGE = f"""
+SELECT count(*) AS videos, min(video) AS example FROM videos
+WHERE {_OF} AND recorded_at_source = 'modified'
+"""
 _FACES = f"""
-SELECT v.camera, count(*) AS faces, count(DISTINCT v.video) AS videos
+SELECT coalesce(v.camera, '{NO_CAMERA}') AS camera,
+    count(*) AS faces,
+    count(DISTINCT v.video) AS videos
 FROM face_detections AS f
 JOIN ({_VIDEOS}) AS v ON v.video = f.video
-GROUP BY ALL ORDER BY faces DESC, camera
+GROUP BY ALL ORDER BY faces DESC, 1
 """
 _LABELS = f"""
 SELECT l.name AS label, count(DISTINCT (l.video, l.timestamp_ms // 1000)) AS seconds,
@@ -427,7 +448,9 @@ WITH latest AS (
         ORDER BY coalesce(completed_at, started_at) DESC NULLS LAST, job_id
     ) = 1
 )
-SELECT v.camera, v.video, coalesce(j.operation, 'person_tracking') AS operation,
+SELECT coalesce(v.camera, '{NO_CAMERA}') AS camera,
+    v.video,
+    coalesce(j.operation, 'person_tracking') AS operation,
     CASE
         WHEN j.status IS NULL THEN 'not analyzed'
         WHEN j.status <> 'SUCCEEDED' THEN lower(j.status) || coalesce(': ' || j.status_message, '')

@@ -127,6 +127,13 @@ class Page:
     blur: str | None = None
 
     @property
+    def summary(self) -> str:
+        """People and cameras in words."""
+        total = self.totals
+        cameras = counted(total["cameras"], "camera", "cameras")
+        return f"{counted(total['people'], 'person', 'people')} at {cameras}"
+
+    @property
     def totals(self) -> dict[str, Any]:
         """Sums over the cameras."""
         rows = self.facts.cameras
@@ -153,7 +160,7 @@ class Page:
             lstrip_blocks=True,
         )
         environment.filters |= {
-            "people": lambda n: f"{n:,} {'person' if n == 1 else 'people'}",
+            "people": lambda n: counted(n, "person", "people"),
             "whole": lambda n: f"{n:,.0f}",
             "percent": lambda n: "unknown" if n is None else f"{100 * n:.0f} %",
             "length": duration,
@@ -166,6 +173,11 @@ class Page:
         return environment.get_template("page.html").render(
             page=self, facts=self.facts, scope=self.scope, most_rows=_MOST_TABLE_ROWS
         )
+
+
+def counted(number: int, one: str, several: str) -> str:
+    """A number with its noun."""
+    return f"{number:,} {one if number == 1 else several}"
 
 
 def plain_markdown(text: str) -> str:

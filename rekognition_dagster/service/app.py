@@ -16,7 +16,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -26,6 +27,7 @@ from starlette.routing import Route
 from rekognition_dagster.service import signing
 from rekognition_dagster.service.connection import TRUST
 from rekognition_dagster.service.credentials import ANYONE, Credentials
+from rekognition_dagster.service.faults import reason_of
 from rekognition_dagster.service.jobs import Jobs
 from rekognition_dagster.service.limits import Admission, Throughput
 from rekognition_dagster.service.metrics import Metrics, alerts_of
@@ -48,6 +50,8 @@ MAX_HEADERS = 100
 BODY_TIMEOUT_S = 20.0
 _ALERTS_S = 1.0
 """Seconds that the database has for the alerts in ``/ready``."""
+_DATABASE_FAULTS = (InterfaceError, OperationalError, PoolTimeoutError)
+"""What is wrong with the database rather than with a statement."""
 _UNSERVED = "docs/api.md#operations-that-are-not-served"
 
 
@@ -142,14 +146,24 @@ class _Api:
             return Response(status_code=400)
         except ApiError as error:
             code, content, status = error.code, error_body(error, request_id), error.status
-        except Exception:
-            log.exception("request failed", extra={"request_id": request_id, "operation": name})
-            error = ApiError("InternalServerError", f"Internal error, logged under {request_id}")
+        except Exception as failure:
+            error = self._failed(failure, request_id, name)
             code, content, status = error.code, error_body(error, request_id), error.status
         served = name if name in self.jobs.calls else "other"
         self.observe(served, code, time.monotonic() - began)
         headers = {"x-amzn-RequestId": request_id, **getattr(content, "headers", {})}
         return Response(content, status, headers, CONTENT_TYPE)
+
+    def _failed(self, failure: Exception, request_id: str, name: str) -> ApiError:
+        """Log what went wrong, in one line where the database is at fault, and what is answered."""
+        about = {"request_id": request_id, "operation": name}
+        if not isinstance(failure, _DATABASE_FAULTS):
+            log.error("request failed", extra=about, exc_info=failure)
+            return ApiError("InternalServerError", f"Internal error, logged under {request_id}")
+        log.warning("database not available", extra={**about, "error": _first_line(failure)})
+        self.jobs.health.failed("database", reason_of(failure))
+        said = f"The service's database did not work; try again. Logged under {request_id}"
+        return ApiError("InternalServerError", said)
 
     async def _call(self, request: Request, name: str) -> bytes:
         """Check who calls, then do it: a stranger costs little, and holds no place."""
@@ -183,6 +197,11 @@ class _Api:
         return ApiError(
             "UnknownOperationException", f"{asked}; served are {served}. See {_UNSERVED}"
         )
+
+
+def _first_line(failure: Exception) -> str:
+    """What the database's driver says, without the statement."""
+    return str(getattr(failure, "orig", None) or failure).split("\n")[0]
 
 
 def _headers(request: Request) -> dict[str, str]:

@@ -113,11 +113,13 @@ def part_of(error: BaseException) -> Part | None:
 
 def reason_of(error: BaseException) -> str:
     """Return why a part is at fault, for operators: no path, no address, no video, no statement."""
-    from botocore.exceptions import ClientError
+    from botocore.exceptions import ClientError, HTTPClientError
 
     for cause in _causes(error):
         if isinstance(cause, ClientError):
             return f"{_code(cause)} from S3"
+        if isinstance(cause, HTTPClientError):
+            return f"S3 does not respond ({type(cause).__name__})"
         if isinstance(cause, OSError) and cause.errno is not None and cause.strerror:
             return cause.strerror
     return type(error).__name__

@@ -11,7 +11,6 @@ from typing import Any
 from rekognition_dagster.operations import OPERATIONS, TIMESTAMP, Operation
 from rekognition_dagster.service import tokens
 from rekognition_dagster.service.credentials import Principal
-from rekognition_dagster.service.faults import reason_of
 from rekognition_dagster.service.health import Health
 from rekognition_dagster.service.objects import S3FaultError, configured_region, object_size
 from rekognition_dagster.service.protocol import (
@@ -163,7 +162,7 @@ class Jobs:
             size = object_size(reference)
         except S3FaultError as error:
             log.warning("S3 not available", extra={"video": uri, "error": error.__cause__ or error})
-            self.health.failed("s3", reason_of(error.__cause__ or error), reference)
+            self.health.failed("s3", str(error), reference)
             raise ApiError(
                 "InternalServerError", f"S3 did not answer when asked for {uri}; try again"
             ) from error

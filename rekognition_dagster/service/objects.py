@@ -10,7 +10,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 from typing import Any
 
-from rekognition_dagster.service.faults import part_of
+from rekognition_dagster.service.faults import part_of, reason_of
 from rekognition_dagster.service.protocol import ApiError
 
 LOOK_S = 6.0
@@ -21,7 +21,7 @@ _LOOKS_AT_ONCE = 16
 
 
 class S3FaultError(Exception):
-    """S3 did not answer, or with a fault of its own."""
+    """S3 did not answer, or with a fault of its own; the text says so to operators."""
 
 
 @functools.cache
@@ -79,10 +79,10 @@ def object_size(reference: dict[str, str]) -> int:
         # resolved, credentials that do not come.
         return _looks().submit(_size, reference).result(LOOK_S)
     except FutureTimeoutError:
-        raise S3FaultError(f"no answer in {LOOK_S:g} s") from None
+        raise S3FaultError(f"S3 does not respond within {LOOK_S:g} s") from None
     except (ClientError, BotoCoreError) as error:
         if part_of(error) == "s3":
-            raise S3FaultError from error
+            raise S3FaultError(reason_of(error)) from error
         status = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         raise ApiError(
             "InvalidS3ObjectException",

@@ -184,6 +184,22 @@ def test_a_damaged_copy_does_not_replace_results_that_are_good(
     assert files(tmp_path / "lake") == before
 
 
+def test_a_folder_gives_every_container_that_the_engine_reads(
+    command: Command, clip: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "archive").mkdir()
+    names = ["a.mp4", "b.MKV", "c.ts", "d.webm", "e.mpg"]
+    for name in names:
+        (tmp_path / "archive" / name).write_bytes(clip.read_bytes())
+    for name in ("notes.txt", "cover.jpg", "more.txt"):
+        (tmp_path / "archive" / name).write_bytes(b"x")
+    result = command("analyze", "archive", *PEOPLE)
+    assert result.exit_code == 0, result.output
+    assert "note: archive: 3 files are no videos (.jpg, .txt)" in result.stderr
+    found = rows(tmp_path / "lake", "SELECT video FROM jobs ORDER BY 1")
+    assert [Path(video).name for (video,) in found] == names
+
+
 def test_folders_that_link_to_each_other_are_searched_once(
     command: Command, clip: Path, tmp_path: Path
 ) -> None:

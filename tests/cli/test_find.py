@@ -80,6 +80,11 @@ def test_who_was_in_a_zone_when(place: Path) -> None:
     assert found("--zone", "counter", "--since", "2026-02-04") == [SECOND]
 
 
+def test_a_table_without_a_place_names_no_type_null(place: Path) -> None:
+    assert "null" not in run("find", "--lake", "lake").splitlines()[2]
+    assert "null" not in run("query", "--lake", "lake", "SELECT 1 AS a").lower()
+
+
 def test_who_crossed_a_line_and_who_was_there_at_all(place: Path) -> None:
     crossed = ("north", "2026-02-03T13:59:57", "door in", 0, "00:02")
     assert found("--crossed", "in", "--on", "2026-02-03") == [crossed]

@@ -188,7 +188,7 @@ def test_mistakes_are_one_line(store, command, tmp_path):
     assert_told(command("jobs", "cancel", "--store", "service"), "name JOB_IDs", status=2)
     assert_told(
         command("jobs", "purge", "ab", "--status", "failed", "--store", "service"),
-        "name JOB_IDs, or",
+        "select jobs by --status, --operation, --account, --older-than or --newer-than. See",
         status=2,
     )
     assert_told(command("jobs", "list", "--older-than", "soon"), "no age", status=2)

@@ -179,6 +179,29 @@ def videos_in(lake: Lake, table: str = "person_detections") -> list[str]:
 MANY = [Video("cameras", f"2026-01-31/{i:02}.mp4") for i in range(10)]
 
 
+def test_files_that_are_not_the_lakes_are_named_once(
+    lake: Lake, caplog: pytest.LogCaptureFixture
+) -> None:
+    persons(lake, MANY[:2])
+    put(lake, f"{FOLDER}/bad.parquet")
+    put(lake, "person_detections/empty.parquet")
+    put(lake, f"{FOLDER}/.hidden.parquet")
+
+    def warnings() -> list[str]:
+        return [r.getMessage() for r in caplog.records if r.name.startswith("rekognition_dagster")]
+
+    with lake.connect() as connection:
+        connection.sql("SELECT 1")
+        assert warnings() == []
+    assert len(videos_in(lake)) == 2
+    assert len(videos_in(lake)) == 2
+    (message,) = warnings()
+    assert message == (
+        f"{lake.url}/person_detections: date=2026-01-31/bad.parquet, empty.parquet: not written by "
+        "this package, left out. Move such files elsewhere"
+    )
+
+
 def test_folders_and_files_that_are_not_the_lakes_are_neither_read_nor_touched(lake: Lake) -> None:
     persons(lake, MANY)
     for path in NOT_OURS:

@@ -117,13 +117,12 @@ def test_a_copy_begins_with_a_first_keyframe_that_comes_late(
 
 
 def test_pictures_that_mp4_refuses_are_a_fault_of_the_video(tmp_path: Path) -> None:
-    path = tmp_path / "clip.mp4"
+    too_high = np.zeros((20_000, 16, 3), np.uint8)
     with (
         pytest.raises(VideoError, match=r"^v.mp4: cannot be written as MP4 .*Convert it to H.264"),
-        new_video(path, "v.mp4") as container,
+        new_video(tmp_path / "clip.mp4", "v.mp4") as container,
     ):
-        encoder = Encoder(container)
-        encoder.write(np.zeros((20_000, 16, 3), np.uint8), 0)  # higher than H.264 goes
+        Encoder(container).write(too_high, 0)
     assert list(tmp_path.iterdir()) == []
 
 

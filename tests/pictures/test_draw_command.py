@@ -46,6 +46,8 @@ def test_a_video_is_analyzed_once_and_drawn_with_zones(place: Path) -> None:
         "it has some of north" in third.stderr
     )
     assert cv2.imread("sheet.png") is not None
+    unasked = run("draw", "street.mp4", "-o", "sheet.png")
+    assert "note: " not in unasked.stderr
     (place / "zones.yaml").unlink()
     for output in ("late.png", "late.mp4"):
         late = run("draw", "street.mp4", "--from", "2", "-o", output)

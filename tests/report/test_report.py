@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import re
-from datetime import date
+import resource
+import signal
+from datetime import date, datetime
 from html import unescape
 from pathlib import Path
 from urllib.parse import unquote
@@ -16,11 +18,13 @@ from report.conftest import DAY, ODD
 from walks import compute, rows, straight, walked, write_walks
 
 from rekognition_dagster.cli import main
-from rekognition_dagster.errors import ConfigurationError
+from rekognition_dagster.errors import ConfigurationError, OutputError
 from rekognition_dagster.lake import Lake
-from rekognition_dagster.report import Scope, build_report
+from rekognition_dagster.lake.cameras import Cameras
+from rekognition_dagster.report import Scope, build_report, write_report
 from rekognition_dagster.report.build import heat_pictures
 from rekognition_dagster.report.facts import dwell_bins, recorded_days
+from rekognition_dagster.videos import Video
 
 
 def tables_of(html: str) -> dict[str, list[list[str]]]:
@@ -73,6 +77,67 @@ def test_what_is_missing_is_said(day: Lake) -> None:
     ]
     assert facts.silent == ["west"]
     assert any("face_detection has not been run" in note for note in facts.notes)
+
+
+def test_damaged_files_of_the_lake_are_on_the_page(tmp_path: Path) -> None:
+    lake = walked(tmp_path)
+    for hour in ("09", "10"):
+        walk = [straight((0, 0.1, 0.5), (9, 0.9, 0.5))]
+        write_walks(lake, f"north/2026-02-03/{hour}0000.mp4", walk)
+    compute(lake)
+    (path, *_) = lake.storage.files("videos")
+    lake.storage.write(path, b"no Parquet")
+    report = build_report(lake, Scope(DAY, DAY), pictures=False)
+    (row,) = report.page.facts.damaged
+    assert row["file"] == lake.storage.uri(path)
+    assert row["file"] in report.html
+    assert "no Parquet file" in report.html
+
+
+def test_times_of_files_are_named_where_a_day_is_empty(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    video = Video("cameras", "d/2026-11-24/a.mp4", last_modified=datetime(2026, 11, 26, 9))
+    lake.write_video(video, {"duration_ms": 1000})
+    when = date(2026, 11, 24)
+    notes = " ".join(build_report(lake, Scope(when, when), pictures=False).page.notes)
+    assert "there are recordings from 2026-11-26" in notes
+    assert "The time of 1 video was taken from the file's last change" in notes
+    assert "camera_pattern in the configuration" in notes
+
+
+def test_videos_without_a_camera_have_a_name_and_one_is_singular(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake(tmp_path / "lake", cameras=Cameras(None, {}, "UTC"))
+    at = datetime(2026, 2, 3, 9)
+    for key in ("a.mp4", "b.mp4"):
+        video = Video("cameras", key, etag="e", last_modified=at)
+        lake.write_video(video, {"duration_ms": 9000})
+        with lake.writer("face_detections", video) as writer:
+            writer.write([{"video": video.uri, "timestamp_ms": 0}])
+    report = build_report(lake, Scope(DAY, DAY, faces=True), pictures=False)
+    assert report.page.facts.faces == [{"camera": "no camera known", "faces": 2, "videos": 2}]
+    assert {row["camera"] for row in report.page.facts.missing} == {"no camera known"}
+    lone = walked(tmp_path / "lone")
+    write_walks(lone, "north/2026-02-03/090000.mp4", [straight((0, 0.1, 0.5), (9, 0.9, 0.5))])
+    compute(lone)
+    monkeypatch.chdir(tmp_path)
+    made = CliRunner().invoke(main, ["report", "--lake", lone.url, "--no-pictures"])
+    assert "report.html: 1 person at 1 camera, Tuesday, 03 February 2026" in made.stdout
+
+
+def test_a_full_disk_is_named_with_the_file(day: Lake, tmp_path: Path) -> None:
+    report = build_report(day, Scope(DAY, DAY), pictures=False)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"r.html cannot be written: File too large"):
+            write_report(report, tmp_path / "r.html")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_names_are_text_whatever_they_hold(day: Lake) -> None:

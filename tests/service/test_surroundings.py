@@ -84,6 +84,7 @@ def test_an_s3_that_hangs_holds_a_start_for_less_than_ten_seconds(cloud, make_se
         assert (code, status) == ("InternalServerError", 500)
     assert waits[0] < 10
     assert max(waits[1:]) < 2, "that S3 hangs is found out once"
+    assert "S3 does not respond" in not_ready(service, "s3")
 
 
 @pytest.fixture
@@ -127,6 +128,24 @@ def test_a_place_for_videos_that_disappears_delays_jobs(cloud, make_service):
     jobs = start(cloud, service, 2)
     scratch.unlink()
     all_succeed(service, jobs)
+
+
+def test_a_full_disk_of_the_store_is_one_line_and_an_answer(cloud, make_service, small_disk):
+    service = make_service(store=str(small_disk / "store"), workers=0)
+    video = cloud.video()
+    free = shutil.disk_usage(small_disk).free
+    (small_disk / "filler").write_bytes(bytes(free - free % 4096))
+    answers = [refused(service.client().start_face_detection, Video=video) for _ in range(3)]
+    for code, message, status in answers:
+        assert (code, status) == ("InternalServerError", 500)
+        assert message.startswith("The service's database did not work; try again. Logged under ")
+    logged = service.logged()
+    assert "database or disk is full" in logged
+    assert "Traceback" not in logged
+    assert logged.count("database not available") == 3
+    (small_disk / "filler").unlink()
+    until(lambda: service.status("/ready") == 200)
+    service.client().start_face_detection(Video=video)
 
 
 def test_a_disk_that_fills_during_an_analysis_delays_its_job(cloud, make_service, tmp_path):
