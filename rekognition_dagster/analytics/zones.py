@@ -291,8 +291,8 @@ class _Reader:
             *self._shapes(members.get("lines"), "line", whose, settle, facts),
         ]
         plane = members.get("ground")
-        is_empty = plane is None or _is_null(plane)
-        return shapes, None if is_empty else self._ground(plane, whose, facts)
+        ground = None if plane is None or _is_null(plane) else self._ground(plane, whose, facts)
+        return shapes, ground
 
     def _shapes(
         self, node: _YamlNode | None, kind: Any, whose: str, settle: float, facts: Any

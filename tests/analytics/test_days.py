@@ -132,8 +132,8 @@ def test_person_seconds_are_the_same_in_every_table(tmp_path: Path, key: str, ga
     for file in (f"{key}", f"{key}.250"):  # the second one begins within a half second
         write_walks(lake, f"north/2026-01-31/{file}.mp4", people, duration_s=120)
     write_walks(lake, "south/2026-01-31/235800.mp4", people, duration_s=120)
-    facts = {"container_created_at": datetime(2026, 1, 31, 22, 59, 12, 345000, timezone.utc)}
-    write_walks(lake, "a.mp4", people, duration_s=120, **facts)
+    created = datetime(2026, 1, 31, 22, 59, 12, 345000, timezone.utc)
+    write_walks(lake, "a.mp4", people, duration_s=120, container_created_at=created)
     compute(lake, f"gap: {gap}")
     by_table = {
         table: rows(
