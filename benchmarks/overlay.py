@@ -77,7 +77,7 @@ def write_people(lake: Lake, video: Video, frames: int) -> None:
 
 def transcode(source: Path, output: Path) -> None:
     """Decode and encode, nothing between."""
-    with av.open(str(source)) as container, new_video(output) as target:
+    with av.open(str(source)) as container, new_video(output, "overlay") as target:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         out = target.add_stream("libx264", rate=1000, options=OPTIONS)
