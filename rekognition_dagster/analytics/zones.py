@@ -54,7 +54,7 @@ class Shape:
     directions: tuple[str, str] = ("to left", "to right")
     since: datetime | None = None
     until: datetime | None = None
-    line: int = field(default=0, compare=False)
+    line: int = field(default=0, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Ground:
     kind: ClassVar[Literal["ground"]] = "ground"
     since: datetime | None = None
     until: datetime | None = None
-    line: int = field(default=0, compare=False)
+    line: int = field(default=0, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
