@@ -66,7 +66,10 @@ def test_one_run_computes_all_days_and_then_only_those_of_changed_zones(
         ("south", "2026-01-31"),
     ]
     assert watched.run_requested("days_refresh") == []
-    Path(str(watched.settings.zones)).write_text(ZONES.format(camera="south"))
+    zones = Path(str(watched.settings.zones))
+    zones.write_text(f"# A comment.\n{zones.read_text()}")
+    assert watched.run_requested("days_refresh") == []
+    zones.write_text(ZONES.format(camera="south"))
     watched.set(zones_since="2026-01-31")
     (run,) = watched.run_requested("days_refresh")
     assert run.success
