@@ -129,7 +129,7 @@ def analyze_into_lake(
             except VideoError as error:
                 if not error.rows_kept or any(_has_succeeded(video, o, lake) for o in jobs):
                     raise
-                damage = error  # leaving the block normally keeps the rows
+                damage, metadata = error, error.metadata  # leaving the block keeps the rows
             except OSError as error:  # what the lake's own disk says comes as LakeError
                 raise VideoError(
                     video.uri,

@@ -6,7 +6,10 @@ escapes is a bug and keeps its traceback.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rekognition_dagster.engine.metadata import VideoMetadata
 
 
 class RekognitionDagsterError(Exception):
@@ -40,10 +43,19 @@ class VideoError(RekognitionDagsterError):
         reason: What is wrong with it.
         remedy: What the user can do, as one imperative sentence.
         rows_kept: Rows that had been produced before the video turned out to be bad.
+        metadata: What is known of the video beside these rows.
     """
 
-    def __init__(self, video: str, reason: str, remedy: str = "", rows_kept: int = 0):
-        self.video, self.reason, self.remedy, self.rows_kept = video, reason, remedy, rows_kept
+    def __init__(
+        self,
+        video: str,
+        reason: str,
+        remedy: str = "",
+        rows_kept: int = 0,
+        metadata: VideoMetadata | None = None,
+    ):
+        self.video, self.reason, self.remedy = video, reason, remedy
+        self.rows_kept, self.metadata = rows_kept, metadata
         super().__init__(
             ": ".join(filter(None, (video, reason))) + (f". {remedy}" if remedy else "")
         )

@@ -109,6 +109,7 @@ class Operation:
         highlights: A SELECT with a row a video of ``videos``: what people want to know of its rows.
             Each column is shown under its name; one that ends in ``_ms`` as a time.
         request_members: Members of the Start request that change the results.
+        ordered_members: Those that are lists whose order counts.
         always: Those that each Start needs, with the values that the pipeline sends.
         defaults: What an absent member means.
         sort_by: Sent as ``SortBy`` with each Get, where the API has it.
@@ -133,6 +134,7 @@ class Operation:
     expected: tuple[str, str] | None = field(default=None, repr=False)
     highlights: str | None = field(default=None, repr=False)
     request_members: tuple[str, ...] = ()
+    ordered_members: tuple[str, ...] = ()
     always: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
     defaults: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
     sort_by: str | None = None
@@ -426,6 +428,7 @@ SEGMENT_DETECTION = Operation(
         FROM videos v LEFT JOIN segment_detections s USING (video) GROUP BY v.video
     """,
     request_members=("SegmentTypes", "Filters"),
+    ordered_members=("SegmentTypes",),  # segments are sorted by it
     always={"SegmentTypes": ["TECHNICAL_CUE", "SHOT"]},
     defaults={
         "Filters": {

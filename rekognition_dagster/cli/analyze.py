@@ -282,7 +282,7 @@ def _videos_at(text: str) -> Iterator[Video]:
         raise ConfigurationError(f"{text}: there is no video in this folder. Check the path")
     if others := len(every) - len(files):
         ends = ", ".join(sorted({p.suffix or p.name for p in set(every).difference(files)})[:5])
-        click.echo(f"note: {text}: {others} files are no videos ({ends})", err=True)
+        click.echo(f"note: {text}: files that are no videos: {others} ({ends})", err=True)
     yield from (Video.from_uri(str(p)) for p in files)
 
 

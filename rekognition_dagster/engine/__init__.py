@@ -184,6 +184,18 @@ def read_metadata(source: str | Path, video: str | None = None) -> VideoMetadata
         return opened.metadata
 
 
+def read_pauses_ms(source: str | Path) -> float:
+    """How long pauses of over ten seconds between a video's pictures are in all.
+
+    Reads the file as far as it can be read, and decodes nothing.
+    """
+    try:
+        from rekognition_dagster.engine import decode
+    except ImportError as error:
+        raise _missing(error) from error
+    return decode.pauses_ms(source)
+
+
 def _missing(error: ImportError) -> ModelError:
     return ModelError(
         f"the engine needs {error.name or error}, which is not installed. "

@@ -6,6 +6,7 @@ be decoded is handed out, and the end of the iteration says what was wrong.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import queue
@@ -143,6 +144,10 @@ def open_video(source: str | Path, video: str | None = None) -> Iterator[OpenVid
         ) from error
     with container:
         yield OpenVideo(container, name, Path(source))
+
+
+PAUSE_MS = 10_000
+"""More between two pictures is a pause."""
 
 
 def open_container(source: str | Path) -> Any:
@@ -609,3 +614,27 @@ def depth_for(metadata: VideoMetadata) -> int:
     """How many frames to decode ahead, so that large pictures do not fill the memory."""
     frame_bytes = max(1, metadata.width * metadata.height * 2)
     return max(2, min(_MAX_AHEAD, _BYTES_AHEAD // frame_bytes))
+
+
+def pauses_ms(source: str | Path) -> float:
+    """Return how long pauses of over ten seconds between a video's pictures are in all.
+
+    Reads the file as far as it can be read, and decodes nothing.
+    """
+    total, last = 0.0, None
+    with (
+        contextlib.suppress(av.error.FFmpegError, OSError, ValueError),
+        open_container(source) as container,
+    ):
+        stream = moving_stream(container, lambda: open_container(source))
+        if stream is None:
+            return total
+        ms = float(stream.time_base * 1000)
+        for packet in container.demux(stream):
+            if packet.pts is None:
+                continue
+            time = packet.pts * ms
+            if last is not None and time - last > PAUSE_MS:
+                total += time - last
+            last = time if last is None else max(last, time)
+    return total

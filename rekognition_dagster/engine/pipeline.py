@@ -25,7 +25,7 @@ from rekognition_dagster.engine import (
     parse_sample_fps,
     sampling,
 )
-from rekognition_dagster.engine.decode import DamagedVideo
+from rekognition_dagster.engine.decode import PAUSE_MS, DamagedVideo
 from rekognition_dagster.engine.faces import SteadyFaces, face_struct, record_type
 from rekognition_dagster.engine.labels import label_rows
 from rekognition_dagster.engine.limits import MAX_LOST_VARIABLE, max_lost_share
@@ -42,7 +42,6 @@ from rekognition_dagster.errors import VideoError
 Rows = list[dict[str, Any]]
 
 _BATCH = 2048
-_GAP_MS = 10_000
 _FEWEST = 10  # frames of which an average is one
 _RATE_OFF = 0.02  # by which the header's frame rate is right
 _SLACK_MS = 1_000  # by which a header's duration may exceed the last frame's time
@@ -99,7 +98,7 @@ class _Decoded:
         """Count a frame."""
         if self.last_ms is None:
             self.first_ms = seen.timestamp_ms
-        elif (gap := seen.timestamp_ms - self.last_ms) > _GAP_MS:
+        elif (gap := seen.timestamp_ms - self.last_ms) > PAUSE_MS:
             self.gaps += 1
             self.gap_ms += gap
         self.frames, self.waiting = self.frames + self.waiting + seen.passed, 0
@@ -202,6 +201,7 @@ class _Analysis:
                 f"Upload or record it again, or set {MAX_LOST_VARIABLE} higher to accept what is "
                 "left",
                 self._kept,
+                opened and self._decoded.added_to(opened.metadata, damage),
             )
         assert opened is not None
         self._report(1.0)

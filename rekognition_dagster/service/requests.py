@@ -32,15 +32,16 @@ def request_hash(operation: Operation, request: Mapping[str, Any]) -> str:
     """Return the same 64 hexadecimal digits for requests that mean the same.
 
     An absent default is the default, 50 is 50.0, an empty structure or list is none, and the order
-    of a list has no meaning.
+    of a list has no meaning, unless it is one of the operation's ordered members.
 
     Args:
         operation: What the request starts.
         request: The checked request, without its ``ClientRequestToken``.
     """
-    text = json.dumps(
-        _canonical(completed(operation, request)), sort_keys=True, separators=(",", ":")
-    )
+    whole = completed(operation, request)
+    ordered = {n: list(dict.fromkeys(whole[n])) for n in operation.ordered_members if n in whole}
+    content = {**_canonical(whole), **ordered}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -944,7 +944,10 @@ def completion_message(job: Job, status: str, at: float) -> dict[str, Any]:
     return message
 
 
-_REMEDY = "Re-encode the video, cut it into parts or upload it again, then start the job again"
+_REMEDY = (
+    "See that the object is there, and re-encode the video, cut it into parts or upload it again, "
+    "then start the job again"
+)
 
 
 def _due(now: float) -> sa.ColumnElement[bool]:

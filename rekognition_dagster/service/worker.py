@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from rekognition_dagster.backfill import backend_name
-from rekognition_dagster.engine import VideoMetadata, open_detector, read_metadata
+from rekognition_dagster.engine import VideoMetadata, open_detector, read_metadata, read_pauses_ms
 from rekognition_dagster.engine.limits import MAX_PIXELS_VARIABLE
 from rekognition_dagster.errors import ModelError, RekognitionDagsterError, VideoError
 from rekognition_dagster.operations import OPERATIONS
@@ -126,7 +126,7 @@ class _Attempt:
             raise _CalledOffError
         if self.seconds > self.settings.max_job_s:
             raise LimitError(
-                f"it took longer than {self.settings.max_job_s / 3600:g} hours, which is the limit"
+                f"it took longer than {_time(self.settings.max_job_s * 1000)}, which is the limit"
             )
 
     def count_frame(self) -> None:
@@ -380,7 +380,7 @@ class Worker:
                     **where,
                 )
             attempt.check()
-        self._check_duration(job, facts.duration_ms)
+        self._check_duration(job, facts.duration_ms - (facts.gap_ms or 0))
         return facts, writer.orders
 
     def _publish(self, attempt: _Attempt, file: IO[bytes], path: str) -> None:
@@ -416,21 +416,29 @@ class Worker:
                 "this is no video in a supported format, which are .mp4, .mov and .avi",
                 "Convert it to MP4 (H.264)",
             )
-        self._check_duration(job, _duration_ms(path))
+        duration_ms = _duration_ms(path)
+        if duration_ms > self.settings.max_video_ms:
+            duration_ms -= read_pauses_ms(path)  # a recorder's clock that was set ahead
+        self._check_duration(job, duration_ms)
 
     def _check_duration(self, job: Job, duration_ms: float) -> None:
         most = self.settings.max_video_ms
         if duration_ms > most:
             raise VideoError(
                 job.video,
-                f"the video lasts {duration_ms / 3_600_000:.1f} hours, the maximum is "
-                f"{most / 3_600_000:g}",
+                f"the video lasts {_time(duration_ms)}, the maximum is {_time(most)}",
                 "Cut it into parts",
             )
 
 
 # What an MP4 or QuickTime file may begin with (source: ISO/IEC 14496-12, QuickTime File Format).
 _MP4_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"})
+
+
+def _time(milliseconds: float) -> str:
+    """A length of time, for people: 6 hours, 20 seconds."""
+    seconds = milliseconds / 1000
+    return f"{seconds / 3600:.3g} hours" if seconds >= 3600 else f"{seconds:.3g} seconds"
 
 
 def _duration_ms(path: Path) -> float:

@@ -145,7 +145,10 @@ def test_a_bad_video_does_not_stop_the_others(command: Command, clip: Path, tmp_
     (archive / "b.mp4").write_bytes(clip.read_bytes())
     (archive / "notes.txt").write_text("not looked at")
     result = command("analyze", archive, *PEOPLE)
-    assert_told(result, "a.mp4", "1 of 2 videos could not be analyzed")
+    assert result.exit_code == 1
+    assert "archive: files that are no videos: 1 (.txt)" in result.stderr
+    assert "a.mp4" in result.stderr
+    assert "error: 1 of 2 videos could not be analyzed" in result.stderr
     assert "b.mp4" in result.stdout
     assert rows(tmp_path / "lake", "SELECT count(*) > 0 FROM person_detections") == [(True,)]
 
@@ -173,6 +176,20 @@ def test_what_could_be_decoded_of_a_truncated_video_is_kept_and_told(
     assert kept > 0
 
 
+def test_a_video_of_which_most_is_lost_has_its_facts_beside_its_rows(
+    command: Command, tmp_path: Path
+) -> None:
+    whole = write_clip(tmp_path / "whole.avi", frames=50)
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 5])
+    assert_told(command("analyze", cut, *PEOPLE), "cut.avi: is damaged: ")
+    found = "SELECT status, rows > 0 FROM jobs"
+    assert rows(tmp_path / "lake", found) == [("FAILED", True)]
+    [(lost, warning)] = rows(tmp_path / "lake", "SELECT lost_share, warning FROM videos")
+    assert lost > 0.5
+    assert "breaks off after" in warning
+
+
 def test_a_damaged_copy_does_not_replace_results_that_are_good(
     command: Command, tmp_path: Path
 ) -> None:
@@ -195,7 +212,7 @@ def test_a_folder_gives_every_container_that_the_engine_reads(
         (tmp_path / "archive" / name).write_bytes(b"x")
     result = command("analyze", "archive", *PEOPLE)
     assert result.exit_code == 0, result.output
-    assert "note: archive: 3 files are no videos (.jpg, .txt)" in result.stderr
+    assert "note: archive: files that are no videos: 3 (.jpg, .txt)" in result.stderr
     found = rows(tmp_path / "lake", "SELECT video FROM jobs ORDER BY 1")
     assert [Path(video).name for (video,) in found] == names
 

@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from rekognition_dagster.engine import analyze, open_workers, read_metadata
+from rekognition_dagster.engine import analyze, open_workers, read_metadata, read_pauses_ms
 from rekognition_dagster.engine.clock import Clock
 from rekognition_dagster.engine.decode import DamagedVideo, open_video
 from rekognition_dagster.errors import VideoError
@@ -131,6 +131,8 @@ def test_a_jump_ahead_parts_people_and_is_told(tmp_path, make_video):
     assert not before & after
     assert not any(5000 < row["timestamp_ms"] < wrap for row in rows)
     assert (metadata.gaps, metadata.gap_ms) == (1, wrap - 4960)
+    assert read_pauses_ms(path) == pytest.approx(wrap - 4960, abs=1)
+    assert read_pauses_ms(make_video("whole.mkv", [*seconds])) == 0
 
 
 @pytest.mark.parametrize("still_first", [True, False])
