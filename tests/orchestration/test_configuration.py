@@ -547,7 +547,7 @@ def test_a_file_of_zones_is_checked_when_the_code_location_loads(tmp_path: Path)
     with pytest.raises(ConfigurationError, match=f"{zones}: there is no such file"):
         build_definitions(settings)
     zones.write_text("cameras:\n  north:\n    zone: {}\n")
-    with pytest.raises(ConfigurationError, match=r"zones.yaml:2: cameras must be a list"):
+    with pytest.raises(ConfigurationError, match=r"zones.yaml:2: cameras is .*; write a list"):
         build_definitions(settings)
 
 

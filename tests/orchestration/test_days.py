@@ -173,7 +173,7 @@ def test_zones_in_s3_are_read_every_few_minutes_only(
 
 def test_a_mistake_in_the_zones_is_shown_by_the_sensor(watched: Deployment) -> None:
     Path(str(watched.settings.zones)).write_text("cameras: 3")
-    with pytest.raises(ConfigurationError, match=r"zones.yaml:1: cameras must be a list"):
+    with pytest.raises(ConfigurationError, match=r"zones.yaml:1: cameras is 3; write a list"):
         watched.tick("days_refresh")
 
 
