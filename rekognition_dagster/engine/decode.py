@@ -218,6 +218,7 @@ class OpenVideo:
             starts_at_first=container.format.name == "avi" or len(container.streams) == 1,
         )
         self._reads: tuple[int, int] | None = None
+        self._others_ms = 0.0  # until when sound and text were read
         transfer = self._stream.codec_context.color_trc
         self._displays = Displays(pixel_aspect(self._stream), int(transfer))
         self._decoded = self._decode()
@@ -276,13 +277,13 @@ class OpenVideo:
         )
 
     def _expected_ms(self) -> float | None:
-        """How long the headers say the pictures last, where that can be relied on."""
+        """How long the headers say the pictures last, or else all streams together."""
         stream = self._stream
         if self._container.format.name in _ESTIMATED:
             return None
         if stream.duration and stream.time_base:
             return float(stream.duration * stream.time_base * 1000)
-        if self._container.duration and len(self._container.streams) == 1:
+        if self._container.duration:
             # Matroska tells when the pictures end, whenever they begin.
             late = "matroska" in self._container.format.name and self._container.start_time
             return (self._container.duration - (late or 0)) / 1000
@@ -416,7 +417,10 @@ class OpenVideo:
         slack = max(4 * interval, 250)
         is_known, read_ms = self._expected_ms() is not None, last_ms
         if is_known:  # what was read and lost is counted above
-            read_ms = max(last_ms, min(self._clock.read_ms, expected - interval))
+            read = self._clock.read_ms
+            if not self._stream.duration:  # then sound or text may end last
+                read = max(read, self._others_ms)
+            read_ms = max(last_ms, min(read, expected - interval))
         short = is_known and read_ms + slack + interval < expected
         missing = 0.0 if self._has_all_frames() else missing_share(self._path)
         if short or self._read_error or missing:
@@ -452,18 +456,21 @@ class OpenVideo:
     def _raw_frames(self, clock: Clock, from_keyframe: bool) -> Iterator[Any]:
         self._seen = False
         self._gaps = _Gaps()
-        packets = self._container.demux(self._stream)
+        packets = self._container.demux()
         while True:
             try:
                 packet = next(packets, None)
             except IndexError:  # a stream that began later than the headers; PyAV knows it not
-                packets = self._container.demux(self._stream)
+                packets = self._container.demux()
                 continue
             except (av.error.FFmpegError, OSError) as error:
                 self._read_error = _said(error)
                 packet = None
             if packet is None:
                 break
+            if packet.stream.index != self._stream.index:
+                self._note_other(packet)
+                continue
             if from_keyframe and packet.size and not packet.is_keyframe:
                 continue
             from_keyframe = False
@@ -497,6 +504,11 @@ class OpenVideo:
         self._lost += frames
         if self._first_lost_ms is None:
             self._first_lost_ms = clock.last_ms
+
+    def _note_other(self, packet: Any) -> None:
+        if packet.size and packet.pts is not None and packet.time_base:
+            end = float((packet.pts + (packet.duration or 0)) * packet.time_base * 1000)
+            self._others_ms = max(self._others_ms, end + self._clock.offset_ms)
 
     def _note_place(self, packet: Any) -> None:
         if packet.pos is not None and packet.pos >= 0:
