@@ -421,16 +421,25 @@ class OpenVideo:
             if not self._stream.duration:  # then sound or text may end last
                 read = max(read, self._others_ms)
             read_ms = max(last_ms, min(read, expected - interval))
-        short = is_known and read_ms + slack + interval < expected
         missing = 0.0 if self._has_all_frames() else missing_share(self._path)
-        if short or self._read_error or missing:
+        is_cut = not missing and self._ends_before_its_samples()
+        short = is_known and (is_cut or read_ms + slack + interval < expected)
+        if short or is_cut or self._read_error or missing:
             whole = f" of {expected / 1000:.2f} s" if short else ""
             reason = self._read_error or "it is truncated"
             said.append(f"breaks off after {last_ms / 1000:.2f} s{whole} ({reason})")
             kept *= min((read_ms + interval) / expected if short else 1.0, 1 - missing)
+            if is_cut:
+                kept = min(1.0, self._frames / len(self._stream.index_entries))
         if said:
             end_ms = expected if short else read_ms + interval
             raise DamagedVideo(", and ".join(said), 1 - kept, end_ms)
+
+    def _ends_before_its_samples(self) -> bool:
+        """Whether an MP4 lists frames beyond the file's end."""
+        listed = self._stream.index_entries if "mp4" in self._container.format.name else ()
+        end = listed[-1].pos + listed[-1].size if len(listed) else 0
+        return end > self._path.stat().st_size
 
     def _has_all_frames(self) -> bool:
         """Whether as many frames were read as an AVI's header tells: then its index is missing."""

@@ -478,6 +478,18 @@ def test_a_missing_end_is_reported_where_there_is_sound(tmp_path):
     assert "breaks off" in str(damage)
 
 
+def test_each_frame_that_an_mp4_lists_and_lacks_is_counted(tmp_path):
+    options = {"movflags": "faststart"}
+    path = encode(tmp_path / "a.mp4", frames=100, options={"bf": "2"}, container_options=options)
+    with av.open(str(path)) as container:
+        places = [packet.pos for packet in container.demux(video=0) if packet.size]
+    path.write_bytes(path.read_bytes()[: places[-4] + 3])
+    kept, damage = lost(path)
+    assert damage.lost_share == pytest.approx(1 - kept / 100, abs=1e-6)
+    assert "breaks off" in str(damage)
+    assert 94 <= kept <= 96
+
+
 def test_an_avi_without_its_index_is_whole(tmp_path):
     path = encode(tmp_path / "a.avi", codec="mpeg4")
     content = path.read_bytes()
