@@ -223,6 +223,7 @@ class OpenVideo:
             starts_at_first=container.format.name == "avi" or len(container.streams) == 1,
         )
         self._reads: tuple[int, int] | None = None
+        self._others_ms = 0.0  # until when sound and text were read
         transfer = self._stream.codec_context.color_trc
         self._displays = Displays(pixel_aspect(self._stream), int(transfer))
         self._decoded = self._decode()
@@ -281,13 +282,13 @@ class OpenVideo:
         )
 
     def _expected_ms(self) -> float | None:
-        """How long the headers say the pictures last, where that can be relied on."""
+        """How long the headers say the pictures last, or else all streams together."""
         stream = self._stream
         if self._container.format.name in _ESTIMATED:
             return None
         if stream.duration and stream.time_base:
             return float(stream.duration * stream.time_base * 1000)
-        if self._container.duration and len(self._container.streams) == 1:
+        if self._container.duration:
             # Matroska tells when the pictures end, whenever they begin.
             late = "matroska" in self._container.format.name and self._container.start_time
             return (self._container.duration - (late or 0)) / 1000
@@ -421,17 +422,29 @@ class OpenVideo:
         slack = max(4 * interval, 250)
         is_known, read_ms = self._expected_ms() is not None, last_ms
         if is_known:  # what was read and lost is counted above
-            read_ms = max(last_ms, min(self._clock.read_ms, expected - interval))
-        short = is_known and read_ms + slack + interval < expected
+            read = self._clock.read_ms
+            if not self._stream.duration:  # then sound or text may end last
+                read = max(read, self._others_ms)
+            read_ms = max(last_ms, min(read, expected - interval))
         missing = 0.0 if self._has_all_frames() else missing_share(self._path)
-        if short or self._read_error or missing:
+        is_cut = not missing and self._ends_before_its_samples()
+        short = is_known and (is_cut or read_ms + slack + interval < expected)
+        if short or is_cut or self._read_error or missing:
             whole = f" of {expected / 1000:.2f} s" if short else ""
             reason = self._read_error or "it is truncated"
             said.append(f"breaks off after {last_ms / 1000:.2f} s{whole} ({reason})")
             kept *= min((read_ms + interval) / expected if short else 1.0, 1 - missing)
+            if is_cut:
+                kept = min(1.0, self._frames / len(self._stream.index_entries))
         if said:
             end_ms = expected if short else read_ms + interval
             raise DamagedVideo(", and ".join(said), 1 - kept, end_ms)
+
+    def _ends_before_its_samples(self) -> bool:
+        """Whether an MP4 lists frames beyond the file's end."""
+        listed = self._stream.index_entries if "mp4" in self._container.format.name else ()
+        end = listed[-1].pos + listed[-1].size if len(listed) else 0
+        return end > self._path.stat().st_size
 
     def _has_all_frames(self) -> bool:
         """Whether as many frames were read as an AVI's header tells: then its index is missing."""
@@ -457,18 +470,21 @@ class OpenVideo:
     def _raw_frames(self, clock: Clock, from_keyframe: bool) -> Iterator[Any]:
         self._seen = False
         self._gaps = _Gaps()
-        packets = self._container.demux(self._stream)
+        packets = self._container.demux()
         while True:
             try:
                 packet = next(packets, None)
             except IndexError:  # a stream that began later than the headers; PyAV knows it not
-                packets = self._container.demux(self._stream)
+                packets = self._container.demux()
                 continue
             except (av.error.FFmpegError, OSError) as error:
                 self._read_error = _said(error)
                 packet = None
             if packet is None:
                 break
+            if packet.stream.index != self._stream.index:
+                self._note_other(packet)
+                continue
             if from_keyframe and packet.size and not packet.is_keyframe:
                 continue
             from_keyframe = False
@@ -502,6 +518,11 @@ class OpenVideo:
         self._lost += frames
         if self._first_lost_ms is None:
             self._first_lost_ms = clock.last_ms
+
+    def _note_other(self, packet: Any) -> None:
+        if packet.size and packet.pts is not None and packet.time_base:
+            end = float((packet.pts + (packet.duration or 0)) * packet.time_base * 1000)
+            self._others_ms = max(self._others_ms, end + self._clock.offset_ms)
 
     def _note_place(self, packet: Any) -> None:
         if packet.pos is not None and packet.pos >= 0:

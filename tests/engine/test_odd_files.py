@@ -448,6 +448,50 @@ def test_a_missing_end_is_reported_where_the_container_tells(tmp_path, name, cod
         assert damage.value.lost_share == pytest.approx(lost, abs=0.05)
 
 
+def encode_with_sound(path: Path, *, frames: int, sound_s: int) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "25"})
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        sound = container.add_stream("aac", rate=48_000)
+        noise = np.random.default_rng(1).normal(0, 0.1, (1, 1024)).astype(np.float32)
+        for index in range(frames):
+            frame = av.VideoFrame.from_ndarray(square_at(index, 128, 96), format="rgb24")
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+        for index in range(sound_s * 48_000 // 1024):
+            frame = av.AudioFrame.from_ndarray(noise, format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 48_000, index * 1024
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode())
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.flv", "a.mkv"])
+def test_sound_that_goes_on_after_the_pictures_is_no_missing_end(tmp_path, name):
+    assert len(times_of(encode_with_sound(tmp_path / name, frames=50, sound_s=5))) == 50
+
+
+def test_a_missing_end_is_reported_where_there_is_sound(tmp_path):
+    path = cut(encode_with_sound(tmp_path / "a.flv", frames=100, sound_s=4), 0.3)
+    kept, damage = lost(path)
+    assert 20 < kept < 40
+    assert damage.lost_share == pytest.approx(1 - kept / 100, abs=0.04)
+    assert "breaks off" in str(damage)
+
+
+def test_each_frame_that_an_mp4_lists_and_lacks_is_counted(tmp_path):
+    options = {"movflags": "faststart"}
+    path = encode(tmp_path / "a.mp4", frames=100, options={"bf": "2"}, container_options=options)
+    with av.open(str(path)) as container:
+        places = [packet.pos for packet in container.demux(video=0) if packet.size]
+    path.write_bytes(path.read_bytes()[: places[-4] + 3])
+    kept, damage = lost(path)
+    assert damage.lost_share == pytest.approx(1 - kept / 100, abs=1e-6)
+    assert "breaks off" in str(damage)
+    assert 94 <= kept <= 96
+
+
 def test_an_avi_without_its_index_is_whole(tmp_path):
     path = encode(tmp_path / "a.avi", codec="mpeg4")
     content = path.read_bytes()
