@@ -72,24 +72,29 @@ def _tail(file: BinaryIO, size: int) -> bytes:
 
 
 def _end_of_boxes(file: BinaryIO, size: int) -> int:
-    """Return where the last box of an MP4 or QuickTime file in fragments ends."""
-    place, in_fragments = 0, False
+    """Return where the last box of an MP4 or QuickTime file in fragments ends.
+
+    Where something else follows the boxes, and not after the index that ends such a file, that is
+    in the place of what is missing.
+    """
+    place, in_fragments, is_complete = 0, False, False
     while place < size:
         file.seek(place)
         header = file.read(16)
         if len(header) < 8:
             return place + 8
         length, kind = struct.unpack(">I4s", header[:8])
+        if not kind.isalnum() or 1 < length < 8:  # something else than boxes from here on
+            return size * size // place if in_fragments and not is_complete else size
         in_fragments = in_fragments or kind == b"moof"
-        if not kind.isalnum():
-            return size  # something else than boxes from here on
+        is_complete = kind == b"mfra"
         if length == 0:  # to the end of the file
             return size
         if length == 1:
             if len(header) < 16:
                 return place + 16
             length = struct.unpack(">Q", header[8:])[0]
-        if length < 8:
+        if length < 8:  # of a large box
             return size
         place += length
     return place if in_fragments else size

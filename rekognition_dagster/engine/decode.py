@@ -70,29 +70,22 @@ class DamagedVideo(Exception):
 class _Gaps:
     """Frames that are missing in a stream whose container marks packets near a loss.
 
-    Where two recordings are joined a packet is marked, too, and nothing is missing: the frame
-    before the joint can be decoded, and the one after it is a keyframe.
+    Where two recordings are joined a packet is marked, too, and nothing is missing: time begins
+    anew there, or goes on after a pause.
     """
 
     def __init__(self) -> None:
-        self._last: int | None = None
         self._since = _DOUBTFUL  # packets, since a marked one
-        self._joints: dict[int | None, int] = {}  # frames missing after one that may be whole
         self._awaited: set[int] = set()  # packets near a loss whose frames have not come
         self._dropped = 0
 
     def feed(self, packet: Any, missing: float) -> int:
         """Note a packet that comes after ``missing`` frames; return how many of them are lost."""
-        before, self._last = self._last, packet.pts
         lost = round(missing) if self._since < _MARKED else 0
         self._since = 0 if packet.is_corrupt else self._since + 1
         if self._since < _DOUBTFUL and packet.size and packet.pts is not None:
             self._awaited.add(packet.pts)
-        if not packet.is_keyframe:
-            return lost
-        if lost:
-            self._joints[before] = lost
-        return 0
+        return lost
 
     def drop(self) -> None:
         """Note that a packet cannot be decoded."""
@@ -101,13 +94,11 @@ class _Gaps:
     def clear(self, raw: Any) -> None:
         """Note that a frame has come."""
         self._awaited.discard(raw.pts)
-        if not raw.is_corrupt:
-            self._joints.pop(raw.pts, None)
 
     @property
     def open(self) -> int:
-        """Frames that have not come, and that are missing after ones that are not whole."""
-        return max(0, len(self._awaited) - self._dropped) + sum(self._joints.values())
+        """Frames that have not come."""
+        return max(0, len(self._awaited) - self._dropped)
 
 
 class Uncut(Exception):
@@ -427,7 +418,7 @@ class OpenVideo:
                 read = max(read, self._others_ms)
             read_ms = max(last_ms, min(read, expected - interval))
         missing = 0.0 if self._has_all_frames() else missing_share(self._path)
-        is_cut = not missing and self._ends_before_its_samples()
+        is_cut = self._ends_before_its_samples()
         short = is_known and (is_cut or read_ms + slack + interval < expected)
         if short or is_cut or self._read_error or missing:
             whole = f" of {expected / 1000:.2f} s" if short else ""
@@ -435,14 +426,15 @@ class OpenVideo:
             said.append(f"breaks off after {last_ms / 1000:.2f} s{whole} ({reason})")
             kept *= min((read_ms + interval) / expected if short else 1.0, 1 - missing)
             if is_cut:
-                kept = min(1.0, self._frames / len(self._stream.index_entries))
+                kept = min(kept if missing else 1.0, self._frames / len(self._stream.index_entries))
         if said:
             end_ms = expected if short else read_ms + interval
             raise DamagedVideo(", and ".join(said), 1 - kept, end_ms)
 
     def _ends_before_its_samples(self) -> bool:
         """Whether an MP4 lists frames beyond the file's end."""
-        listed = self._stream.index_entries if "mp4" in self._container.format.name else ()
+        is_listed = "mp4" in self._container.format.name
+        listed: Any = getattr(self._stream, "index_entries", ()) if is_listed else ()
         end = listed[-1].pos + listed[-1].size if len(listed) else 0
         return end > self._path.stat().st_size
 

@@ -158,6 +158,29 @@ def test_the_moving_stream_is_taken_and_not_a_still_picture(tmp_path, still_firs
     assert read_metadata(path).width == 128
 
 
+@pytest.mark.parametrize("codec", ["libx264", "mjpeg"])
+@pytest.mark.parametrize("name", ["two.mp4", "two.mkv"])
+def test_the_moving_stream_is_taken_and_not_a_picture_that_is_repeated(tmp_path, name, codec):
+    path = tmp_path / name
+    with av.open(str(path), "w") as container:
+        looped = container.add_stream(codec, rate=25)
+        looped.width, looped.height = 640, 480
+        moving = container.add_stream("libx264", rate=25)
+        moving.width, moving.height = 128, 96
+        looped.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        moving.pix_fmt = "yuv420p"
+        noise = np.random.default_rng(1)
+        for index in range(25):
+            noisy = noise.integers(0, 255, (96, 128, 3), np.uint8)
+            for stream, image in ((looped, square_at(0, 640, 480)), (moving, noisy)):
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+                frame.pts = index
+                container.mux(stream.encode(frame))
+        for stream in (looped, moving):
+            container.mux(stream.encode())
+    assert read_metadata(path).width == 128
+
+
 def test_pictures_that_begin_after_the_sound_end_within_the_duration(tmp_path):
     path = tmp_path / "late.mp4"
     with av.open(str(path), "w") as container:
@@ -224,6 +247,20 @@ def test_a_fragmented_file_that_breaks_off_says_so(tmp_path):
     path.write_bytes(content[: len(content) * 8 // 10])
     with open_video(path) as video, pytest.raises(DamagedVideo, match="breaks off"):
         list(video.frames())
+
+
+def test_zeros_in_place_of_the_last_fragments_are_a_missing_end(tmp_path):
+    options = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+    path = encode(tmp_path / "a.mp4", options={"g": "10"}, container_options=options)
+    content = path.read_bytes()
+    place = content.rindex(b"moof") - 4
+    path.write_bytes(content + bytes(4096))
+    assert len(times_of(path)) == 50
+    path.write_bytes(content[:place] + bytes(len(content) - place))
+    kept, damage = lost(path)
+    assert kept == 40
+    assert damage.lost_share == pytest.approx(1 - place / len(content), abs=0.01)
+    assert "breaks off" in str(damage)
 
 
 def test_a_file_whose_samples_are_all_there_is_whole_whatever_its_last_size_says(tmp_path):
@@ -364,6 +401,22 @@ def test_packets_lost_within_a_transport_stream_are_counted_and_the_rest_is_kept
     assert rows[-1]["timestamp_ms"] > 3500
 
 
+@pytest.mark.parametrize("ahead", [25, 50, 75])
+def test_frames_lost_until_a_keyframe_are_counted(tmp_path, ahead):
+    path = encode(tmp_path / "a.ts", frames=150, options={"g": "25", "bf": "2"})
+    content = path.read_bytes()
+    packets = [content[i : i + 188] for i in range(0, len(content), 188)]
+    starts = [
+        index
+        for index, packet in enumerate(packets)
+        if packet[1] & 0x40 and (packet[1] & 0x1F, packet[2]) == (1, 0)
+    ]
+    path.write_bytes(b"".join(packets[: starts[50]] + packets[starts[50 + ahead] :]))
+    kept, damage = lost(path)
+    assert kept == 150 - ahead
+    assert damage.lost_share == pytest.approx(ahead / 150, abs=1e-6)
+
+
 def test_how_much_may_be_lost_is_a_setting(tmp_path, transport_stream, monkeypatch):
     path = tmp_path / "hole.ts"
     third = len(transport_stream) // 564 * 188
@@ -402,6 +455,13 @@ def test_a_picture_of_more_pixels_than_any_camera_has_is_refused(tmp_path, name,
         container.mux(stream.encode(picture))
         container.mux(stream.encode())
     with pytest.raises(VideoError, match=r"9000x8000.*limit is 64.*REKOGNITION_DAGSTER_MAX_PIXELS"):
+        read_metadata(path)
+
+
+def test_a_size_that_only_the_first_packet_says_is_refused_with_the_limit(tmp_path, monkeypatch):
+    path = encode(tmp_path / "a.avi", codec="mjpeg", frames=2, pixels="yuvj420p", size=(640, 480))
+    monkeypatch.setenv("REKOGNITION_DAGSTER_MAX_PIXELS", "100000")
+    with pytest.raises(VideoError, match=r"640x480.*the limit"):
         read_metadata(path)
 
 
