@@ -70,22 +70,29 @@ class DamagedVideo(Exception):
 class _Gaps:
     """Frames that are missing in a stream whose container marks packets near a loss.
 
-    Where two recordings are joined a packet is marked, too, and nothing is missing: time begins
-    anew there, or goes on after a pause.
+    Where two recordings are joined a packet is marked, too, and nothing is missing: the frame
+    before the joint can be decoded, and the one after it is a keyframe.
     """
 
     def __init__(self) -> None:
+        self._last: int | None = None
         self._since = _DOUBTFUL  # packets, since a marked one
+        self._joints: dict[int | None, int] = {}  # frames missing after one that may be whole
         self._awaited: set[int] = set()  # packets near a loss whose frames have not come
         self._dropped = 0
 
     def feed(self, packet: Any, missing: float) -> int:
         """Note a packet that comes after ``missing`` frames; return how many of them are lost."""
+        before, self._last = self._last, packet.pts
         lost = round(missing) if self._since < _MARKED else 0
         self._since = 0 if packet.is_corrupt else self._since + 1
         if self._since < _DOUBTFUL and packet.size and packet.pts is not None:
             self._awaited.add(packet.pts)
-        return lost
+        if not packet.is_keyframe:
+            return lost
+        if lost:
+            self._joints[before] = lost
+        return 0
 
     def drop(self) -> None:
         """Note that a packet cannot be decoded."""
@@ -94,11 +101,13 @@ class _Gaps:
     def clear(self, raw: Any) -> None:
         """Note that a frame has come."""
         self._awaited.discard(raw.pts)
+        if not raw.is_corrupt:
+            self._joints.pop(raw.pts, None)
 
     @property
     def open(self) -> int:
-        """Frames that have not come."""
-        return max(0, len(self._awaited) - self._dropped)
+        """Frames that have not come, and that are missing after ones that are not whole."""
+        return max(0, len(self._awaited) - self._dropped) + sum(self._joints.values())
 
 
 class Uncut(Exception):

@@ -401,22 +401,6 @@ def test_packets_lost_within_a_transport_stream_are_counted_and_the_rest_is_kept
     assert rows[-1]["timestamp_ms"] > 3500
 
 
-@pytest.mark.parametrize("ahead", [25, 50, 75])
-def test_frames_lost_until_a_keyframe_are_counted(tmp_path, ahead):
-    path = encode(tmp_path / "a.ts", frames=150, options={"g": "25", "bf": "2"})
-    content = path.read_bytes()
-    packets = [content[i : i + 188] for i in range(0, len(content), 188)]
-    starts = [
-        index
-        for index, packet in enumerate(packets)
-        if packet[1] & 0x40 and (packet[1] & 0x1F, packet[2]) == (1, 0)
-    ]
-    path.write_bytes(b"".join(packets[: starts[50]] + packets[starts[50 + ahead] :]))
-    kept, damage = lost(path)
-    assert kept == 150 - ahead
-    assert damage.lost_share == pytest.approx(ahead / 150, abs=1e-6)
-
-
 def test_how_much_may_be_lost_is_a_setting(tmp_path, transport_stream, monkeypatch):
     path = tmp_path / "hole.ts"
     third = len(transport_stream) // 564 * 188
