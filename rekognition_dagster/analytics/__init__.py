@@ -128,7 +128,7 @@ class SqlModel(AnalyticsModel):
 
     @property
     def _is_standard(self) -> bool:
-        return self.path is not None and self.path.parent == STANDARD_MODELS
+        return self.path is not None and STANDARD_MODELS in self.path.parents
 
     def _check(self) -> None:
         import duckdb

@@ -179,14 +179,14 @@ def _check_apart(loaded: RekognitionVideoComponent, context: dg.ComponentLoadCon
         ConfigurationError: Another folder has them; the text says which.
     """
     folder = Path(context.path)
-    for taken in [taken for taken, owner in _TAKEN.items() if owner == folder]:
-        del _TAKEN[taken]
+    for before in [want for want, owner in _TAKEN.items() if owner == folder]:
+        del _TAKEN[before]
     wants = {f"name: {loaded.name}": ("name", f"the name {loaded.name}")}
     if loaded.translation is None:
         prefix = f"the asset_prefix {loaded.asset_prefix}" if loaded.asset_prefix else "its assets"
         wants[f"asset_prefix: {loaded.asset_prefix}"] = ("asset_prefix", prefix)
     for want, (attribute, what) in wants.items():
-        owner = _TAKEN.setdefault((context.project_root, want), folder)
+        owner = _TAKEN.get((context.project_root, want), folder)
         if owner != folder and owner.is_dir():
             raise ConfigurationError(
                 f"{_where(context, (attribute,))}{owner} has {what}, too; give each deployment a "

@@ -47,7 +47,7 @@ def mistakes_of(error: ValidationError, settings: Collection[str]) -> list[Mista
         first, _, rest = text.partition(" ")
         if not place and first in settings:
             place, text = (first,), rest
-        if each["type"] not in _WITH_VALUE and "secret" not in place:
+        if each["type"] not in _WITH_VALUE and place[-1:] not in (("secret",), ("alerts",)):
             values[place] = each["input"]
             text = text.removeprefix("Input should be ") if place in texts else text
         texts.setdefault(place, []).append(text)
